@@ -1,0 +1,127 @@
+"""Normalised numbers -> metres, quaternions, gripper opening; and back.
+
+One step of a robosuite ``OSC_POSE`` action is 7 numbers: a translation and an axis-angle rotation
+in units of the controller's output range, and the gripper. The rotation is applied from the left,
+in the base frame: R' = Exp(rotation_scale * a[3:6]) R (robosuite ``osc.py``, set_goal_orientation).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightvla_ros.contract import ACTION_SIZE, Action
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Future end-effector steps, in the base frame.
+
+    :param translations: float64 [N, 3], metres: p' = p + translation.
+    :param rotations: float64 [N, 4], unit quaternions x y z w: R' = rotation * R.
+    :param gripper: float64 [N], opening from 0 (closed) to 1 (open).
+    :param period: Seconds per step.
+    :param first_step: Index in the model's chunk of step 0 of this one.
+    """
+
+    translations: np.ndarray
+    rotations: np.ndarray
+    gripper: np.ndarray
+    period: float
+    first_step: int = 0
+
+    def __len__(self) -> int:
+        return len(self.translations)
+
+    def without_head(self, steps: int) -> Chunk:
+        """Cut the first steps, for instance those already past when the chunk is ready."""
+        return Chunk(
+            self.translations[steps:],
+            self.rotations[steps:],
+            self.gripper[steps:],
+            self.period,
+            self.first_step + steps,
+        )
+
+
+def unnormalise(actions: np.ndarray, spec: Action) -> np.ndarray:
+    """Map the head's output to the units of the training data.
+
+    OpenVLA-OFT ``modeling_prismatic.py``, ``_unnormalize_actions``: 0.5 (a + 1)(q99 - q01 + 1e-8)
+    + q01 where the mask is set, unchanged elsewhere; computed in float64, as there.
+
+    :param actions: [N, 7].
+    :returns: float64 [N, 7].
+    """
+    actions = np.asarray(actions, dtype=np.float64)
+    q01, q99 = np.asarray(spec.q01), np.asarray(spec.q99)
+    return np.where(spec.mask, 0.5 * (actions + 1) * (q99 - q01 + 1e-8) + q01, actions)
+
+
+def chunk_from_policy(actions: np.ndarray, spec: Action) -> Chunk:
+    """Turn the head's normalised output [N, 7] into a chunk.
+
+    The gripper's value is mapped so that ``gripper_closed`` is 0 and ``gripper_open`` is 1. A
+    regression head overshoots both ends a little; an opening is therefore limited to [0, 1], which
+    is the whole range of the hand and changes no motion.
+    """
+    actions = unnormalise(actions, spec)
+    opening = (actions[:, 6] - spec.gripper_closed) / (spec.gripper_open - spec.gripper_closed)
+    return Chunk(
+        translations=actions[:, :3] * spec.translation_scale,
+        rotations=quaternion_from_axis_angle(actions[:, 3:6] * spec.rotation_scale),
+        gripper=np.clip(opening, 0.0, 1.0),
+        period=spec.control_period,
+    )
+
+
+def chunk_from_osc(
+    actions: np.ndarray,
+    period: float,
+    translation_scale: float = 0.05,
+    rotation_scale: float = 0.5,
+) -> Chunk:
+    """Turn robosuite OSC_POSE actions [N, 7] (gripper -1 open, +1 close) into a chunk."""
+    actions = np.asarray(actions, dtype=np.float64).reshape(-1, ACTION_SIZE)
+    return Chunk(
+        translations=actions[:, :3] * translation_scale,
+        rotations=quaternion_from_axis_angle(actions[:, 3:6] * rotation_scale),
+        gripper=(1 - actions[:, 6]) / 2,
+        period=period,
+    )
+
+
+def osc_from_chunk(
+    chunk: Chunk, translation_scale: float = 0.05, rotation_scale: float = 0.5
+) -> np.ndarray:
+    """Turn a chunk back into robosuite OSC_POSE actions, the inverse of :func:`chunk_from_osc`.
+
+    :returns: float64 [N, 7].
+    """
+    return np.concatenate(
+        [
+            chunk.translations / translation_scale,
+            axis_angle_from_quaternion(chunk.rotations) / rotation_scale,
+            1 - 2 * chunk.gripper[:, None],
+        ],
+        axis=1,
+    )
+
+
+def quaternion_from_axis_angle(vectors: np.ndarray) -> np.ndarray:
+    """Rotation vectors [N, 3] in radians -> unit quaternions x y z w [N, 4]."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    half = np.linalg.norm(vectors, axis=-1, keepdims=True) / 2
+    # sin(h)/(2h) through numpy's sinc, which is exact at 0
+    return np.concatenate([vectors / 2 * np.sinc(half / np.pi), np.cos(half)], axis=-1)
+
+
+def axis_angle_from_quaternion(quaternions: np.ndarray) -> np.ndarray:
+    """Unit quaternions x y z w [N, 4] -> rotation vectors [N, 3] in radians, angle 0 to pi."""
+    quaternions = np.asarray(quaternions, dtype=np.float64)
+    # q and -q are one rotation; w >= 0 picks the short way round
+    quaternions = np.where(quaternions[..., 3:] < 0, -quaternions, quaternions)
+    xyz, w = quaternions[..., :3], quaternions[..., 3:]
+    half = np.arctan2(np.linalg.norm(xyz, axis=-1, keepdims=True), w)
+    return 2 * xyz / np.sinc(half / np.pi)

@@ -1,0 +1,343 @@
+"""The contract of a policy folder: its manifest, read, checked and typed.
+
+A policy is a folder. Whatever training and deployment must agree on stands in its ``manifest.json``
+(``manifest.schema.json`` beside this file is the published schema) and nowhere else. Loading checks
+everything before anything is run: a robot must not find out later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+MANIFEST_NAME = 'manifest.json'
+SCHEMA_VERSION = 1
+SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
+
+ACTION_SIZE = 7  # x, y, z, axis-angle x, y, z, gripper
+PROPRIO_SIZES = {'ee_position': 3, 'ee_axis_angle': 3, 'gripper_qpos': 2}
+
+
+class ContractError(Exception):
+    """A policy folder that cannot be trusted. The message is one line: what is wrong, where."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera as the policy sees it.
+
+    :param name: Its name in topics (``<name>/image``) and in every report.
+    :param size: Height and width of the model's input [px].
+    :param rotate_degrees: 0 or 180, applied to the upright true view.
+    :param mirror: Whether the view is mirrored left to right after that.
+    """
+
+    name: str
+    size: tuple[int, int]
+    rotate_degrees: int
+    mirror: bool
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(x / 255 - mean) / std of one vision tower, per RGB channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The one way from an upright RGB image to the model's input; see ``images.py``."""
+
+    jpeg_quality: int | None
+    crop_area: float
+    normalisation: tuple[Normalisation, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How an instruction becomes token ids; see ``instruction.py``."""
+
+    template: str
+    lowercase: bool
+    tokenizer: str
+    append_ids: tuple[int, ...]
+    length: int
+
+
+@dataclass(frozen=True)
+class Proprio:
+    """The state vector: parts in order, and the 1 % and 99 % quantiles that map to -1 and 1."""
+
+    layout: tuple[str, ...]
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """Length of the state vector."""
+        return sum(PROPRIO_SIZES[part] for part in self.layout)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What the policy's 7 numbers per step mean.
+
+    :param control_period: Seconds per step.
+    :param translation_scale: Metres per unit (robosuite OSC_POSE: 0.05).
+    :param rotation_scale: Radians per unit (robosuite OSC_POSE: 0.5).
+    :param mask: True where a number is normalised by ``q01`` and ``q99``.
+    :param gripper_closed: The un-normalised seventh number that means closed.
+    :param gripper_open: The one that means open.
+    :param reference: What a delta is added to: ``measured_pose`` or ``previous_target``.
+    """
+
+    chunk_length: int
+    control_period: float
+    translation_scale: float
+    rotation_scale: float
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+    mask: tuple[bool, ...]
+    gripper_closed: float
+    gripper_open: float
+    reference: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Visual tokens: patch size [px] and the bucket sizes of the act graph, ascending."""
+
+    patch_size: int
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """File names of the two graphs."""
+
+    encode: str
+    act: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Recorded observations and the tolerances within which they must come out again."""
+
+    file: str
+    action_tolerance: float
+    min_jaccard: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked manifest. Build it with :func:`load_manifest`."""
+
+    schema_version: int
+    name: str
+    cameras: tuple[Camera, ...]
+    preprocessing: Preprocessing
+    prompt: Prompt
+    proprio: Proprio | None
+    action: Action
+    tokens: Tokens
+    graphs: Graphs
+    golden: Golden
+    files: dict[str, str]
+    provenance: dict[str, Any]
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of each camera."""
+        height, width = self.cameras[0].size
+        return height // self.tokens.patch_size, width // self.tokens.patch_size
+
+    @property
+    def patches_per_camera(self) -> int:
+        """Visual tokens of one camera before pruning."""
+        rows, columns = self.patch_grid
+        return rows * columns
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 over the hashes of all files: the identity of what would run."""
+        listing = json.dumps(self.files, sort_keys=True)
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def load_manifest(policy_dir: Path) -> Manifest:
+    """Read and check a policy folder.
+
+    :param policy_dir: The folder that holds ``manifest.json``.
+    :raises ContractError: On anything missing, extra, changed or inconsistent.
+    """
+    policy_dir = Path(policy_dir)
+    path = policy_dir / MANIFEST_NAME
+    if not path.is_file():
+        raise ContractError(f'{policy_dir}: no {MANIFEST_NAME}; is this a policy folder?')
+    try:
+        document = json.loads(path.read_text(encoding='utf-8'))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ContractError(f'{path}: not JSON: {error}') from None
+    manifest = parse_manifest(document, str(path))
+    _check_files(policy_dir, manifest)
+    return manifest
+
+
+def parse_manifest(document: Any, where: str = MANIFEST_NAME) -> Manifest:
+    """Check a manifest document (no files are read) and return it typed.
+
+    :raises ContractError: With ``where`` and the offending field.
+    """
+    version = document.get('schema_version') if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ContractError(
+            f'{where}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}'
+        )
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text()))
+    fault = jsonschema.exceptions.best_match(validator.iter_errors(document))
+    if fault is not None:
+        raise ContractError(f'{where}: {fault.json_path}: {fault.message}')
+    manifest = _typed(document)
+    for problem in _inconsistencies(manifest):
+        raise ContractError(f'{where}: {problem}')
+    return manifest
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
+    """Hash every file of the folder into ``document['files']``, check it all and write it.
+
+    :raises ContractError: As :func:`load_manifest`; then nothing is written.
+    """
+    policy_dir = Path(policy_dir)
+    files = {
+        path.name: file_sha256(path)
+        for path in sorted(policy_dir.iterdir())
+        if path.name != MANIFEST_NAME
+    }
+    document = {**document, 'schema_version': SCHEMA_VERSION, 'files': files}
+    manifest = parse_manifest(document, str(policy_dir / MANIFEST_NAME))
+    _check_files(policy_dir, manifest)
+    (policy_dir / MANIFEST_NAME).write_text(json.dumps(document, indent=2) + '\n')
+    return manifest
+
+
+def _typed(document: dict[str, Any]) -> Manifest:
+    """Turn a document that satisfies the schema into dataclasses."""
+    preprocessing = document['preprocessing']
+    proprio = document['proprio']
+    return Manifest(
+        schema_version=document['schema_version'],
+        name=document['name'],
+        cameras=tuple(Camera(**_tuples(camera)) for camera in document['cameras']),
+        preprocessing=Preprocessing(
+            jpeg_quality=preprocessing['jpeg_quality'],
+            crop_area=preprocessing['crop_area'],
+            normalisation=tuple(
+                Normalisation(**_tuples(tower)) for tower in preprocessing['normalisation']
+            ),
+        ),
+        prompt=Prompt(**_tuples(document['prompt'])),
+        proprio=None if proprio is None else Proprio(**_tuples(proprio)),
+        action=Action(**_tuples(document['action'])),
+        tokens=Tokens(**_tuples(document['tokens'])),
+        graphs=Graphs(**document['graphs']),
+        golden=Golden(**document['golden']),
+        files=dict(document['files']),
+        provenance=document['provenance'],
+    )
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+
+
+def _inconsistencies(manifest: Manifest):
+    """Yield what the schema cannot say, one line each."""
+    names = [camera.name for camera in manifest.cameras]
+    for name in names:
+        if names.count(name) > 1:
+            yield f'cameras: {name!r} is named twice'
+    sizes = {camera.size for camera in manifest.cameras}
+    if len(sizes) > 1:
+        yield f'cameras: all run as one batch and must have one size, not {sorted(sizes)}'
+    height, width = manifest.cameras[0].size
+    patch = manifest.tokens.patch_size
+    if height % patch or width % patch:
+        yield f'tokens.patch_size: {patch} does not divide the image size {height} x {width}'
+
+    if manifest.prompt.template.count('{instruction}') != 1:
+        yield 'prompt.template: must hold {instruction} exactly once'
+
+    action = manifest.action
+    for field in ('q01', 'q99', 'mask'):
+        length = len(getattr(action, field))
+        if length != ACTION_SIZE:
+            yield f'action.{field}: {length} numbers, {ACTION_SIZE} are needed'
+    yield from _unordered('action', action.q01, action.q99, action.mask)
+    if action.gripper_open == action.gripper_closed:
+        yield 'action: gripper_open and gripper_closed must differ'
+
+    proprio = manifest.proprio
+    if proprio is not None:
+        for field in ('q01', 'q99'):
+            length = len(getattr(proprio, field))
+            if length != proprio.size:
+                yield f'proprio.{field}: {length} numbers, the layout needs {proprio.size}'
+        yield from _unordered('proprio', proprio.q01, proprio.q99, [True] * proprio.size)
+
+    buckets = manifest.tokens.buckets
+    if list(buckets) != sorted(set(buckets)):
+        yield f'tokens.buckets: must ascend without repeats, not {list(buckets)}'
+    total = manifest.patches_per_camera * len(manifest.cameras)
+    if buckets[-1] != total:
+        yield f'tokens.buckets: the last must be all {total} visual tokens, not {buckets[-1]}'
+
+    named = {
+        'prompt.tokenizer': manifest.prompt.tokenizer,
+        'graphs.encode': manifest.graphs.encode,
+        'graphs.act': manifest.graphs.act,
+        'golden.file': manifest.golden.file,
+    }
+    for field, file in named.items():
+        if file not in manifest.files:
+            yield f'{field}: {file!r} is not listed in files'
+
+
+def _unordered(field: str, q01, q99, mask):
+    for index, (low, high, used) in enumerate(zip(q01, q99, mask, strict=False)):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            yield f'{field}: q01[{index}] and q99[{index}] must be finite'
+        elif used and low > high:
+            yield f'{field}: q01[{index}] = {low} is above q99[{index}] = {high}'
+
+
+def _check_files(policy_dir: Path, manifest: Manifest) -> None:
+    present = {path.name for path in policy_dir.iterdir()} - {MANIFEST_NAME}
+    for name in sorted(manifest.files.keys() - present):
+        raise ContractError(f'{policy_dir / name}: listed in {MANIFEST_NAME} but missing')
+    for name in sorted(present - manifest.files.keys()):
+        raise ContractError(
+            f'{policy_dir / name}: not listed in {MANIFEST_NAME}; remove it or export again'
+        )
+    for name, wanted in manifest.files.items():
+        found = file_sha256(policy_dir / name)
+        if found != wanted:
+            raise ContractError(
+                f'{policy_dir / name}: SHA-256 is {found[:12]}…, {MANIFEST_NAME} says '
+                f'{wanted[:12]}…; the file was changed or damaged'
+            )

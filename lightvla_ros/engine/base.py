@@ -1,0 +1,82 @@
+"""The two-call engine interface: the seam between a policy and whatever computes it.
+
+``encode`` turns an observation into visual tokens, kept ones first. The host then reads the kept
+count, a few bytes, and picks the smallest bucket that holds it; ``act`` runs the language model and
+the head on that many tokens. All shapes but the bucket are static, so that one engine serves every
+observation (``reference/tensorrt.md`` section 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class EngineError(Exception):
+    """An engine that cannot be loaded as asked, or that failed while running. One line."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A tokenised instruction.
+
+    :param ids: int64 [1, P], padded at the end.
+    :param mask: bool [1, P], false on padding.
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The outcome of ``encode``.
+
+    :param kept: Kept visual tokens per camera, in the manifest's order. Their sum K is at least 1.
+    :param handle: The engine's own: tokens, position ids and context, wherever they live.
+    """
+
+    kept: tuple[int, ...]
+    handle: Any
+
+
+class Engine(Protocol):
+    """What a policy needs of an engine. Not thread-safe: one thread calls it at a time.
+
+    ``backend`` (such as ``onnxruntime:CPUExecutionProvider``) and ``precision`` (such as ``fp32``)
+    name what really runs.
+    """
+
+    backend: str
+    precision: str
+
+    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+        """Encode one observation.
+
+        :param pixels: float32 [cameras, channels, height, width], normalised.
+        :param prompt: The tokenised instruction.
+        :param proprio: float32 [1, S] in [-1, 1], or None where the policy takes none.
+        :raises EngineError: When the engine fails.
+        """
+        ...
+
+    def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
+        """Predict a chunk from the first ``bucket`` visual tokens; ``bucket`` >= K.
+
+        :returns: float32 [chunk_length, 7], normalised.
+        :raises EngineError: When the engine fails.
+        """
+        ...
+
+    def kept_patches(self, encoded: Encoded) -> np.ndarray:
+        """Read which patches were kept.
+
+        :returns: int64 [K], ascending, 0 .. cameras * patches_per_camera - 1 in camera order.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; it is not called again."""
+        ...

@@ -1,0 +1,196 @@
+"""Parameter tables: one declaration that declares, documents and validates.
+
+rclpy accepts a misspelt key in a YAML file without a word (a robot once ran on defaults for that:
+fusioncore#134), so a table refuses every override it does not know. The README's tables are
+printed from the same rows (``lightvla parameters``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterImmutableException,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+# Declared by rclpy itself or by its clock and QoS helpers.
+_FOREIGN = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
+
+
+class ParameterError(Exception):
+    """A node's parameters are wrong. One line: which one and what would be right."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of a table.
+
+    :param name: Lower-case name, as in the YAML file.
+    :param default: Its type is the parameter's type: bool, int, float, str or list of str.
+    :param description: What it does, with the unit.
+    :param minimum: Smallest allowed number.
+    :param maximum: Largest allowed number.
+    :param choices: The allowed strings.
+    :param read_only: Whether it is fixed once the node has started.
+    """
+
+    name: str
+    default: Any
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+    read_only: bool = True
+
+    @property
+    def range(self) -> str:
+        """The allowed values in words; empty when any will do."""
+        if self.choices:
+            return ', '.join(f'`{choice}`' for choice in self.choices)
+        if self.minimum is None and self.maximum is None:
+            return ''
+        if self.maximum is None:
+            return f'>= {self.minimum:g}'
+        if self.minimum is None:
+            return f'<= {self.maximum:g}'
+        return f'{self.minimum:g} to {self.maximum:g}'
+
+    def fault(self, value: Any) -> str | None:
+        """Say in one line why a value of the right type is refused; None if it is fine."""
+        if self.choices and value not in self.choices:
+            return f'{self.name} is {value!r}; choose {self.range}'
+        if isinstance(self.default, (int, float)) and not isinstance(self.default, bool):
+            low = -math.inf if self.minimum is None else self.minimum
+            high = math.inf if self.maximum is None else self.maximum
+            if not low <= value <= high:  # also refuses NaN
+                return f'{self.name} is {value!r}; allowed is {self.range or "a number"}'
+        return None
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Describe it to ``ros2 param describe``."""
+        descriptor = ParameterDescriptor(
+            name=self.name,
+            description=self.description,
+            additional_constraints=self.range,
+            read_only=self.read_only,
+        )
+        if self.minimum is not None or self.maximum is not None:
+            if isinstance(self.default, float):
+                descriptor.floating_point_range = [
+                    FloatingPointRange(
+                        from_value=-math.inf if self.minimum is None else float(self.minimum),
+                        to_value=math.inf if self.maximum is None else float(self.maximum),
+                    )
+                ]
+            else:
+                descriptor.integer_range = [
+                    IntegerRange(
+                        from_value=-(2**63) if self.minimum is None else int(self.minimum),
+                        to_value=2**63 - 1 if self.maximum is None else int(self.maximum),
+                    )
+                ]
+        return descriptor
+
+
+class ParameterTable:
+    """The parameters of one node."""
+
+    def __init__(self, rows: Iterable[Parameter]) -> None:
+        self.rows = tuple(rows)
+        self._by_name = {row.name: row for row in self.rows}
+
+    def declare(
+        self,
+        node: Node,
+        on_change: Callable[[SimpleNamespace], None] | None = None,
+        check: Callable[[SimpleNamespace], str | None] | None = None,
+    ) -> SimpleNamespace:
+        """Declare every row on a node and return the values as attributes, kept up to date.
+
+        :param on_change: Called with the new values after a change at run time was accepted.
+        :param check: Says why a whole set of values is refused (one line), or returns None.
+        :raises ParameterError: On an unknown key, a wrong type, or a value out of range.
+        """
+        # Private, but the one place where rclpy keeps the overrides that nobody declared.
+        unknown = [
+            name
+            for name in node._parameter_overrides
+            if name not in self._by_name and not name.startswith(_FOREIGN)
+        ]
+        if unknown:
+            raise ParameterError(
+                f'unknown parameter {", ".join(sorted(unknown))}; '
+                f'{node.get_name()} knows {", ".join(sorted(self._by_name))}'
+            )
+        values = SimpleNamespace()
+        for row in self.rows:
+            # read_only is set after the first value, or the override itself would be refused
+            try:
+                value = node.declare_parameter(row.name, row.default, row.descriptor()).value
+            except InvalidParameterTypeException as error:
+                raise ParameterError(
+                    f'{row.name} must be a {type(row.default).__name__}: {error}'
+                ) from None
+            except (InvalidParameterValueException, ParameterImmutableException) as error:
+                raise ParameterError(
+                    f'{row.name}: {error}; allowed is {row.range or "any value"}'
+                ) from None
+            fault = row.fault(value)
+            if fault:
+                raise ParameterError(fault)
+            setattr(values, row.name, value)
+        fault = check(values) if check else None
+        if fault:
+            raise ParameterError(fault)
+
+        def validate(parameters: list[RosParameter]) -> SetParametersResult:
+            proposed = SimpleNamespace(**vars(values))
+            for parameter in parameters:
+                row = self._by_name.get(parameter.name)
+                if row is not None:
+                    fault = row.fault(parameter.value)
+                    if fault:
+                        return SetParametersResult(successful=False, reason=fault)
+                    setattr(proposed, parameter.name, parameter.value)
+            try:
+                fault = check(proposed) if check else None
+            except Exception as error:  # an exception here would end rclpy's spin
+                fault = f'cannot check the new values: {error}'
+            return SetParametersResult(successful=fault is None, reason=fault or '')
+
+        def apply(parameters: list[RosParameter]) -> None:
+            for parameter in parameters:
+                if parameter.name in self._by_name:
+                    setattr(values, parameter.name, parameter.value)
+            if on_change:
+                on_change(values)
+
+        node.add_on_set_parameters_callback(validate)
+        node.add_post_set_parameters_callback(apply)
+        return values
+
+
+    def markdown(self) -> str:
+        """Print the table for the README."""
+        lines = ['| parameter | default | allowed | at run time | what it does |', '|---|---|---|---|---|']
+        for row in self.rows:
+            default = f'`{row.default!r}`'.replace("'", '"')
+            when = 'fixed' if row.read_only else 'changeable'
+            lines.append(
+                f'| `{row.name}` | {default} | {row.range} | {when} | {row.description} |'
+            )
+        return '\n'.join(lines) + '\n'

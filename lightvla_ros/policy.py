@@ -1,0 +1,182 @@
+"""A policy: an observation in, a chunk out.
+
+Preprocess, encode, pick a bucket, act, postprocess; with a time for each stage in every result.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.actions import Chunk, chunk_from_policy
+from lightvla_ros.contract import ContractError, Manifest, load_manifest
+from lightvla_ros.engine import load_engine
+from lightvla_ros.engine.base import Engine
+from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.images import Preprocessor
+from lightvla_ros.instruction import PromptEncoder
+from lightvla_ros.proprio import normalise_proprio
+
+
+class PolicyOutputError(Exception):
+    """The engine answered, but with numbers that must not move a robot."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the policy sees at one instant.
+
+    :param images: Upright RGB uint8 [H, W, 3] of any size, in the manifest's camera order.
+    :param instruction: What to do, in words.
+    :param proprio: float64 [S], raw (metres, radians) in the manifest's layout; None without one.
+    """
+
+    images: tuple[np.ndarray, ...]
+    instruction: str
+    proprio: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Seconds on a steady clock, by stage."""
+
+    preprocess: float
+    encode: float
+    act: float
+    postprocess: float
+
+    @property
+    def inference(self) -> float:
+        """Both engine calls and the choice of the bucket between them."""
+        return self.encode + self.act
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A chunk with its evidence.
+
+    :param chunk: The steps.
+    :param normalised: float32 [chunk_length, 7], the head's output as it came.
+    :param kept: Kept visual tokens per camera.
+    :param kept_patches: int64 [K], see :meth:`Engine.kept_patches`.
+    :param bucket: Number of visual tokens the act graph ran with.
+    :param times: Seconds by stage.
+    """
+
+    chunk: Chunk
+    normalised: np.ndarray
+    kept: tuple[int, ...]
+    kept_patches: np.ndarray
+    bucket: int
+    times: StageTimes
+
+
+class Policy:
+    """A loaded policy folder with an engine. Not thread-safe."""
+
+    def __init__(self, policy_dir: Path, manifest: Manifest, engine: Engine) -> None:
+        self.manifest = manifest
+        self.engine = engine
+        self._policy_dir = Path(policy_dir)
+        self._preprocess = Preprocessor(manifest.cameras, manifest.preprocessing)
+        self._encode_prompt = PromptEncoder(
+            manifest.prompt, self._policy_dir / manifest.prompt.tokenizer
+        )
+
+    @classmethod
+    def load(cls, policy_dir: Path, engine: str = 'onnxruntime', **options) -> Policy:
+        """Read a policy folder and load the named engine for it.
+
+        :param options: For the engine, see :func:`lightvla_ros.engine.load_engine`.
+        :raises ContractError: When the folder cannot be trusted.
+        :raises EngineError: When the engine cannot be loaded as asked.
+        """
+        manifest = load_manifest(policy_dir)
+        return cls(policy_dir, manifest, load_engine(engine, policy_dir, manifest, **options))
+
+    def infer(self, observation: Observation) -> Prediction:
+        """Predict the next chunk.
+
+        :raises ValueError: When the observation does not fit the manifest.
+        :raises EngineError: When the engine fails.
+        :raises PolicyOutputError: When the output has another shape or is not finite.
+        """
+        manifest = self.manifest
+        started = time.perf_counter()
+        pixels = self._preprocess(observation.images)
+        prompt = self._encode_prompt(observation.instruction)
+        proprio = normalise_proprio(observation.proprio, manifest.proprio)
+        preprocessed = time.perf_counter()
+        encoded = self.engine.encode(pixels, prompt, proprio)
+        encoded_at = time.perf_counter()
+        bucket = smallest_bucket(manifest.tokens.buckets, sum(encoded.kept))
+        actions = self.engine.act(encoded, bucket)
+        acted = time.perf_counter()
+        check_output(actions, manifest.action.chunk_length)
+        chunk = chunk_from_policy(actions, manifest.action)
+        kept_patches = self.engine.kept_patches(encoded)
+        finished = time.perf_counter()
+        return Prediction(
+            chunk=chunk,
+            normalised=actions,
+            kept=encoded.kept,
+            kept_patches=kept_patches,
+            bucket=bucket,
+            times=StageTimes(
+                preprocess=preprocessed - started,
+                encode=encoded_at - preprocessed,
+                act=acted - encoded_at,
+                postprocess=finished - acted,
+            ),
+        )
+
+    def replay_golden(self) -> None:
+        """Run the folder's golden observations and compare with what was recorded at export.
+
+        This also warms the engine up. ``golden.npz`` holds, for N observations: ``images`` uint8
+        [N, cameras, H, W, 3], ``proprio`` float64 [N, S] (absent without proprio), ``instruction``
+        str [N], ``kept`` bool [N, tokens] and ``actions`` float32 [N, chunk_length, 7] normalised.
+
+        :raises ContractError: When an output differs by more than the manifest allows.
+        """
+        golden = self.manifest.golden
+        path = self._policy_dir / golden.file
+        with np.load(path, allow_pickle=False) as file:
+            data = dict(file)
+        for index, instruction in enumerate(data['instruction']):
+            proprio = data['proprio'][index] if 'proprio' in data else None
+            prediction = self.infer(
+                Observation(tuple(data['images'][index]), str(instruction), proprio)
+            )
+            kept = np.zeros(data['kept'].shape[1], dtype=bool)
+            kept[prediction.kept_patches] = True
+            union = np.count_nonzero(kept | data['kept'][index])
+            jaccard = np.count_nonzero(kept & data['kept'][index]) / union
+            error = float(np.abs(prediction.normalised - data['actions'][index]).max())
+            if jaccard < golden.min_jaccard or not error <= golden.action_tolerance:
+                raise ContractError(
+                    f'{path}: observation {index} comes out otherwise with '
+                    f'{self.engine.backend}: kept patches overlap {jaccard:.3f} (at least '
+                    f'{golden.min_jaccard} wanted), actions differ by {error:.2g} (at most '
+                    f'{golden.action_tolerance:g}); export the policy again or use another engine'
+                )
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+
+def check_output(actions: np.ndarray, chunk_length: int) -> None:
+    """Refuse a head's output that must not move a robot.
+
+    :raises PolicyOutputError: When the shape is not [chunk_length, 7] or a number is not finite.
+    """
+    if actions.shape != (chunk_length, 7):
+        raise PolicyOutputError(
+            f'the engine returned actions of shape {actions.shape}, not {(chunk_length, 7)}'
+        )
+    if not np.isfinite(actions).all():
+        raise PolicyOutputError('the engine returned NaN or infinite actions')
