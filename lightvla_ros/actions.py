@@ -125,3 +125,8 @@ def axis_angle_from_quaternion(quaternions: np.ndarray) -> np.ndarray:
     xyz, w = quaternions[..., :3], quaternions[..., 3:]
     half = np.arctan2(np.linalg.norm(xyz, axis=-1, keepdims=True), w)
     return 2 * xyz / np.sinc(half / np.pi)
+
+
+def hold(period: float) -> Chunk:
+    """Return a chunk without steps, which means: hold still."""
+    return Chunk(np.zeros((0, 3)), np.zeros((0, 4)), np.zeros(0), period)

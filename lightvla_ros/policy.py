@@ -64,6 +64,8 @@ class Prediction:
     :param kept_patches: int64 [K], see :meth:`Engine.kept_patches`.
     :param bucket: Number of visual tokens the act graph ran with.
     :param times: Seconds by stage.
+    :param backend: What ran the graphs.
+    :param precision: In which numbers.
     """
 
     chunk: Chunk
@@ -72,6 +74,8 @@ class Prediction:
     kept_patches: np.ndarray
     bucket: int
     times: StageTimes
+    backend: str
+    precision: str
 
 
 class Policy:
@@ -131,6 +135,8 @@ class Policy:
                 act=acted - encoded_at,
                 postprocess=finished - acted,
             ),
+            backend=self.engine.backend,
+            precision=self.engine.precision,
         )
 
     def replay_golden(self) -> None:

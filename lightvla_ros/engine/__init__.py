@@ -1,0 +1,1 @@
+"""Engines: what runs a policy's two graphs. ``load_engine`` picks one by name."""

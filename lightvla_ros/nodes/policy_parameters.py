@@ -1,0 +1,146 @@
+"""The parameters of the policy node."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from lightvla_ros.inbox import Limits
+from lightvla_ros.nodes.parameters import Parameter, ParameterTable
+
+POLICY_PARAMETERS = ParameterTable(
+    [
+        Parameter('policy', '', 'Folder of the policy (the one with `manifest.json`).'),
+        Parameter('engine', 'onnxruntime', 'What runs the graphs.', choices=('onnxruntime',)),
+        Parameter(
+            'provider', 'CPUExecutionProvider', 'Execution provider of ONNX Runtime, by name.'
+        ),
+        Parameter('threads', 1, 'Threads of the engine; leave cores for the robot.', 1, 64),
+        Parameter('autostart', True, 'Configure and activate when the node starts.'),
+        Parameter(
+            'base_frame',
+            'panda_link0',
+            'Frame of `ee_pose` and of the deltas: the non-moving base of the robot.',
+        ),
+        Parameter('ee_frame', 'panda_hand_tcp', 'Frame that the deltas move.'),
+        Parameter(
+            'image_transport',
+            'raw',
+            'Subscribe to `<camera>/image` or to `<camera>/image/compressed`.',
+            choices=('raw', 'compressed'),
+        ),
+        Parameter(
+            'max_image_age', 0.5, 'Oldest image or state, by stamp [s].', 0.01, 10.0, read_only=False
+        ),
+        Parameter(
+            'max_silence',
+            0.5,
+            'Longest time on a steady clock without a new image or state [s].',
+            0.01,
+            600.0,
+            read_only=False,
+        ),
+        Parameter(
+            'max_camera_skew',
+            0.03,
+            'Largest distance between the stamps of the images of one observation [s].',
+            0.0,
+            1.0,
+            read_only=False,
+        ),
+        Parameter(
+            'max_state_skew',
+            0.1,
+            'Largest distance between the stamps of state and images [s].',
+            0.0,
+            1.0,
+            read_only=False,
+        ),
+        Parameter(
+            'max_inference_time',
+            2.0,
+            'An inference that takes longer is a fault [s].',
+            0.01,
+            60.0,
+            read_only=False,
+        ),
+        Parameter(
+            'max_failures',
+            3,
+            'This many failed inferences in a row are a fault.',
+            1,
+            100,
+            read_only=False,
+        ),
+        Parameter(
+            'max_step_translation',
+            0.087,
+            'Longest step [m]; longer ones are shortened, far longer ones refused. '
+            'The default is the longest that LIBERO\'s controller takes.',
+            0.0001,
+            0.2,
+            read_only=False,
+        ),
+        Parameter(
+            'max_step_rotation',
+            0.87,
+            'Largest turn of a step [rad]; likewise.',
+            0.0001,
+            1.0,
+            read_only=False,
+        ),
+        Parameter(
+            'replan_steps',
+            0,
+            'Steps after which the next chunk is due; 0 means a whole chunk, as published.',
+            0,
+            64,
+            read_only=False,
+        ),
+        Parameter(
+            'anchor',
+            'publish',
+            'When step 0 starts: at publishing, or at the observation; then the steps already '
+            'past are cut.',
+            choices=('publish', 'observation'),
+        ),
+        Parameter(
+            'start_delay',
+            0.0,
+            'Added to the time of publishing when that is the anchor [s].',
+            0.0,
+            1.0,
+            read_only=False,
+        ),
+        Parameter(
+            'start_window',
+            0.2,
+            'A chunk must be started within this time of its stamp [s].',
+            0.01,
+            2.0,
+            read_only=False,
+        ),
+        Parameter(
+            'min_instruction_interval',
+            0.1,
+            'Instructions that come faster wait; the newest wins [s].',
+            0.0,
+            10.0,
+            read_only=False,
+        ),
+    ]
+)
+
+
+def limits_from(values: SimpleNamespace) -> Limits:
+    """Convert the parameters in seconds to the inbox's limits in nanoseconds."""
+    return Limits(
+        image_age=nanoseconds(values.max_image_age),
+        silence=nanoseconds(values.max_silence),
+        camera_skew=nanoseconds(values.max_camera_skew),
+        state_skew=nanoseconds(values.max_state_skew),
+    )
+
+
+def nanoseconds(seconds: float) -> int:
+    """Seconds -> integer nanoseconds."""
+    return round(seconds * 1e9)

