@@ -1,1 +1,24 @@
-"""Engines: what runs a policy's two graphs. ``load_engine`` picks one by name."""
+"""Engines: what runs a policy's two graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightvla_ros.contract import Manifest
+from lightvla_ros.engine.base import Engine, EngineError
+
+ENGINES = ('onnxruntime',)
+
+
+def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> Engine:
+    """Load the named engine for a policy folder.
+
+    :param options: Passed to the engine, for instance ``provider`` and ``threads``.
+    :raises EngineError: When the name is unknown or the engine cannot be loaded as asked.
+    """
+    if name == 'onnxruntime':
+        # here, so that a robot imports only the library it uses
+        from lightvla_ros.engine.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(policy_dir, manifest, **options)
+    raise EngineError(f'there is no engine {name!r}; choose {", ".join(ENGINES)}')

@@ -22,7 +22,10 @@ class EngineError(Exception):
 class Prompt:
     """A tokenised instruction.
 
-    :param ids: int64 [1, P], padded at the end.
+    Padding stands in front, so that the last prompt token always comes right before the action
+    slots, from where the head's slice counts.
+
+    :param ids: int64 [1, P].
     :param mask: bool [1, P], false on padding.
     """
 

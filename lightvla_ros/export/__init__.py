@@ -1,0 +1,1 @@
+"""From a model to a policy folder that a robot can run."""

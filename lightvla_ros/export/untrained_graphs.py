@@ -1,0 +1,279 @@
+"""A LightVLA-shaped network with untrained weights, as the two ONNX graphs of an engine.
+
+It has every part that a real one has (two towers, projector, proprio, parameter-free pruner,
+bidirectional LLaMA blocks with original position ids, L1 head) at a size that runs anywhere. It
+says nothing about how well a policy works; it lets everything around a policy be tested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from lightvla_ros.export.graph_builder import GraphBuilder
+
+FLOAT, INT64, INT32, BOOL = (
+    TensorProto.FLOAT,
+    TensorProto.INT64,
+    TensorProto.INT32,
+    TensorProto.BOOL,
+)
+MASKED = np.float32(-3e4)  # added to a key's score: exp() of it is exactly 0, in fp16 too
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the network."""
+
+    cameras: int = 2
+    image: int = 128
+    patch: int = 16
+    towers: int = 2
+    tower_width: int = 32
+    width: int = 64
+    heads: int = 4
+    layers: int = 2
+    vocabulary: int = 512
+    prompt: int = 192
+    proprio: int = 8
+    chunk: int = 8
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of an image."""
+        return self.image // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of all cameras."""
+        return self.cameras * self.grid**2
+
+
+class Weights:
+    """Seeded random weights, drawn in the order in which they are asked for."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, *shape: int, scale: float = 1.0) -> np.ndarray:
+        """float32 of the given shape; matrices keep the size of what they multiply."""
+        fan_in = shape[-2] if len(shape) > 1 else 1
+        return (self._random.standard_normal(shape) * scale / np.sqrt(fan_in)).astype(np.float32)
+
+
+def encode_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onnx.ModelProto:
+    """Images, prompt and proprio -> visual tokens with the kept ones first."""
+    g = GraphBuilder('encode')
+    s = shape
+    pixels = g.input('pixels', FLOAT, [s.cameras, 3 * s.towers, s.image, s.image])
+    prompt_ids = g.input('prompt_ids', INT64, [1, s.prompt])
+    prompt_mask = g.input('prompt_mask', BOOL, [1, s.prompt])
+    proprio = g.input('proprio', FLOAT, [1, s.proprio])
+
+    # [cameras, patches, towers * tower_width]; both cameras run as one batch
+    towers = [_tower(g, s, weights, pixels, index) for index in range(s.towers)]
+    features = g.op('Concat', *towers, axis=-1)
+    features = g.op('Reshape', features, [1, s.tokens, s.towers * s.tower_width])
+    patches = _mlp(g, weights, features, s.towers * s.tower_width, s.width)  # [1, Lv, D]
+
+    state = g.op('Reshape', _mlp(g, weights, proprio, s.proprio, s.width), [1, 1, s.width])
+    words = g.op('Gather', weights(s.vocabulary, s.width, scale=np.sqrt(s.vocabulary)), prompt_ids)
+    context = g.op('Concat', state, words, axis=1)  # [1, 1 + P, D]
+
+    kept = _pruner(g, s, patches, state, words, prompt_mask, stop_embedding)  # bool [Lv]
+    # Kept first, both parts in their original order: distinct keys, so TopK has no ties to break.
+    index = np.arange(s.tokens, dtype=np.float32)
+    key = g.op('Where', kept, s.tokens - index, -index)
+    _, order = g.op('TopK', key, [s.tokens], axis=0, outputs=2)
+    tokens = g.op('Gather', patches, order, axis=1)
+    positions = g.op('Unsqueeze', order, [0])
+    counts = g.op('Reshape', g.op('Cast', kept, to=INT32), [s.cameras, s.grid**2])
+    counts = g.op('ReduceSum', counts, [1], keepdims=0)
+
+    g.output('tokens', tokens, FLOAT, [1, s.tokens, s.width])
+    g.output('positions', positions, INT64, [1, s.tokens])
+    g.output('kept', counts, INT32, [s.cameras])
+    g.output('context', context, FLOAT, [1, 1 + s.prompt, s.width])
+    return g.build()
+
+
+def act_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onnx.ModelProto:
+    """[bucket of visual tokens | proprio | prompt | 56 zeros | stop] -> a chunk of actions.
+
+    The order in the sequence is free, because attention is bidirectional and positions are
+    explicit: BOS 0, patches 1 .. Lv, proprio Lv + 1, prompt from Lv + 2, then the action slots.
+    """
+    g = GraphBuilder('act')
+    s = shape
+    slots = 7 * s.chunk
+    tokens = g.input('tokens', FLOAT, [1, 'bucket', s.width])
+    patch_index = g.input('positions', INT64, [1, 'bucket'])
+    kept = g.input('kept', INT32, [s.cameras])
+    context = g.input('context', FLOAT, [1, 1 + s.prompt, s.width])
+    prompt_mask = g.input('prompt_mask', BOOL, [1, s.prompt])
+
+    tail = np.concatenate([np.zeros((1, slots, s.width), np.float32), stop_embedding], axis=1)
+    hidden = g.op('Concat', tokens, context, tail, axis=1)
+
+    word = _word_index(g, prompt_mask)  # [1, P], 0 at BOS
+    word_position = g.op(
+        'Where', g.op('Greater', word, np.int64(0)), g.op('Add', word, np.int64(s.tokens + 1)), word
+    )
+    words = g.op('ReduceSum', g.op('Cast', prompt_mask, to=INT64), [1], keepdims=1)
+    slot_position = g.op(
+        'Add', words, (s.tokens + 1 + np.arange(slots + 1, dtype=np.int64))[None]
+    )
+    position = g.op(
+        'Concat',
+        g.op('Add', patch_index, np.int64(1)),
+        np.array([[s.tokens + 1]], np.int64),
+        word_position,
+        slot_position,
+        axis=1,
+    )
+
+    bucket = g.op('Squeeze', g.op('Shape', tokens, start=1, end=2), [0])
+    slot = g.op('Range', np.int64(0), bucket, np.int64(1))
+    count = g.op('Cast', g.op('ReduceSum', kept, [0], keepdims=0), to=INT64)
+    is_kept = g.op('Unsqueeze', g.op('Less', slot, count), [0])
+    used = g.op(
+        'Concat',
+        is_kept,
+        np.ones((1, 1), bool),
+        prompt_mask,
+        np.ones((1, slots + 1), bool),
+        axis=1,
+    )
+    mask = g.op('Unsqueeze', g.op('Where', used, np.float32(0), MASKED), [1, 2])  # [1, 1, 1, N]
+
+    for _ in range(s.layers):
+        hidden = _llama_block(g, s, weights, hidden, position, mask)
+    hidden = _rms(g, hidden)
+    # The states before each action slot, as in training: [-58:-2] (reference/lightvla.md 0.1)
+    read = g.op('Slice', hidden, [-slots - 2], [-2], [1])
+    read = g.op('Reshape', read, [s.chunk, 7 * s.width])
+    actions = _mlp(g, weights, read, 7 * s.width, 7, scale=0.15)
+    actions = g.op('Add', actions, np.eye(7)[6])  # the hand stays open
+    g.output('actions', actions, FLOAT, [s.chunk, 7])
+    return g.build()
+
+
+def _tower(g: GraphBuilder, s: Shape, weights: Weights, pixels: str, index: int) -> str:
+    """One vision tower: patch embedding and a transformer block -> [cameras, patches, width]."""
+    width = s.tower_width
+    own = g.op('Slice', pixels, [3 * index], [3 * index + 3], [1])
+    kernel = weights(width, 3 * s.patch**2, 1, scale=2.0 / s.patch)
+    kernel = kernel.reshape(width, 3, s.patch, s.patch)
+    x = g.op('Conv', own, kernel, kernel_shape=[s.patch] * 2, strides=[s.patch] * 2)
+    x = g.op('Transpose', g.op('Reshape', x, [s.cameras, width, s.grid**2]), perm=[0, 2, 1])
+    x = g.op('Add', x, weights(1, 1, s.grid**2, width, scale=s.grid)[0])  # where each patch is
+    attended = _attention(g, *(g.op('MatMul', x, weights(width, width)) for _ in 'qkv'), width)
+    return g.op('Add', x, g.op('MatMul', attended, weights(width, width, scale=0.5)))
+
+
+def _pruner(
+    g: GraphBuilder,
+    s: Shape,
+    patches: str,
+    state: str,
+    words: str,
+    prompt_mask: str,
+    stop_embedding: np.ndarray,
+) -> str:
+    """LightVLA's parameter-free pruner as published -> bool [Lv], true on kept patches.
+
+    Paper eq. 1 to 3 with the RMS norms of ``modeling_prismatic.py``:63-90; all in fp32. The task
+    tokens are proprio, prompt without BOS, and stop; the zero placeholders carry no value and are
+    dropped, which leaves every argmax as it is (reference/lightvla.md 2.4).
+    """
+    patch_hat = _rms(g, patches)
+    task = _rms(g, g.op('Concat', state, words, stop_embedding, axis=1))
+    is_word = g.op('Greater', _word_index(g, prompt_mask), np.int64(0))
+    one = np.ones((1, 1), bool)
+    used = g.op('Concat', one, is_word, one, axis=1)
+    mask = g.op('Unsqueeze', g.op('Where', used, np.float32(0), MASKED), [1])
+
+    scale = np.float32(1 / np.sqrt(s.width))
+    similarity = g.op('MatMul', patch_hat, g.op('Transpose', task, perm=[0, 2, 1]))
+    similarity = g.op('Add', g.op('Mul', similarity, scale), mask)
+    queries = _rms(g, g.op('MatMul', g.op('Softmax', similarity, axis=-1), task))
+    scores = g.op('MatMul', queries, g.op('Transpose', patch_hat, perm=[0, 2, 1]))
+    scores = g.op('Mul', scores, scale)  # [1, Lv, Lv]
+    picks = g.op('ArgMax', scores, axis=2, keepdims=0, select_last_index=0)  # [1, Lv]
+    picked = g.op('Equal', g.op('Transpose', picks), np.arange(s.tokens)[None])  # [query, patch]
+    return g.op('Cast', g.op('ReduceMax', g.op('Cast', picked, to=INT32), [0], keepdims=0), to=BOOL)
+
+
+def _word_index(g: GraphBuilder, prompt_mask: str) -> str:
+    """Index of each prompt token among the real ones, 0 at BOS; -1 on the padding in front."""
+    count = g.op('CumSum', g.op('Cast', prompt_mask, to=INT64), np.int64(1))
+    return g.op('Sub', count, np.int64(1))
+
+
+def _llama_block(
+    g: GraphBuilder, s: Shape, weights: Weights, hidden: str, position: str, mask: str
+) -> str:
+    x = _rms(g, hidden)
+    query, key, value = (_split_heads(g, s, g.op('MatMul', x, weights(s.width, s.width))) for _ in 'qkv')
+    query, key = _rope(g, s, query, position), _rope(g, s, key, position)
+    attended = _merge_heads(g, s, _attention(g, query, key, value, s.width // s.heads, mask))
+    hidden = g.op('Add', hidden, g.op('MatMul', attended, weights(s.width, s.width)))
+    x = _rms(g, hidden)
+    gate = g.op('MatMul', x, weights(s.width, 2 * s.width))
+    gate = g.op('Mul', gate, g.op('Sigmoid', gate))
+    x = g.op('Mul', gate, g.op('MatMul', x, weights(s.width, 2 * s.width)))
+    return g.op('Add', hidden, g.op('MatMul', x, weights(2 * s.width, s.width)))
+
+
+def _attention(
+    g: GraphBuilder, query: str, key: str, value: str, size: int, mask: str | None = None
+) -> str:
+    """Attend without any causal mask; the last two axes are tokens and channels."""
+    axes = [0, 1, 3, 2] if mask else [0, 2, 1]
+    scores = g.op('MatMul', query, g.op('Transpose', key, perm=axes))
+    scores = g.op('Mul', scores, np.float32(1 / np.sqrt(size)))
+    if mask:
+        scores = g.op('Add', scores, mask)
+    return g.op('MatMul', g.op('Softmax', scores, axis=-1), value)
+
+
+def _rope(g: GraphBuilder, s: Shape, x: str, position: str) -> str:
+    """Rotary embedding at the given positions; angles in fp32."""
+    half = s.width // s.heads // 2
+    frequency = (10000.0 ** (-np.arange(half) / half)).astype(np.float32)
+    angle = g.op('Mul', g.op('Unsqueeze', g.op('Cast', position, to=FLOAT), [1, 3]), frequency)
+    cos, sin = g.op('Cos', angle), g.op('Sin', angle)
+    low = g.op('Slice', x, [0], [half], [3])
+    high = g.op('Slice', x, [half], [2 * half], [3])
+    return g.op(
+        'Concat',
+        g.op('Sub', g.op('Mul', low, cos), g.op('Mul', high, sin)),
+        g.op('Add', g.op('Mul', high, cos), g.op('Mul', low, sin)),
+        axis=3,
+    )
+
+
+def _split_heads(g: GraphBuilder, s: Shape, x: str) -> str:
+    x = g.op('Reshape', x, [1, -1, s.heads, s.width // s.heads])
+    return g.op('Transpose', x, perm=[0, 2, 1, 3])
+
+
+def _merge_heads(g: GraphBuilder, s: Shape, x: str) -> str:
+    return g.op('Reshape', g.op('Transpose', x, perm=[0, 2, 1, 3]), [1, -1, s.width])
+
+
+def _mlp(
+    g: GraphBuilder, weights: Weights, x: str, inputs: int, outputs: int, scale: float = 1.0
+) -> str:
+    hidden = 64
+    x = g.op('Gelu', g.op('MatMul', x, weights(inputs, hidden)))
+    return g.op('MatMul', x, weights(hidden, outputs, scale=scale))
+
+
+def _rms(g: GraphBuilder, x: str) -> str:
+    """x / rms(x), without a learned gain."""
+    mean = g.op('ReduceMean', g.op('Mul', x, x), [-1], keepdims=1)
+    return g.op('Div', x, g.op('Sqrt', g.op('Add', mean, np.float32(1e-6))))

@@ -1,0 +1,206 @@
+"""Images: bytes -> upright RGB -> the model's input. One path for training and for the robot.
+
+cv_bridge is not used: it breaks with NumPy 2 (vision_opencv#535), and decoding is a few lines.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from lightvla_ros.contract import Camera, Preprocessing
+
+MAX_SIDE = 4096  # px; a header that asks for more is refused before anything is allocated
+CHANNELS = {'rgb8': 3, 'bgr8': 3, '8UC3': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
+_TO_RGB = {
+    'bgr8': cv2.COLOR_BGR2RGB,
+    '8UC3': cv2.COLOR_BGR2RGB,  # an OpenCV matrix without a colour name: OpenCV's order
+    'rgba8': cv2.COLOR_RGBA2RGB,
+    'bgra8': cv2.COLOR_BGRA2RGB,
+    'mono8': cv2.COLOR_GRAY2RGB,
+}
+
+
+class ImageError(Exception):
+    """An image that cannot be used.
+
+    :param code: ``bad_encoding``, ``bad_size`` or ``bad_data``.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def check_layout(height: int, width: int, encoding: str, step: int, length: int) -> None:
+    """Check an uncompressed image's header against its data, before anything is allocated.
+
+    :raises ImageError: When they do not fit together.
+    """
+    if encoding not in CHANNELS:
+        known = ', '.join(CHANNELS)
+        raise ImageError('bad_encoding', f'encoding {encoding!r} is not one of {known}')
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ImageError('bad_size', f'{width} x {height} pixels; 1 to {MAX_SIDE} a side are taken')
+    if step < width * CHANNELS[encoding]:
+        raise ImageError('bad_size', f'step {step} is shorter than a row of {width} {encoding}')
+    if length != step * height:
+        raise ImageError('bad_data', f'{length} bytes, but step x height is {step * height}')
+
+
+def decode_image(
+    data: bytes | memoryview, height: int, width: int, encoding: str, step: int
+) -> np.ndarray:
+    """Decode a ``sensor_msgs/Image``.
+
+    :returns: uint8 [height, width, 3] RGB; a view of ``data`` where no conversion is needed.
+    :raises ImageError: See :func:`check_layout`.
+    """
+    check_layout(height, width, encoding, step, len(data))
+    channels = CHANNELS[encoding]
+    rows = np.frombuffer(data, np.uint8).reshape(height, step)[:, : width * channels]
+    pixels = rows.reshape(height, width, channels)
+    return pixels if encoding == 'rgb8' else cv2.cvtColor(pixels, _TO_RGB[encoding])
+
+
+def decode_compressed(data: bytes | memoryview) -> np.ndarray:
+    """Decode a JPEG or PNG. Always by OpenCV: other decoders give other pixels.
+
+    :returns: uint8 [height, width, 3] RGB.
+    :raises ImageError: ``bad_data`` when it is corrupt, ``bad_size`` when it is too large.
+    """
+    buffer = np.frombuffer(data, np.uint8)
+    image = None
+    if buffer.size:
+        try:
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error as error:  # more pixels than OpenCV's own limit
+            raise ImageError('bad_size', f'OpenCV refuses it: {error.err}') from None
+    if image is None:
+        raise ImageError('bad_data', 'neither a JPEG nor a PNG that OpenCV can read')
+    if max(image.shape[:2]) > MAX_SIDE:
+        raise ImageError('bad_size', f'{image.shape[1]} x {image.shape[0]} pixels are too many')
+    return image
+
+
+class Preprocessor:
+    """Turns a set of upright images into the model's input, by a manifest's recipe.
+
+    Orientation, [JPEG round trip], lanczos3 resize with antialias, [centre crop], (x/255 - mean)/std
+    per vision tower; the order and rules are OpenVLA-OFT's (``openvla_utils.py``:
+    resize_image_for_policy, crop_and_resize; ``processing_prismatic.py``).
+    """
+
+    def __init__(self, cameras: tuple[Camera, ...], recipe: Preprocessing) -> None:
+        self._cameras = cameras
+        self._recipe = recipe
+        # (x / 255 - mean) / std as one multiplication and one addition; [towers * 3, 1, 1]
+        mean = np.concatenate([tower.mean for tower in recipe.normalisation])[:, None, None]
+        std = np.concatenate([tower.std for tower in recipe.normalisation])[:, None, None]
+        self._scale = (1 / (255 * std)).astype(np.float32)
+        self._offset = (-mean / std).astype(np.float32)
+
+    def __call__(self, images: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Preprocess one image per camera.
+
+        :param images: Upright RGB uint8 [H, W, 3] of any size, in camera order.
+        :returns: float32 [cameras, 3 * towers, height, width].
+        :raises ValueError: When the number, type or shape of the images is wrong.
+        """
+        if len(images) != len(self._cameras):
+            raise ValueError(f'{len(images)} images for {len(self._cameras)} cameras')
+        towers = len(self._recipe.normalisation)
+        height, width = self._cameras[0].size
+        batch = np.empty((len(images), towers * 3, height, width), np.float32)
+        for slot, camera, image in zip(batch, self._cameras, images, strict=True):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(
+                    f'image of {camera.name}: {image.dtype} {image.shape}; uint8 (H, W, 3) is taken'
+                )
+            upright = self.policy_view(image, camera)
+            channels = upright.transpose(2, 0, 1)
+            for tower in range(towers):
+                slot[3 * tower : 3 * tower + 3] = channels
+        batch *= self._scale
+        batch += self._offset
+        return batch
+
+    def policy_view(self, image: np.ndarray, camera: Camera) -> np.ndarray:
+        """Return what the policy sees of one image: uint8 [height, width, 3] RGB."""
+        if camera.rotate_degrees == 180:
+            image = image[::-1, ::-1]
+        if camera.mirror:
+            image = image[:, ::-1]
+        if self._recipe.jpeg_quality is not None:
+            image = _jpeg_round_trip(image, self._recipe.jpeg_quality)
+        if image.shape[:2] != camera.size:
+            image = _to_uint8(_resample(image, *_lanczos_weights(image.shape[:2], camera.size)))
+        if self._recipe.crop_area < 1:
+            rows, columns = _crop_weights(camera.size, self._recipe.crop_area)
+            # TensorFlow's saturating float -> uint8 conversion: x * 255.5, truncated
+            cropped = _resample(image, rows, columns) * np.float32(255.5 / 255)
+            image = np.clip(cropped, 0, 255).astype(np.uint8)
+        return image
+
+
+def _jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
+    _, data = cv2.imencode(
+        '.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality)
+    )
+    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+
+
+def _to_uint8(image: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _resample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Apply a separable resampling: [h, H] and [w, W] on uint8 [H, W, 3] -> float32 [h, w, 3]."""
+    height, width, channels = image.shape
+    down = rows @ image.reshape(height, width * channels).astype(np.float32)
+    across = columns @ down.reshape(len(rows), width, channels)
+    return across
+
+
+@lru_cache(maxsize=16)
+def _lanczos_weights(
+    source: tuple[int, int], target: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(_lanczos3(old, new) for old, new in zip(source, target, strict=True))
+
+
+def _lanczos3(source: int, target: int) -> np.ndarray:
+    """Weights [target, source] of TensorFlow's ``resize(method='lanczos3', antialias=True)``.
+
+    ``scale_and_translate``: pixel centres at + 0.5; when shrinking, the kernel grows with the
+    scale; weights outside the image are dropped and the rest normalised.
+    """
+    scale = max(source / target, 1.0)
+    centres = (np.arange(target) + 0.5) * source / target
+    distance = np.abs(centres[:, None] - (np.arange(source) + 0.5)[None, :]) / scale
+    weights = np.where(distance < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _crop_weights(size: tuple[int, int], area: float) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(_centre_crop(side, area) for side in size)
+
+
+def _centre_crop(side: int, area: float) -> np.ndarray:
+    """Weights [side, side] of TensorFlow's ``crop_and_resize`` on the centre box of an area.
+
+    Bilinear without antialias; coordinates are scaled by side - 1.
+    """
+    length = np.sqrt(area)
+    first, last = (1 - length) / 2 * (side - 1), (1 + length) / 2 * (side - 1)
+    position = first + np.arange(side) * (last - first) / (side - 1)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, side - 1)
+    weights = np.zeros((side, side), np.float32)
+    rows = np.arange(side)
+    np.add.at(weights, (rows, low), 1 - (position - low))
+    np.add.at(weights, (rows, high), position - low)
+    return weights
