@@ -60,7 +60,10 @@ WATCHDOG_PERIOD = 0.02
 LONGEST_PAUSE = 2.0  # between tries with an engine that fails [s]
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-STATE_NAMES = {value: name for name, value in vars(type(VlaStatus)).items() if name.isupper()}
+STATE_NAMES = {
+    getattr(VlaStatus, name): name
+    for name in ('UNCONFIGURED', 'INACTIVE', 'WAITING', 'RUNNING', 'HOLDING', 'FAULT')
+}
 
 
 @dataclass(frozen=True)
@@ -561,7 +564,6 @@ class PolicyNode(GuardedLifecycleNode):
     def _report(self, state: int, why: str) -> None:
         if (state, why) != self._state:
             log = self.get_logger()
-            say = {VlaStatus.FAULT: log.error, VlaStatus.HOLDING: log.warning}.get(state, log.info)
             # Each severity needs a line of its own: rclpy ties a severity to the calling line.
             if state == VlaStatus.FAULT:
                 log.error(f'{STATE_NAMES[state]}: {why}')
@@ -586,3 +588,52 @@ class PolicyNode(GuardedLifecycleNode):
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
+
+    def _publish_diagnostics(self) -> None:
+        """Once a second: diagnostics in the standard format, and the status as a heartbeat."""
+        ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+        state, why = self._state
+        level = {
+            VlaStatus.RUNNING: ok,
+            VlaStatus.HOLDING: error,
+            VlaStatus.FAULT: error,
+        }.get(state, warn)
+        engine = self._policy.engine if self._policy else None
+        identity = self._policy.manifest.fingerprint[:12] if self._policy else ''
+        inputs = dict(self._inbox.counts) if self._inbox else {}
+        # what keeps images from coming is not the engine's trouble, nor the other way round
+        input_fault = self._inbox.fault(self._now(), time.monotonic_ns()) if self._active else ''
+        engine_level = error if self._fault else (warn if self._failures else ok)
+        statuses = [
+            diagnostic('cameras', error if input_fault else ok, input_fault, inputs, identity),
+            diagnostic(
+                'engine',
+                engine_level if engine else warn,
+                self._fault or (engine.backend if engine else 'not loaded'),
+                {'failures_in_a_row': self._failures},
+                identity,
+            ),
+            diagnostic('inference', engine_level, '', self.history.summary(), identity),
+            diagnostic(
+                'output', level, f'{STATE_NAMES[state]} {why}'.strip(), self.counts, identity
+            ),
+        ]
+        message = DiagnosticArray(status=statuses)
+        message.header.stamp = time_message(self._now())
+        self._diagnostics_publisher.publish(message)
+        self._publish_status()
+
+
+def main() -> int:
+    """Run the policy node."""
+
+    def build(stop: threading.Event) -> PolicyNode:
+        node = PolicyNode(stop)
+        node.autostart()
+        return node
+
+    return run_node(build)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
