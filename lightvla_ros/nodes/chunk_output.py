@@ -89,7 +89,10 @@ class ChunkOutput:
         self.moving = False
 
     def send_kept_patches(self, prediction: Prediction, stamp: int) -> None:
-        """Publish per camera one pixel per patch, 255 where it was kept, if anybody looks."""
+        """Publish per camera one pixel per patch, 255 where it was kept, if anybody looks.
+
+        They are turned back to the camera's upright view; they cover its centre crop.
+        """
         rows, columns = self._manifest.patch_grid
         kept = np.zeros((len(self._kept_publishers), rows, columns), dtype=np.uint8)
         kept.reshape(-1)[prediction.kept_patches] = 255
@@ -97,6 +100,11 @@ class ChunkOutput:
             self._kept_publishers, self._manifest.cameras, kept, strict=True
         ):
             if publisher.get_subscription_count():
+                if camera.mirror:
+                    mask = mask[:, ::-1]
+                if camera.rotate_degrees == 180:
+                    mask = mask[::-1, ::-1]
+                mask = np.ascontiguousarray(mask)
                 publisher.publish(image_to_message(mask, stamp, camera.name, 'mono8'))
 
     def stats_message(

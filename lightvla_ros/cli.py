@@ -1,0 +1,51 @@
+"""The command `lightvla`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and run what it asks for; return the exit code."""
+    parser = argparse.ArgumentParser(prog='lightvla', description=__doc__)
+    commands = parser.add_subparsers(dest='command', required=True)
+    for name, text, declare in (
+        ('demo', 'run episodes in LIBERO through the real ROS graph', _declare_demo),
+        ('reference', 'print the tables of topics, parameters and reasons', _declare_reference),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=declare(command))
+    parsed = parser.parse_args(arguments)
+    return parsed.run(parsed)
+
+
+# Each command imports what it needs when it is run: `lightvla demo --help` needs no ROS.
+
+
+def _declare_demo(parser: argparse.ArgumentParser):
+    from lightvla_ros import demo
+
+    demo.add_arguments(parser)
+
+    def run(parsed: argparse.Namespace) -> int:
+        from lightvla_ros.nodes.run_demo import run_demo
+
+        return run_demo(demo.options_from(parsed))
+
+    return run
+
+
+def _declare_reference(parser: argparse.ArgumentParser):
+    parser.add_argument('--update', metavar='FILE', help='write the tables into this file instead')
+
+    def run(parsed: argparse.Namespace) -> int:
+        from lightvla_ros.nodes.reference import print_reference
+
+        return print_reference(parsed.update)
+
+    return run
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""Runs `lightvla demo`: processes, episodes, comparison with the recordings, and the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.demo import DemoOptions, Progress, summary, write_summary
+from lightvla_ros.nodes.conductor import Conductor, EpisodeError
+from lightvla_ros.nodes.processes import ChildError, NodeProcess
+from lightvla_ros.resources import resource
+from lightvla_ros.sim.episode import EpisodeSpec
+from lightvla_ros.sim.recording import Recording, load_recording, record_all, recording_path
+
+VIDEO_CAMERA_EVERY = 2
+CHUNK_LENGTH = 8
+
+
+class StoppedError(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+class Demo:
+    """One run of the demo."""
+
+    def __init__(self, options: DemoOptions) -> None:
+        self._options = options
+        self._progress = Progress()
+        self._stop = threading.Event()
+        self._children: list[NodeProcess] = []
+        self._results: list[dict] = []
+        self._replays: list[dict] = []
+        self._executor: SingleThreadedExecutor | None = None
+
+    def run(self) -> int:
+        """Run everything; return 0 when nothing failed, 1 otherwise, 130 after Ctrl-C."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._stop.set())
+        _isolate()
+        options = self._options
+        finished, code = False, 1
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self._executor = SingleThreadedExecutor()
+        conductor = Conductor(self._wait)
+        self._executor.add_node(conductor)
+        try:
+            if options.replays:
+                recordings = self._record()
+                with self._nodes('lightvla_ros.nodes.replay_node', {'recordings': recordings}):
+                    for spec in options.replays:
+                        self._replay(conductor, spec)
+            if options.episodes:
+                policy_dir = options.policy or self._untrained_policy()
+                crop_area = load_manifest(policy_dir).preprocessing.crop_area
+                with self._nodes('lightvla_ros.nodes.policy_node', {'policy': policy_dir}):
+                    for spec in options.episodes:
+                        self._episode(conductor, spec, crop_area)
+            finished = True
+            code = int(self._failed())
+        except StoppedError:
+            self._progress('stopped')
+            code = 130
+        except (ChildError, EpisodeError, TimeoutError) as error:
+            self._progress(f'ERROR: {error}')
+        finally:
+            document = summary(
+                options, self._results, self._replays, conductor.statistics, finished
+            )
+            path = write_summary(options.out, document)
+            self._executor.shutdown()
+            conductor.destroy_node()
+            rclpy.try_shutdown()
+        self._say_how_it_went(document, path)
+        return code
+
+    def _record(self) -> Path:
+        """Run the scripted expert directly in the simulator: what a replay is compared with."""
+        folder = self._options.out / 'recordings'
+        missing = [
+            spec for spec in self._options.replays if not recording_path(folder, spec).exists()
+        ]
+        if missing:
+            self._progress(f'recording the scripted expert directly: {len(missing)} episodes')
+        for number, recording in enumerate(record_all(missing), start=1):
+            recording.save(folder)
+            outcome = 'success' if recording.success else 'failure'
+            self._progress(
+                f'  recorded {number}/{len(missing)} {recording.spec}: {outcome} after '
+                f'{len(recording.actions)} steps'
+            )
+            if self._stop.is_set():
+                raise StoppedError
+        return folder
+
+    def _untrained_policy(self) -> Path:
+        # not at the top: onnx is needed for this alone
+        from lightvla_ros.export.untrained import write_untrained_policy
+
+        policy_dir = self._options.out / 'untrained_policy'
+        shutil.rmtree(policy_dir, ignore_errors=True)
+        write_untrained_policy(policy_dir)
+        self._progress(
+            'no --policy: an UNTRAINED network takes its place. It shows the loop, not skill; it '
+            'will not solve the task.'
+        )
+        return policy_dir
+
+    @contextlib.contextmanager
+    def _nodes(self, module: str, parameters: dict[str, object]) -> Iterator[None]:
+        """Start the bridge, and a policy or the replay; end both afterwards."""
+        options = self._options
+        config = resource('config/libero.param.yaml')
+        bridge = {
+            'autostart': False,
+            'render': options.render,
+            'camera_size': options.camera_size,
+            'camera_every': VIDEO_CAMERA_EVERY if options.video else CHUNK_LENGTH,
+            'recordings': options.out / 'executed',
+        }
+        logs = options.out / 'logs'
+        name = module.rpartition('.')[2]
+        config_of_module = config if name == 'policy_node' else None
+        self._children = [
+            NodeProcess('lightvla_ros.nodes.libero_bridge_node', logs / 'bridge.log', bridge),
+            NodeProcess(module, logs / f'{name}.log', parameters, config_of_module),
+        ]
+        try:
+            yield
+        finally:
+            self._progress('ending the nodes')
+            for child in self._children:
+                child.stop()
+            self._children = []
+
+    def _replay(self, conductor: Conductor, spec: EpisodeSpec) -> None:
+        through_ros = conductor.run_episode(spec, False, self._video(spec, 'replay'), 1.0)
+        direct = load_recording(recording_path(self._options.out / 'recordings', spec))
+        comparison = {'spec': vars(spec), 'through_ros': through_ros, **_compare(
+            direct, through_ros, recording_path(self._options.out / 'executed', spec)
+        )}
+        self._replays.append(comparison)
+        verdict = 'same outcome as direct' if comparison['same_outcome'] else 'DIFFERS from direct'
+        self._tell(spec, through_ros, f'{verdict}, replay {len(self._replays)}')
+
+    def _episode(self, conductor: Conductor, spec: EpisodeSpec, crop_area: float) -> None:
+        result = conductor.run_episode(spec, True, self._video(spec, 'episode'), crop_area)
+        self._results.append(result)
+        valid = [r for r in self._results if not r['error']]
+        solved = sum(r['success'] for r in valid)
+        self._tell(spec, result, f'{solved}/{len(valid)} solved')
+
+    def _tell(self, spec: EpisodeSpec, result: dict, text: str) -> None:
+        outcome = result['error'] or ('success' if result['success'] else 'not solved')
+        details = f'{result["steps"]} steps, {result["seconds"]} s' if 'seconds' in result else ''
+        self._progress(f'{spec}: {outcome} ({details}); {text}')
+
+    def _video(self, spec: EpisodeSpec, kind: str) -> Path | None:
+        if not self._options.video:
+            return None
+        name = f'{kind}-{spec.suite}-{spec.task}-{spec.init_state}.mp4'
+        return self._options.out / name
+
+    def _failed(self) -> bool:
+        return any(result['error'] for result in self._results) or not all(
+            replay['same_outcome'] for replay in self._replays
+        )
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """Spin until a condition holds.
+
+        :raises StoppedError: On Ctrl-C.
+        :raises ChildError: When a child process died.
+        :raises TimeoutError: When it took longer than ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.05)
+            if self._stop.is_set():
+                raise StoppedError
+            for child in self._children:
+                child.check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'waited {timeout:g} s for {what}')
+
+    def _say_how_it_went(self, document: dict, path: Path) -> None:
+        replay = document['replay']
+        if replay['episodes']:
+            self._progress(
+                f'replay: {replay["same_outcome"]} of {replay["episodes"]} episodes end through '
+                f'ROS as they do directly, {replay["same_end_state"]} in the very same state; '
+                f'largest round-trip error of an action {replay["max_round_trip_error"]:.1e}'
+            )
+        if document['results']:
+            kept = document['kept_tokens'].get('all', {})
+            self._progress(
+                f'policy {document["policy"]}: {document["successes"]} of {document["episodes"]} '
+                f'episodes solved, {document["chunks"]} chunks, kept tokens '
+                f'{kept.get("mean")} +- {kept.get("sd")}'
+            )
+        self._progress(f'{path} holds the figures; the videos lie beside it')
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Run the demo; see :meth:`Demo.run`."""
+    return Demo(options).run()
+
+
+def _compare(direct: Recording, through_ros: dict, executed: Path) -> dict:
+    """Compare an episode through ROS with the direct one."""
+    comparison = {
+        'direct': {'success': direct.success, 'steps': len(direct.actions)},
+        'same_outcome': False,
+        'same_end_state': False,
+        'round_trip_error': float('inf'),
+    }
+    if through_ros['error']:
+        return comparison
+    replayed = load_recording(executed)
+    comparison['same_outcome'] = (
+        through_ros['success'] == direct.success
+        and through_ros['steps'] == len(direct.actions)
+    )
+    comparison['same_end_state'] = bool(np.array_equal(replayed.end_state, direct.end_state))
+    steps = min(len(replayed.actions), len(direct.actions))
+    comparison['round_trip_error'] = float(
+        np.abs(replayed.actions[:steps] - direct.actions[:steps]).max()
+    )
+    return comparison
+
+
+def _isolate() -> None:
+    """Keep the demo's topics to this machine and this run, unless the user chose otherwise."""
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))

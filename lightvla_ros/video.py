@@ -1,0 +1,137 @@
+"""Videos of episodes: both cameras, kept patches clear and pruned ones dimmed, and a footer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SIDE = 384  # px of each camera in the video
+FOOTER = 92
+FRAMES_PER_SECOND = 10
+WHITE, GREY, GREEN, AMBER = (245, 245, 245), (150, 150, 150), (110, 220, 120), (250, 190, 80)
+BACKGROUND = (24, 26, 30)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What stands below the pictures."""
+
+    title: str
+    instruction: str
+    step: int
+    max_steps: int
+    kept: tuple[int, ...] = ()
+    total: int = 0
+    latency_ms: float | None = None
+    outcome: str = ''
+
+
+def compose_frame(
+    images: list[np.ndarray],
+    masks: list[np.ndarray] | None,
+    names: list[str],
+    caption: Caption,
+    crop_area: float = 1.0,
+) -> np.ndarray:
+    """Draw one frame.
+
+    :param images: Upright RGB uint8, one per camera.
+    :param masks: bool [rows, columns] per camera, true on kept patches in the upright view; None
+        where nothing was pruned.
+    :param crop_area: Part of the picture, at its centre, that the masks cover.
+    :returns: uint8 [SIDE + FOOTER, SIDE * cameras, 3] RGB.
+    """
+    pictures = []
+    for index, image in enumerate(images):
+        picture = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        if masks is not None:
+            picture = _mark(picture, masks[index], crop_area)
+        _text(picture, names[index].replace('_', ' '), (10, 24), 0.5, WHITE, shadow=True)
+        if caption.kept:
+            count = f'{caption.kept[index]} kept'
+            _text(picture, count, (SIDE - 84, 24), 0.5, GREEN, shadow=True)
+        pictures.append(picture)
+    frame = np.concatenate(pictures, axis=1)
+    footer = np.full((FOOTER, frame.shape[1], 3), BACKGROUND, np.uint8)
+    _progress_bar(footer, caption)
+    _text(footer, f'"{caption.instruction}"', (12, 34), 0.55, WHITE)
+    details = [caption.title, f'step {caption.step}/{caption.max_steps}']
+    if caption.kept:
+        details.append(f'K = {sum(caption.kept)} of {caption.total} tokens')
+    if caption.latency_ms is not None:
+        details.append(f'{caption.latency_ms:.1f} ms per chunk')
+    _text(footer, '   '.join(details), (12, 66), 0.48, GREY)
+    if caption.outcome:
+        colour = GREEN if caption.outcome == 'success' else AMBER
+        _text(footer, caption.outcome.upper(), (frame.shape[1] - 120, 66), 0.6, colour)
+    return np.concatenate([frame, footer], axis=0)
+
+
+class VideoWriter:
+    """An mp4 of frames as :func:`compose_frame` makes them."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._writer: cv2.VideoWriter | None = None
+
+    def add(self, frame: np.ndarray, repeat: int = 1) -> None:
+        """Append a frame.
+
+        :raises OSError: When OpenCV cannot write the file.
+        """
+        if self._writer is None:
+            size = (frame.shape[1], frame.shape[0])
+            codec = cv2.VideoWriter_fourcc(*'mp4v')
+            self._writer = cv2.VideoWriter(str(self._path), codec, FRAMES_PER_SECOND, size)
+            if not self._writer.isOpened():
+                raise OSError(f'{self._path}: OpenCV cannot write an mp4 there')
+        for _ in range(repeat):
+            self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+
+def _mark(picture: np.ndarray, mask: np.ndarray, crop_area: float) -> np.ndarray:
+    """Dim the pruned patches and outline the kept ones, as in figure 3 of the paper."""
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    marked = (0.22 * picture + 0.16 * grey).astype(np.uint8)
+    rows, columns = mask.shape
+    side = SIDE * np.sqrt(crop_area)
+    edges = (SIDE - side) / 2 + side * np.arange(max(rows, columns) + 1)[:, None] / (rows, columns)
+    edges = edges.round().astype(int)  # [:, 0] of rows, [:, 1] of columns
+    for row, column in zip(*np.nonzero(mask), strict=True):
+        top, bottom = edges[row, 0], edges[row + 1, 0]
+        left, right = edges[column, 1], edges[column + 1, 1]
+        marked[top:bottom, left:right] = picture[top:bottom, left:right]
+        cv2.rectangle(
+            marked, (int(left), int(top)), (int(right) - 1, int(bottom) - 1), GREEN, 1
+        )
+    return marked
+
+
+def _progress_bar(footer: np.ndarray, caption: Caption) -> None:
+    width = footer.shape[1]
+    done = int(width * min(caption.step / caption.max_steps, 1))
+    footer[:4] = (52, 56, 62)
+    footer[:4, :done] = AMBER if caption.outcome not in ('', 'success') else GREEN
+
+
+def _text(
+    image: np.ndarray,
+    text: str,
+    at: tuple[int, int],
+    size: float,
+    colour: tuple[int, int, int],
+    shadow: bool = False,
+) -> None:
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    if shadow:
+        cv2.putText(image, text, at, font, size, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(image, text, at, font, size, colour, 1, cv2.LINE_AA)
