@@ -11,8 +11,10 @@ def resource(relative: str) -> Path:
     :raises FileNotFoundError: When it is in neither.
     """
     package = Path(__file__).resolve().parent
+    if (package.parent / relative).exists():
+        return package.parent / relative
     # colcon: <prefix>/lib/pythonX.Y/site-packages/lightvla_ros beside <prefix>/share/lightvla_ros
-    for root in (package.parent, package.parents[3] / 'share' / 'lightvla_ros'):
-        if (root / relative).exists():
-            return root / relative
+    for prefix in package.parents:
+        if (prefix / 'share' / 'lightvla_ros' / relative).exists():
+            return prefix / 'share' / 'lightvla_ros' / relative
     raise FileNotFoundError(f'{relative}: neither in {package.parent} nor in the share folder')

@@ -71,7 +71,7 @@ class Conductor(Node):
         :param policy: Whether a policy answers, which needs the instruction; a replay does not.
         :param crop_area: Part of the pictures that the policy sees.
         """
-        before = self._episode.get('episode', 0)
+        self._episode = {}
         self._result = {}
         if policy:  # it must not go on with the last episode's instruction
             self._call(self._policy_reset, Trigger.Request())
@@ -92,9 +92,7 @@ class Conductor(Node):
             title = f'replay, {title}'
         self._film = Film(video, title, crop_area) if video else None
         self._call(self._reset, Trigger.Request())
-        self._wait(
-            lambda: self._result or self._episode.get('episode', 0) > before, 120.0, 'a new episode'
-        )
+        self._wait(lambda: bool(self._result or self._episode), 120.0, 'a new episode')
         if policy and not self._result:
             self._give_instruction()
         self._wait(lambda: bool(self._result), 3600.0, 'the end of the episode')
