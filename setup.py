@@ -14,8 +14,8 @@ setup(
     description='LightVLA on ROS 2: a VLA policy that prunes its own visual tokens',
     license='Apache-2.0',
     python_requires='>=3.11',
-    # With this an editable install is one line in a .pth file. Setuptools' other way, an import hook,
-    # loses against the folder of generated messages in site-packages.
+    # With this an editable install is one line in a .pth file. Setuptools' other way, an import
+    # hook, loses against the folder of generated messages in site-packages.
     package_dir={'': '.'},
     packages=find_packages(include=['lightvla_ros', 'lightvla_ros.*']),
     package_data={'lightvla_ros': ['*.schema.json']},

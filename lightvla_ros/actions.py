@@ -118,7 +118,7 @@ def quaternion_from_axis_angle(vectors: np.ndarray) -> np.ndarray:
 
 
 def axis_angle_from_quaternion(quaternions: np.ndarray) -> np.ndarray:
-    """Unit quaternions x y z w [N, 4] -> rotation vectors [N, 3] in radians, angle 0 to pi."""
+    """Convert unit quaternions x y z w [N, 4] -> rotation vectors [N, 3], angle 0 to pi."""
     quaternions = np.asarray(quaternions, dtype=np.float64)
     # q and -q are one rotation; w >= 0 picks the short way round
     quaternions = np.where(quaternions[..., 3:] < 0, -quaternions, quaternions)

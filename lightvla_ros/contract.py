@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
 ACTION_SIZE = 7  # x, y, z, axis-angle x, y, z, gripper
 PROPRIO_SIZES = {'ee_position': 3, 'ee_axis_angle': 3, 'gripper_qpos': 2}
+
+Numbers = tuple[float, ...]
 
 
 class ContractError(Exception):
@@ -266,7 +269,7 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
 
 
-def _inconsistencies(manifest: Manifest):
+def _inconsistencies(manifest: Manifest) -> Iterator[str]:
     """Yield what the schema cannot say, one line each."""
     names = [camera.name for camera in manifest.cameras]
     for name in names:
@@ -318,7 +321,7 @@ def _inconsistencies(manifest: Manifest):
             yield f'{field}: {file!r} is not listed in files'
 
 
-def _unordered(field: str, q01, q99, mask):
+def _unordered(field: str, q01: Numbers, q99: Numbers, mask: Sequence[bool]) -> Iterator[str]:
     for index, (low, high, used) in enumerate(zip(q01, q99, mask, strict=False)):
         if not (math.isfinite(low) and math.isfinite(high)):
             yield f'{field}: q01[{index}] and q99[{index}] must be finite'

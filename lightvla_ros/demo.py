@@ -65,8 +65,7 @@ class StageStatistics:
         """Percentiles of each stage."""
         return {
             stage: {
-                name: round(float(np.percentile(values, at)), 3)
-                for name, at in PERCENTILES.items()
+                name: round(float(np.percentile(values, at)), 3) for name, at in PERCENTILES.items()
             }
             for stage, values in self.milliseconds.items()
         }
@@ -181,7 +180,7 @@ def summary(
 
 
 def machine() -> dict[str, str | int | float]:
-    """What it ran on."""
+    """Describe the machine it runs on."""
     model = ''
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.exists():

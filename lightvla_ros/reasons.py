@@ -10,7 +10,7 @@ REASONS = {
     'bad_data': 'an image is shorter or longer than its header says, or a corrupt JPEG or PNG',
     'bad_encoding': 'an image has an encoding that is not supported',
     'bad_frame': 'a pose is not in the frame of the parameter `base_frame`',
-    'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far beyond the limits',
+    'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far over the limits',
     'bad_size': 'an image has no pixels, too many, or a row step smaller than its width',
     'bad_stamp': 'a message is stamped with zero time',
     'bad_state': 'a state message holds NaN, a zero quaternion or too few joints',

@@ -110,9 +110,7 @@ def _mark(picture: np.ndarray, mask: np.ndarray, crop_area: float) -> np.ndarray
         top, bottom = edges[row, 0], edges[row + 1, 0]
         left, right = edges[column, 1], edges[column + 1, 1]
         marked[top:bottom, left:right] = picture[top:bottom, left:right]
-        cv2.rectangle(
-            marked, (int(left), int(top)), (int(right) - 1, int(bottom) - 1), GREEN, 1
-        )
+        cv2.rectangle(marked, (int(left), int(top)), (int(right) - 1, int(bottom) - 1), GREEN, 1)
     return marked
 
 

@@ -1,4 +1,4 @@
-"""Writing the untrained policy: the folder that fills a trained policy's place in tests and demo."""
+"""Writing the untrained policy, which fills a trained one's place in tests and demo."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ GOLDEN_INSTRUCTIONS = (
 )
 
 
-def write_untrained_policy(
-    policy_dir: Path, seed: int = 0, shape: Shape | None = None
-) -> Manifest:
+def write_untrained_policy(policy_dir: Path, seed: int = 0, shape: Shape | None = None) -> Manifest:
     """Generate a policy folder with seeded random weights; the same seed gives the same files.
 
     :param policy_dir: Created; must not exist or be empty.

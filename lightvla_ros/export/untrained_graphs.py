@@ -123,9 +123,7 @@ def act_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onn
         'Where', g.op('Greater', word, np.int64(0)), g.op('Add', word, np.int64(s.tokens + 1)), word
     )
     words = g.op('ReduceSum', g.op('Cast', prompt_mask, to=INT64), [1], keepdims=1)
-    slot_position = g.op(
-        'Add', words, (s.tokens + 1 + np.arange(slots + 1, dtype=np.int64))[None]
-    )
+    slot_position = g.op('Add', words, (s.tokens + 1 + np.arange(slots + 1, dtype=np.int64))[None])
     position = g.op(
         'Concat',
         g.op('Add', patch_index, np.int64(1)),
@@ -217,7 +215,9 @@ def _llama_block(
     g: GraphBuilder, s: Shape, weights: Weights, hidden: str, position: str, mask: str
 ) -> str:
     x = _rms(g, hidden)
-    query, key, value = (_split_heads(g, s, g.op('MatMul', x, weights(s.width, s.width))) for _ in 'qkv')
+    query, key, value = (
+        _split_heads(g, s, g.op('MatMul', x, weights(s.width, s.width))) for _ in 'qkv'
+    )
     query, key = _rope(g, s, query, position), _rope(g, s, key, position)
     attended = _merge_heads(g, s, _attention(g, query, key, value, s.width // s.heads, mask))
     hidden = g.op('Add', hidden, g.op('MatMul', attended, weights(s.width, s.width)))
@@ -274,6 +274,6 @@ def _mlp(
 
 
 def _rms(g: GraphBuilder, x: str) -> str:
-    """x / rms(x), without a learned gain."""
+    """X / rms(x), without a learned gain."""
     mean = g.op('ReduceMean', g.op('Mul', x, x), [-1], keepdims=1)
     return g.op('Div', x, g.op('Sqrt', g.op('Add', mean, np.float32(1e-6))))

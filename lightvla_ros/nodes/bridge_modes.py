@@ -33,7 +33,7 @@ class EpisodeCounts:
     actions: list[np.ndarray] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, int]:
-        """The numbers, for JSON."""
+        """Return the numbers, for JSON."""
         return {key: value for key, value in vars(self).items() if key != 'actions'}
 
 
@@ -108,7 +108,8 @@ def _awaited_chunk(
         waited = time.monotonic() - started
         if waited > chunk_timeout:
             raise EpisodeAbortedError(
-                f'no chunk for the observation within {chunk_timeout:g} s; the last answer was {last}'
+                f'no chunk for the observation within {chunk_timeout:g} s; the last answer was '
+                f'{last}'
             )
         if time.monotonic() - sent >= resend_period:
             # A best-effort subscriber may have lost it, and an instruction may have come since.

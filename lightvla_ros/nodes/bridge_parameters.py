@@ -20,7 +20,7 @@ BRIDGE_PARAMETERS = ParameterTable(
             'init_state', 0, 'Saved initial state of the next episode.', 0, 999, read_only=False
         ),
         Parameter(
-            'seed', 0, 'Seed of the fixtures\' poses of the next episode.', 0, 2**31, read_only=False
+            'seed', 0, "Seed of the fixtures' poses of the next episode.", 0, 2**31, read_only=False
         ),
         Parameter('camera_size', 256, 'Height and width of the images [px].', 16, 1024),
         Parameter(
@@ -36,9 +36,7 @@ BRIDGE_PARAMETERS = ParameterTable(
             'does.',
             choices=('lockstep', 'wall_clock'),
         ),
-        Parameter(
-            'real_time_factor', 1.0, 'Speed of the clock in `wall_clock`.', 0.01, 100.0
-        ),
+        Parameter('real_time_factor', 1.0, 'Speed of the clock in `wall_clock`.', 0.01, 100.0),
         Parameter(
             'camera_every',
             8,
@@ -47,7 +45,7 @@ BRIDGE_PARAMETERS = ParameterTable(
             1,
             64,
         ),
-        Parameter('base_frame', 'world', 'Frame of `ee_pose`, of LIBERO\'s world.'),
+        Parameter('base_frame', 'world', "Frame of `ee_pose`, of LIBERO's world."),
         Parameter(
             'resend_period',
             1.0,

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -115,7 +117,7 @@ class Conductor(Node):
 
         self._wait(accepted, 60.0, 'the policy to accept the instruction')
 
-    def _call(self, client, request):
+    def _call(self, client: Client, request: Any) -> Any:
         self._wait(client.service_is_ready, 120.0, f'the service {client.srv_name}')
         future = client.call_async(request)
         self._wait(future.done, 60.0, f'an answer of {client.srv_name}')
@@ -147,9 +149,7 @@ class Conductor(Node):
         arrived = self._arrived.pop(stamp_ns(stats.observation_stamp), None)
         if arrived is not None:  # image here to chunk here: what a robot would wait
             milliseconds['image_to_chunk'] = 1e3 * (time.monotonic() - arrived)
-        self.statistics.add(
-            milliseconds, dict(zip(stats.cameras, stats.tokens_kept, strict=True))
-        )
+        self.statistics.add(milliseconds, dict(zip(stats.cameras, stats.tokens_kept, strict=True)))
         if self._film:
             self._film.chunk(message)
 

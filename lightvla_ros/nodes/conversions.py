@@ -66,9 +66,7 @@ def chunk_to_message(
     message.header.stamp = time_message(stamp_ns)
     message.header.frame_id = frame_id
     message.steps = [
-        Transform(
-            translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw)
-        )
+        Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw))
         for (x, y, z), (qx, qy, qz, qw) in zip(
             chunk.translations.tolist(), chunk.rotations.tolist(), strict=True
         )
@@ -114,9 +112,7 @@ def chunk_from_message(message: ActionChunk) -> Chunk:
     )
 
 
-def image_to_message(
-    image: np.ndarray, stamp: int, frame_id: str, encoding: str = 'rgb8'
-) -> Image:
+def image_to_message(image: np.ndarray, stamp: int, frame_id: str, encoding: str = 'rgb8') -> Image:
     """Contiguous uint8 [H, W, 3] (rgb8) or [H, W] (mono8) -> Image."""
     message = Image(
         height=image.shape[0],
@@ -148,9 +144,7 @@ def image_from_message(message: Image | CompressedImage) -> np.ndarray:
     """
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data)
-    return decode_image(
-        message.data, message.height, message.width, message.encoding, message.step
-    )
+    return decode_image(message.data, message.height, message.width, message.encoding, message.step)
 
 
 def pose_to_message(

@@ -240,9 +240,7 @@ class LiberoBridge(Node):
     def wait_for_chunks(self, timeout: float) -> list[ActionChunk]:
         """Return what has come."""
         with self._mail:
-            self._mail.wait_for(
-                lambda: self._chunks or self._reset or self._stop.is_set(), timeout
-            )
+            self._mail.wait_for(lambda: self._chunks or self._reset or self._stop.is_set(), timeout)
             if self._stop.is_set():
                 raise EpisodeAbortedError('the bridge was stopped')
             if self._reset:

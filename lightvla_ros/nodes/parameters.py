@@ -8,11 +8,15 @@ printed from the same rows (``lightvla parameters``).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -125,6 +129,7 @@ class ParameterTable:
         :param check: Says why a whole set of values is refused (one line), or returns None.
         :raises ParameterError: On an unknown key, a wrong type, or a value out of range.
         """
+        _check_params_files(node)
         # Private, but the one place where rclpy keeps the overrides that nobody declared.
         unknown = [
             name
@@ -138,7 +143,6 @@ class ParameterTable:
             )
         values = SimpleNamespace()
         for row in self.rows:
-            # read_only is set after the first value, or the override itself would be refused
             try:
                 value = node.declare_parameter(row.name, row.default, row.descriptor()).value
             except InvalidParameterTypeException as error:
@@ -183,14 +187,51 @@ class ParameterTable:
         node.add_post_set_parameters_callback(apply)
         return values
 
-
     def markdown(self) -> str:
         """Print the table for the README."""
-        lines = ['| parameter | default | allowed | at run time | what it does |', '|---|---|---|---|---|']
+        lines = [
+            '| parameter | default | allowed | at run time | what it does |',
+            '|---|---|---|---|---|',
+        ]
         for row in self.rows:
             default = f'`{row.default!r}`'.replace("'", '"')
             when = 'fixed' if row.read_only else 'changeable'
-            lines.append(
-                f'| `{row.name}` | {default} | {row.range} | {when} | {row.description} |'
-            )
+            lines.append(f'| `{row.name}` | {default} | {row.range} | {when} | {row.description} |')
         return '\n'.join(lines) + '\n'
+
+
+def _check_params_files(node: Node) -> None:
+    """Refuse a parameter file in which no section is for this node.
+
+    rclpy ignores such a file without a word, and the node runs on its defaults.
+    """
+    files = [
+        value
+        for flag, value in zip(sys.argv, sys.argv[1:], strict=False)
+        if flag == '--params-file'
+    ]
+    name = node.get_fully_qualified_name()
+    for file in files:
+        content = yaml.safe_load(Path(file).read_text())
+        sections = list(_sections('', content))
+        if not any(_matches(section, name) for section in sections):
+            raise ParameterError(
+                f'{file}: no section is for {name}, only for {", ".join(sections) or "nothing"}'
+            )
+
+
+def _sections(prefix: str, content: Any) -> Iterable[str]:
+    if not isinstance(content, dict):
+        return
+    for key, value in content.items():
+        if key == 'ros__parameters':
+            yield prefix
+        else:
+            yield from _sections(f'{prefix}/{str(key).lstrip("/")}', value)
+
+
+def _matches(section: str, name: str) -> bool:
+    """Whether a section's key, with ROS's wildcards, is for a node of that full name."""
+    # fnmatch's * crosses slashes, as ROS's ** does and its * does not: lenient, never too strict
+    pattern = section.replace('/**/', '*/').replace('**', '*')
+    return fnmatchcase(name, pattern)

@@ -17,13 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -263,7 +264,7 @@ class PolicyNode(GuardedLifecycleNode):
     def _subscribe(self, kind: type, topic: str, callback: Callable, qos: QoSProfile) -> None:
         name = self.resolve_topic_name(topic)
 
-        def incompatible(event) -> None:
+        def incompatible(event: QoSRequestedIncompatibleQoSInfo) -> None:
             self.get_logger().error(
                 f'a publisher of {name} offers another QoS than is asked for '
                 f'({event.last_policy_kind}); no message will come from it'
@@ -357,7 +358,7 @@ class PolicyNode(GuardedLifecycleNode):
         self.get_logger().info(f'instruction: {text}')
         self._worker.wake()
 
-    def _on_clock_jump(self, jump) -> None:
+    def _on_clock_jump(self, _: TimeJump) -> None:
         if not self._active:
             return
         with self._inbox.lock:
@@ -390,7 +391,7 @@ class PolicyNode(GuardedLifecycleNode):
             response.message = 'the node is not active; configure and activate it'
         return response
 
-    def _on_parameters(self, values) -> None:
+    def _on_parameters(self, values: SimpleNamespace) -> None:
         if self._inbox is not None:
             self._inbox.limits = limits_from(values)
 

@@ -29,7 +29,12 @@ POLICY_PARAMETERS = ParameterTable(
             choices=('raw', 'compressed'),
         ),
         Parameter(
-            'max_image_age', 0.5, 'Oldest image or state, by stamp [s].', 0.01, 10.0, read_only=False
+            'max_image_age',
+            0.5,
+            'Oldest image or state, by stamp [s].',
+            0.01,
+            10.0,
+            read_only=False,
         ),
         Parameter(
             'max_silence',
@@ -75,7 +80,7 @@ POLICY_PARAMETERS = ParameterTable(
             'max_step_translation',
             0.087,
             'Longest step [m]; longer ones are shortened, far longer ones refused. '
-            'The default is the longest that LIBERO\'s controller takes.',
+            "The default is the longest that LIBERO's controller takes.",
             0.0001,
             0.2,
             read_only=False,

@@ -147,9 +147,11 @@ class Demo:
     def _replay(self, conductor: Conductor, spec: EpisodeSpec) -> None:
         through_ros = conductor.run_episode(spec, False, self._video(spec, 'replay'), 1.0)
         direct = load_recording(recording_path(self._options.out / 'recordings', spec))
-        comparison = {'spec': vars(spec), 'through_ros': through_ros, **_compare(
-            direct, through_ros, recording_path(self._options.out / 'executed', spec)
-        )}
+        comparison = {
+            'spec': vars(spec),
+            'through_ros': through_ros,
+            **_compare(direct, through_ros, recording_path(self._options.out / 'executed', spec)),
+        }
         self._replays.append(comparison)
         verdict = 'same outcome as direct' if comparison['same_outcome'] else 'DIFFERS from direct'
         self._tell(spec, through_ros, f'{verdict}, replay {len(self._replays)}')
@@ -228,10 +230,9 @@ def _compare(direct: Recording, through_ros: dict, executed: Path) -> dict:
     if through_ros['error']:
         return comparison
     replayed = load_recording(executed)
-    comparison['same_outcome'] = (
-        through_ros['success'] == direct.success
-        and through_ros['steps'] == len(direct.actions)
-    )
+    comparison['same_outcome'] = through_ros['success'] == direct.success and through_ros[
+        'steps'
+    ] == len(direct.actions)
     comparison['same_end_state'] = bool(np.array_equal(replayed.end_state, direct.end_state))
     steps = min(len(replayed.actions), len(direct.actions))
     comparison['round_trip_error'] = float(

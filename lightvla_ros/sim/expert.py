@@ -124,7 +124,9 @@ class Expert:
         turn = abs((stage.yaw - self._arm.yaw + np.pi) % (2 * np.pi) - np.pi)
         across, up = stage.tolerance
         return bool(
-            np.linalg.norm(error[:2]) < across and abs(error[2]) < up and turn < stage.turn_tolerance
+            np.linalg.norm(error[:2]) < across
+            and abs(error[2]) < up
+            and turn < stage.turn_tolerance
         )
 
     def _advance(self, stage: Waypoint) -> None:
@@ -205,7 +207,11 @@ class Expert:
             here = arm.position[:2]
             return [
                 Waypoint(
-                    lambda: np.append(here, carry), arm.yaw, OPEN, limit=8, dwell=True,
+                    lambda: np.append(here, carry),
+                    arm.yaw,
+                    OPEN,
+                    limit=8,
+                    dwell=True,
                     then=self._replan,
                 )
             ]
@@ -215,15 +221,16 @@ class Expert:
             Waypoint(lambda: grasp, yaw, OPEN, (0.008, 0.006), 0.1, limit=40),
             Waypoint(lambda: grasp, yaw, CLOSED, close=True),
             Waypoint(
-                lambda: np.append(grasp[:2], carry), yaw, CLOSED, (0.03, 0.02),
+                lambda: np.append(grasp[:2], carry),
+                yaw,
+                CLOSED,
+                (0.03, 0.02),
                 then=retry_if_missed,
             ),
             Waypoint(over_target(carry), yaw, CLOSED, (0.012, 0.03), limit=90),
             Waypoint(over_target(release), yaw, CLOSED, (0.012, 0.008), limit=40),
             Waypoint(over_target(release), yaw, OPEN, limit=6, dwell=True),
-            Waypoint(
-                lambda: np.append(arm.position[:2], carry), yaw, OPEN, (0.05, 0.03), limit=40
-            ),
+            Waypoint(lambda: np.append(arm.position[:2], carry), yaw, OPEN, (0.05, 0.03), limit=40),
         ]
 
     def _replan(self) -> list[Waypoint] | None:
@@ -253,9 +260,7 @@ class Expert:
         return lambda: self._data.xpos[body][:2].copy(), carry, release
 
 
-def _in_the_way(
-    obstacles: np.ndarray, start: np.ndarray, end: np.ndarray, height: float
-) -> bool:
+def _in_the_way(obstacles: np.ndarray, start: np.ndarray, end: np.ndarray, height: float) -> bool:
     """Whether something tall stands within 10 cm of the straight way to the grasp."""
     way = end[:2] - start[:2]
     relative = obstacles[:, :2] - start[:2]

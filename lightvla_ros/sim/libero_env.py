@@ -6,6 +6,7 @@ import contextlib
 import io
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,8 +97,8 @@ class LiberoEnv:
         return len(self._init_states)
 
     @property
-    def simulation(self):
-        """robosuite's environment, for what reads the scene itself (the scripted expert)."""
+    def simulation(self) -> Any:
+        """Robosuite's environment, for what reads the scene itself (the scripted expert)."""
         return self._wrapper.env
 
     def reset(self, init_state: int, seed: int) -> None:

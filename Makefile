@@ -1,0 +1,50 @@
+# make demo and make test do all their own set-up. PYTHON=python3.12 picks another Python.
+SHELL := /bin/bash
+VENV := .venv/bin
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+ifdef ROS_DISTRO
+# With a sourced ROS our messages lie in .venv, and their libraries must be found there. (The PyPI
+# wheels see to that by themselves.)
+export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
+export AMENT_PREFIX_PATH := $(CURDIR)/.venv:$(AMENT_PREFIX_PATH)
+endif
+
+.PHONY: help setup demo test lint unit ros sim colcon bench docs clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup:  ## everything that is needed, into .venv
+	@tools/setup.sh
+
+demo: setup  ## the closed loop in LIBERO through real ROS 2; leaves out/demo
+	$(VENV)/lightvla demo
+
+test: setup lint  ## all tests: unit, ROS, closed loop in LIBERO, colcon build
+	$(VENV)/python -m pytest test
+	tools/colcon_check.sh
+
+lint: setup  ## style
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+
+unit: setup  ## tests without ROS
+	$(VENV)/python -m pytest test/unit
+
+ros: setup  ## tests with real rclpy
+	$(VENV)/python -m pytest test/ros
+
+sim: setup  ## tests with real LIBERO
+	$(VENV)/python -m pytest test/sim
+
+colcon: setup  ## a plain colcon build, imported
+	tools/colcon_check.sh
+
+bench: setup  ## what the node adds outside the engine
+	$(VENV)/lightvla bench node
+
+docs: setup  ## write the generated tables into README.md
+	$(VENV)/lightvla reference --update README.md
+
+clean:  ## remove all that was made
+	rm -rf .venv build out

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Sets up .venv for the demo, the tests and development. Run it as often as you like: a step whose
+# inputs have not changed is skipped.
+#
+#   PYTHON=python3.12 tools/setup.sh    the Python to use (3.11 or 3.12), default python3
+#
+# With a ROS 2 environment sourced, that ROS is used. Without one, Jazzy comes from PyPI wheels.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+venv=$PWD/.venv
+say() { printf '== %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# A step is done when its stamp holds the same text (hashes of its inputs) as the last time.
+done_already() { [[ -f $venv/.stamps/$1 && $(<"$venv/.stamps/$1") == "$2" ]]; }
+mark_done() { mkdir -p "$venv/.stamps" && printf '%s' "$2" >"$venv/.stamps/$1"; }
+
+command -v "$python" >/dev/null || die "there is no $python; install Python 3.11 or 3.12, or set PYTHON"
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+[[ $version == 3.11 || $version == 3.12 ]] ||
+  die "$python is Python $version; 3.11 or 3.12 is needed: make setup PYTHON=python3.11"
+
+if [[ -n ${ROS_DISTRO:-} ]] && "$python" -c 'import rclpy' 2>/dev/null; then
+  ros=$ROS_DISTRO
+else
+  [[ -z ${ROS_DISTRO:-} ]] || say "ROS $ROS_DISTRO is sourced, but not for Python $version; using wheels"
+  ros=wheels
+fi
+
+system_packages() {
+  local missing=() package
+  if command -v dpkg-query >/dev/null; then
+    # Offscreen OpenGL for the simulator, and what OpenCV links
+    for package in libegl1 libegl-mesa0 libgl1-mesa-dri libgles2 libosmesa6 libgl1 libglib2.0-0; do
+      # Ubuntu 24.04 calls some of them ...t64
+      dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null | grep -q 'ok installed' ||
+        missing+=("$package")
+    done
+  fi
+  command -v cmake >/dev/null || missing+=(cmake)
+  command -v c++ >/dev/null || missing+=(g++)
+  command -v make >/dev/null || missing+=(make)
+  "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  "$python" -c 'import os, sysconfig; exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+    missing+=(python3-dev)
+  ((${#missing[@]})) || return 0
+
+  local sudo=()
+  if ((EUID)); then
+    sudo -n true 2>/dev/null || die "these packages are missing and need root to install:
+  sudo apt-get install ${missing[*]}"
+    sudo=(sudo -n)
+  fi
+  command -v apt-get >/dev/null || die "install what Debian calls: ${missing[*]}"
+  say "installing ${missing[*]}"
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+python_packages() {
+  local key
+  key="$version $ros $(cat constraints.txt setup.py lightvla_ros/__init__.py requirements/*.txt | sha256sum)"
+  done_already python "$key" && return
+  say "Python packages (ROS: $ros)"
+  # another Python or another ROS needs another environment
+  if [[ -d $venv && $(cat "$venv/.stamps/base" 2>/dev/null) != "$version $ros" ]]; then
+    rm -rf "$venv"
+  fi
+  [[ -d $venv ]] || "$python" -m venv "$venv"
+  mark_done base "$version $ros"
+  local wheels=()
+  [[ $ros != wheels ]] || wheels=(-r requirements/ros-jazzy.txt)
+  # No torch: neither the robot nor the demo needs it (the extra `train` does).
+  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt -e '.[sim,dev]' \
+    "${wheels[@]}"
+  mark_done python "$key"
+}
+
+messages() {
+  local key
+  key="$version $ros $(cat msg/*.msg CMakeLists.txt package.xml cmake/* tools/setup.sh | sha256sum)"
+  done_already messages "$key" && return
+  say 'messages'
+  local arguments=(-DCMAKE_INSTALL_PREFIX="$venv" -DBUILD_TESTING=OFF)
+  local build=build/messages log=build/messages.log
+  rm -rf "$build" && mkdir -p "$build"
+  if [[ $ros == wheels ]]; then
+    arguments+=(-DCMAKE_PROJECT_INCLUDE="$PWD/cmake/pip_ros_wheels.cmake")
+    export CMAKE_PREFIX_PATH=$venv AMENT_PREFIX_PATH=$venv
+    export PATH=$venv/bin:$PATH
+  fi
+  # Unspecified is CMake's name for what has no component: the generated files, not our sources,
+  # which the editable install has already.
+  {
+    cmake -S . -B "$build" "${arguments[@]}" &&
+      cmake --build "$build" -j"$(nproc)" &&
+      cmake --install "$build" --component Unspecified
+  } >"$log" 2>&1 || { tail -n 30 "$log" >&2; die "the messages could not be built; see $log"; }
+  # The generator's empty package and its metadata would stand before the editable install.
+  rm -rf "$venv"/lib/python*/site-packages/lightvla_ros/__init__.py \
+    "$venv"/lib/python*/site-packages/lightvla_ros/__pycache__ \
+    "$venv"/lib/python*/site-packages/lightvla_ros-*.egg-info
+  mark_done messages "$key"
+}
+
+started=$SECONDS
+system_packages
+python_packages
+messages
+say "ready in $((SECONDS - started)) s (Python $version, ROS: $ros)"
