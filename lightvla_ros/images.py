@@ -89,8 +89,8 @@ class Preprocessor:
     """Turns a set of upright images into the model's input, by a manifest's recipe.
 
     Orientation, [JPEG round trip], lanczos3 resize with antialias, [centre crop], then
-    (x/255 - mean)/std per vision tower; the order and rules are OpenVLA-OFT's (``openvla_utils.py``:
-    resize_image_for_policy, crop_and_resize; ``processing_prismatic.py``).
+    (x/255 - mean)/std per vision tower; the order and rules are OpenVLA-OFT's
+    (``openvla_utils.py``: resize_image_for_policy, crop_and_resize; ``processing_prismatic.py``).
     """
 
     def __init__(self, cameras: tuple[Camera, ...], recipe: Preprocessing) -> None:

@@ -1,0 +1,269 @@
+"""Faults 1 to 7 and 14 to 19 of reference/ros.md D: what comes in is missing, late or wrong."""
+
+import time
+
+import cv2
+import numpy as np
+import pytest
+from lightvla_ros.msg import VlaStatus
+from rclpy.serialization import serialize_message
+from rig import rig
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import String
+
+from lightvla_ros.nodes.conversions import stamp_ns
+
+WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
+
+
+def test_fault_01_camera_never_arrives(policy_dir):
+    with rig(policy_dir) as r:
+        r.matched()
+        r.robot.cameras = {'third_person'}
+        r.robot.feeding = True
+        r.robot.say('pick up the milk')
+        r.until_state(WAITING, 'camera_missing:wrist')
+        r.settle()
+        assert r.robot.chunks == []
+        assert r.engine.calls == 0
+
+
+def test_fault_02_camera_stops(policy_dir):
+    with rig(policy_dir) as r:
+        r.run()
+        r.robot.feeding = False
+        r.until_state(HOLDING, 'camera_stale:third_person')
+        r.settle()
+        assert [hold.reason for hold in r.robot.holds()] == ['camera_stale:third_person']
+        assert not r.robot.chunks[-1].steps, 'the hold must be the last word'
+        r.robot.feeding = True
+        r.until_state(RUNNING)
+        r.until(lambda: r.robot.chunks[-1].steps, 'motion again')
+
+
+def test_fault_03_one_of_two_cameras_drops(policy_dir):
+    with rig(policy_dir) as r:
+        r.run()
+        r.robot.cameras = {'third_person'}
+        r.until_state(HOLDING, 'camera_stale:wrist')
+        calls = r.engine.calls
+        r.settle()
+        assert r.engine.calls == calls, 'an old wrist image was paired with new ones'
+
+
+def test_fault_04_unsynchronised_stamps(policy_dir):
+    with rig(policy_dir, max_camera_skew=0.03) as r:
+        r.matched()
+        r.robot.skew_ns = 200_000_000
+        r.robot.feeding = True
+        r.robot.say('pick up the milk')
+        r.until_state(WAITING, 'camera_skew')
+        r.settle()
+        assert r.engine.calls == 0
+        assert r.node._inbox.counts['skewed'] > 0
+        r.robot.skew_ns = 0
+        r.until_state(RUNNING)
+
+
+@pytest.mark.parametrize(
+    ('shift', 'reason'),
+    [(None, 'bad_stamp'), (10.0, 'future_stamp'), (-10.0, 'camera_stale')],
+    ids=['zero', 'future', 'old'],
+)
+def test_fault_05_wrong_stamps(policy_dir, shift, reason):
+    def alter(message):
+        message.header.stamp.sec = 0 if shift is None else message.header.stamp.sec + int(shift)
+        message.header.stamp.nanosec *= shift is not None
+
+    with rig(policy_dir) as r:
+        r.matched()
+        r.robot.alter = alter
+        r.robot.feeding = True
+        r.robot.say('pick up the milk')
+        r.until_state(WAITING, f'{reason}:wrist')
+        assert r.engine.calls == 0
+
+
+def test_fault_05_repeated_stamps_are_no_new_images(policy_dir):
+    with rig(policy_dir) as r:
+        r.run()
+        frozen = r.robot.get_clock().now().nanoseconds
+        r.robot.stamp = lambda: frozen
+        r.until_state(HOLDING, 'camera_stale:third_person')
+        assert r.node._inbox.counts['repeated'] > 0
+
+
+def _reshape(**fields):
+    def alter(message):
+        for name, value in fields.items():
+            setattr(message, name, value)
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ('alter', 'reason'),
+    [
+        (_reshape(encoding='yuv422'), 'bad_encoding'),
+        (_reshape(height=0, width=0, step=0, data=b''), 'bad_size'),
+        (_reshape(height=16384, width=16384), 'bad_size'),
+        (_reshape(step=10), 'bad_size'),
+        (_reshape(data=b'\x00' * 100), 'bad_data'),
+    ],
+    ids=['encoding', 'no_pixels', 'huge', 'step', 'short'],
+)
+def test_fault_06_wrong_images(policy_dir, alter, reason):
+    with rig(policy_dir) as r:
+        r.run()
+        r.robot.alter = alter
+        r.until_state(HOLDING, f'{reason}:wrist')
+        r.robot.alter = lambda message: None
+        r.until_state(RUNNING)
+
+
+def test_fault_07_corrupt_jpeg(policy_dir):
+    with rig(policy_dir, image_transport='compressed') as r:
+        publishers = [
+            r.robot.create_publisher(CompressedImage, f'{name}/image/compressed', 1)
+            for name in ('third_person', 'wrist')
+        ]
+        r.until(lambda: all(p.get_subscription_count() for p in publishers), 'discovery')
+        good = cv2.imencode('.jpg', np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+        wrist = [good]
+
+        def feed_images():
+            stamp = r.robot.get_clock().now().to_msg()
+            for publisher, data in zip(publishers, (good, wrist[0]), strict=True):
+                message = CompressedImage(format='jpeg', data=data)
+                message.header.stamp = stamp
+                publisher.publish(message)
+
+        r.robot.cameras = set()
+        r.robot.create_timer(0.05, feed_images)
+        r.run()
+        wrist[0] = b'\xff\xd8 this is no picture'
+        r.until_state(HOLDING, 'bad_data:wrist')
+        wrist[0] = good
+        r.until_state(RUNNING)
+
+
+def test_fault_14_inference_slower_than_the_period(policy_dir):
+    with rig(policy_dir, replan_steps=1, anchor='observation') as r:
+        r.engine.delay = 0.18
+        r.run()
+        r.until(lambda: len(r.robot.moves()) >= 5, 'five chunks')
+        for chunk in r.robot.moves():
+            # the newest frame, not one from a queue that grows
+            assert stamp_ns(chunk.stats.observation_age) < 150_000_000
+            assert chunk.first_step >= 4, 'the steps that are past must be cut'
+            assert chunk.first_step + len(chunk.steps) == 8
+        assert r.node.counts['overruns'] >= 4
+
+
+def test_fault_15_instruction_flood(policy_dir):
+    with rig(policy_dir, min_instruction_interval=0.1) as r:
+        r.run()
+        before, sent_before = r.node._inbox.counts['received'], r.robot.sent
+        started = time.monotonic()
+        count = 0
+        while time.monotonic() - started < 1.5:
+            r.robot.say(f'pick up object {count}')
+            count += 1
+            time.sleep(0.001)
+        took = time.monotonic() - started
+        r.until(lambda: r.node._inbox.instruction == f'pick up object {count - 1}', 'the newest')
+        accepted = {s.instruction for s in r.robot.statuses if 'object' in s.instruction}
+        assert len(accepted) <= took / 0.1 + 2
+        sent = r.robot.sent - sent_before
+        # half of what is offered are images; the state topics are the rest
+        received = (r.node._inbox.counts['received'] - before) / 2
+        assert received >= 0.95 * sent - 4
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', '   ', 'x' * 513, 'x' * 4_000_000, 'pick\x07up', 'pick\nup'],
+    ids=['empty', 'blank', 'long', '4 MiB', 'bell', 'newline'],
+)
+def test_fault_16_instructions_that_are_none(policy_dir, text):
+    with rig(policy_dir) as r:
+        r.run('pick up the milk')
+        r.robot.say(text)
+        r.until_state(RUNNING, 'instruction_rejected')
+        assert r.robot.statuses[-1].instruction == 'pick up the milk'
+        moves = len(r.robot.moves())
+        r.until(lambda: len(r.robot.moves()) > moves, 'motion to go on')
+
+
+def test_fault_17_instruction_that_is_not_utf8(policy_dir):
+    with rig(policy_dir) as r:
+        r.run('pick up the milk')
+        wire = serialize_message(String(data='pick up the soup')).replace(
+            b'soup', b'\xff\xfe\xfd\xfc'
+        )
+        r.robot.instruction_publisher.publish(wire)
+        r.until_state(RUNNING, 'instruction_rejected')
+        assert r.robot.statuses[-1].instruction == 'pick up the milk'
+
+
+def test_fault_18_instruction_changes_during_inference(policy_dir):
+    with rig(policy_dir, min_instruction_interval=0.0) as r:
+        r.run('pick up the milk')
+        r.engine.mode = 'hang'
+        calls = r.engine.calls
+        r.until(lambda: r.engine.calls > calls, 'an inference under way')
+        r.robot.say('pick up the soup')
+        r.until(r.robot.holds, 'the hold')
+        assert r.robot.holds()[-1].reason == 'instruction_changed'
+        seen = len(r.robot.chunks)
+        r.engine.mode = 'ok'
+        r.engine.released.set()
+        r.until(lambda: len(r.robot.chunks) > seen, 'the new chunk')
+        assert all(c.instruction == 'pick up the soup' for c in r.robot.chunks[seen:])
+        assert r.node.counts['discarded'] == 1
+
+
+def test_same_instruction_again_changes_nothing(policy_dir):
+    """`ros2 topic pub` repeats its message once a second."""
+    with rig(policy_dir) as r:
+        r.run('pick up the milk')
+        r.robot.say('pick up the milk')
+        r.settle()
+        assert r.robot.holds() == []
+
+
+@pytest.mark.parametrize('jump', [-5.0, 5.0], ids=['back', 'forward'])
+def test_fault_19_clock_jumps(policy_dir, jump):
+    with rig(policy_dir, use_sim_time=True) as r:
+        now = [100.0]
+        r.robot.stamp = lambda: round(now[0] * 1e9)
+
+        def tick():
+            now[0] += 0.05
+            r.robot.set_time(now[0])
+
+        timer = r.robot.create_timer(0.05, tick)
+        r.run()
+        now[0] += jump
+        r.until(r.robot.holds, 'the hold')
+        assert r.robot.holds()[0].reason == 'clock_jump'
+        count = len(r.robot.moves())
+        r.until(lambda: len(r.robot.moves()) > count, 'motion after the jump')
+        timer.cancel()
+
+
+def test_fault_19_clock_stops(policy_dir):
+    """The watchdog runs on a steady clock, so a frozen /clock does not keep a robot moving."""
+    with rig(policy_dir, use_sim_time=True) as r:
+        now = [100.0]
+        r.robot.stamp = lambda: round(now[0] * 1e9)
+
+        def tick():
+            now[0] += 0.05
+            r.robot.set_time(now[0])
+
+        timer = r.robot.create_timer(0.05, tick)
+        r.run()
+        timer.cancel()  # images go on, all with the same stamp
+        r.until_state(HOLDING, 'camera_stale:third_person')
+        assert not r.robot.chunks[-1].steps

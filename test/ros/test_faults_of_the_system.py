@@ -1,0 +1,281 @@
+"""Faults 20 to 24 and 27 of reference/ros.md D: processes, lifecycle, subscribers, parameters."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from lightvla_ros.msg import ActionChunk, VlaStatus
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rig import Robot, rig
+
+from lightvla_ros.nodes.parameters import ParameterError
+from lightvla_ros.nodes.policy_node import PolicyNode
+
+ROOT = Path(__file__).resolve().parents[2]
+WAITING, RUNNING = VlaStatus.WAITING, VlaStatus.RUNNING
+
+
+class Process:
+    """The node as `ros2 run` starts it, and a robot beside it."""
+
+    def __init__(self, robot, policy_dir, namespace, *arguments):
+        self.robot = robot
+        self.command = [
+            sys.executable,
+            str(ROOT / 'scripts' / 'lightvla_node'),
+            *('--ros-args', '-r', f'__ns:={namespace}', '-p', f'policy:={policy_dir}'),
+            *arguments,
+        ]
+        self.start()
+
+    def start(self):
+        self.child = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
+
+    def until(self, condition, what, timeout=30.0):
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f'waited {timeout} s for {what}'
+            time.sleep(0.01)
+
+    def end(self, number):
+        self.child.send_signal(number)
+        _, errors = self.child.communicate(timeout=20.0)
+        return self.child.returncode, errors
+
+
+@pytest.fixture
+def robot():
+    node = Robot('/process')
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    stop = threading.Event()
+
+    def spin():
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    yield node
+    stop.set()
+    thread.join()
+    executor.shutdown()
+    node.destroy_node()
+
+
+def _move(process):
+    robot = process.robot
+    robot.feeding = True
+
+    def moving():
+        if not robot.statuses or robot.statuses[-1].instruction != 'pick up the milk':
+            robot.say('pick up the milk')
+        return robot.moves()
+
+    process.until(moving, 'the first chunk')
+
+
+def test_fault_20_crash_and_respawn(policy_dir, robot):
+    process = Process(robot, policy_dir, '/process')
+    _move(process)
+    first = robot.chunks[-1]
+    process.end(signal.SIGKILL)
+    robot.statuses.clear()
+    robot.chunks.clear()
+    process.start()
+    process.until(
+        lambda: robot.statuses and robot.statuses[-1].reason == 'no_instruction', 'its status'
+    )
+    assert robot.statuses[-1].state == WAITING, 'a node that crashed must not go on by itself'
+    assert robot.chunks == []
+    _move(process)
+    assert robot.chunks[0].sequence == 0
+    assert robot.chunks[0].session_id != first.session_id
+    assert process.end(signal.SIGINT)[0] == 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_fault_21_asked_to_end_while_moving(policy_dir, robot, number):
+    process = Process(robot, policy_dir, '/process')
+    _move(process)
+    code, errors = process.end(number)
+    assert code == 0, errors
+    process.until(lambda: not robot.chunks[-1].steps, 'the hold')
+    assert robot.chunks[-1].reason == 'shutdown'
+
+
+def test_fault_21_asked_to_end_while_loading(policy_dir):
+    loading = threading.Event()
+    stop = threading.Event()
+
+    def load(*_, **__):
+        loading.set()
+        time.sleep(30.0)
+
+    node = PolicyNode(stop, load, parameter_overrides=[Parameter('policy', value=str(policy_dir))])
+    thread = threading.Thread(target=node.autostart)
+    thread.start()
+    assert loading.wait(10.0)
+    stop.set()
+    thread.join(5.0)
+    assert not thread.is_alive(), 'loading must be given up within 5 s'
+    node.shut_down()
+    node.destroy_node()
+
+
+def _service(r, kind, name):
+    client = r.robot.create_client(kind, name)
+    r.until(client.service_is_ready, name)
+
+    def call(request):
+        future = client.call_async(request)
+        r.until(future.done, f'{name} to answer')
+        return future.result()
+
+    return call
+
+
+def test_fault_22_invalid_lifecycle_requests(policy_dir):
+    with rig(policy_dir) as r:
+        r.run()
+        get_state = _service(r, GetState, 'lightvla/get_state')
+        change = r.robot.create_client(ChangeState, 'lightvla/change_state')
+        r.until(change.service_is_ready, 'change_state')
+        for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CLEANUP):
+            # Jazzy raises out of spin instead of answering (rclpy#1209); the node must live on
+            change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+            assert get_state(GetState.Request()).current_state.id == State.PRIMARY_STATE_ACTIVE
+        count = len(r.robot.moves())
+        r.until(lambda: len(r.robot.moves()) > count, 'motion to go on')
+
+
+def test_fault_22_hundred_lifecycle_cycles(policy_dir):
+    def resident():
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        return pages * os.sysconf('SC_PAGE_SIZE')
+
+    with rig(policy_dir, autostart=False) as r:
+        for cycle in range(110):
+            for trigger in ('configure', 'activate', 'deactivate', 'cleanup'):
+                getattr(r.node, f'trigger_{trigger}')()
+            if cycle == 9:
+                threads, memory = threading.active_count(), resident()
+        assert threading.active_count() == threads
+        assert resident() - memory < 20 * 2**20
+
+
+def test_fault_23_slow_subscriber(policy_dir):
+    """It gets the newest chunk, and the node is not held up."""
+    with rig(policy_dir, replan_steps=1) as r:
+        slow = Node('slow', namespace=r.namespace)
+        got = []
+
+        def on_chunk(message):
+            got.append((message.sequence, r.node._output.sequence))
+            time.sleep(0.4)
+
+        slow.create_subscription(ActionChunk, 'lightvla/action_chunk', on_chunk, 1)
+        executor = SingleThreadedExecutor()
+        executor.add_node(slow)
+        r.run()
+        while len(got) < 4:
+            executor.spin_once(timeout_sec=0.1)
+        executor.shutdown()
+        slow.destroy_node()
+        sequences = [sequence for sequence, _ in got[1:]]
+        assert all(b - a > 2 for a, b in zip(sequences, sequences[1:], strict=False)), got
+        assert all(newest - sequence <= 2 for sequence, newest in got[1:]), got
+
+
+def test_fault_24_late_subscriber_gets_the_status_and_no_old_chunk(policy_dir):
+    with rig(policy_dir) as r:
+        r.run()
+        r.robot.feeding = False
+        r.until_state(VlaStatus.HOLDING, 'camera_stale:third_person')
+        late = Node('late', namespace=r.namespace)
+        statuses, chunks = [], []
+        late.create_subscription(ActionChunk, 'lightvla/action_chunk', chunks.append, 10)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        late.create_subscription(VlaStatus, 'lightvla/status', statuses.append, latched)
+        executor = SingleThreadedExecutor()
+        executor.add_node(late)
+        deadline = time.monotonic() + 15.0
+        while len(statuses) < 3 and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.1)
+        executor.shutdown()
+        late.destroy_node()
+        assert statuses
+        assert statuses[0].reason == 'camera_stale:third_person'
+        assert chunks == []
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'message'),
+    [
+        ({'max_image_gae': 0.5}, 'unknown parameter max_image_gae'),
+        ({'threads': 'two'}, 'threads'),
+        ({'max_image_age': 1}, 'max_image_age must be a float'),
+        ({'max_image_age': -1.0}, 'max_image_age'),
+        ({'max_image_age': float('nan')}, 'max_image_age'),
+        ({'image_transport': 'theora'}, 'image_transport'),
+    ],
+    ids=['unknown', 'type', 'integer', 'range', 'NaN', 'choice'],
+)
+def test_fault_27_wrong_parameters_at_start(parameters, message):
+    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+    with pytest.raises(ParameterError, match=message):
+        PolicyNode(parameter_overrides=overrides)
+
+
+def test_fault_27_parameter_file_for_another_node(tmp_path):
+    file = tmp_path / 'wrong.param.yaml'
+    file.write_text('lightvla_node:\n  ros__parameters:\n    threads: 2\n')
+    result = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / 'scripts' / 'lightvla_node'),
+            *('--ros-args', '--params-file', str(file)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    assert 'no section is for /lightvla, only for /lightvla_node' in result.stderr
+
+
+def test_fault_27_wrong_parameters_at_run_time(policy_dir):
+    with rig(policy_dir) as r:
+        r.run()
+        call = _service(r, SetParameters, 'lightvla/set_parameters')
+
+        def set_parameter(name, value):
+            return call(
+                SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+            ).results[0]
+
+        assert not set_parameter('threads', 2).successful, 'it is read-only'
+        assert not set_parameter('max_image_age', float('nan')).successful
+        assert not set_parameter('max_image_age', 'long').successful
+        refused = set_parameter('max_step_translation', 5.0)
+        assert not refused.successful
+        assert 'max_step_translation' in refused.reason
+        raw = ParameterMessage(name='no_such_parameter', value=ParameterValue(type=3))
+        assert not call(SetParameters.Request(parameters=[raw])).results[0].successful
+        assert set_parameter('max_image_age', 0.4).successful
+        assert r.node._inbox.limits.image_age == 400_000_000
+        count = len(r.robot.moves())
+        r.until(lambda: len(r.robot.moves()) > count, 'the node to live on')
