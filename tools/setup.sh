@@ -35,7 +35,7 @@ system_packages() {
     # Offscreen OpenGL for the simulator, and what OpenCV links
     for package in libegl1 libegl-mesa0 libgl1-mesa-dri libgles2 libosmesa6 libgl1 libglib2.0-0; do
       # Ubuntu 24.04 calls some of them ...t64
-      dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null | grep -q 'ok installed' ||
+      [[ $(dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null) == *'ok installed'* ]] ||
         missing+=("$package")
     done
   fi

@@ -1,0 +1,123 @@
+"""A policy folder is trusted only when everything in it fits together."""
+
+import json
+import shutil
+
+import jsonschema
+import numpy as np
+import pytest
+
+from lightvla_ros.contract import (
+    MANIFEST_NAME,
+    SCHEMA_PATH,
+    ContractError,
+    load_manifest,
+    parse_manifest,
+)
+from lightvla_ros.policy import Policy
+
+
+@pytest.fixture
+def folder(policy_dir, tmp_path):
+    copy = tmp_path / 'policy'
+    shutil.copytree(policy_dir, copy)
+    return copy
+
+
+@pytest.fixture
+def document(policy_dir):
+    return json.loads((policy_dir / MANIFEST_NAME).read_text())
+
+
+def test_schema_is_valid():
+    jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA_PATH.read_text()))
+
+
+def test_untrained_policy_is_trusted(policy_dir):
+    manifest = load_manifest(policy_dir)
+    assert [camera.name for camera in manifest.cameras] == ['third_person', 'wrist']
+    assert manifest.patch_grid == (8, 8)
+    assert len(manifest.fingerprint) == 64
+
+
+def test_missing_file(folder):
+    (folder / 'tokenizer.json').unlink()
+    with pytest.raises(ContractError, match=r'tokenizer.json: listed in manifest.json but missing'):
+        load_manifest(folder)
+
+
+def test_extra_file(folder):
+    (folder / 'notes.txt').write_text('x')
+    with pytest.raises(ContractError, match=r'notes.txt: not listed in manifest.json'):
+        load_manifest(folder)
+
+
+def test_changed_file(folder):
+    with (folder / 'act.onnx').open('ab') as file:
+        file.write(b'\0')
+    with pytest.raises(ContractError, match=r'act.onnx: SHA-256 is .* was changed or damaged'):
+        load_manifest(folder)
+
+
+def test_no_manifest(tmp_path):
+    with pytest.raises(ContractError, match='is this a policy folder'):
+        load_manifest(tmp_path)
+
+
+def test_manifest_that_is_no_json(folder):
+    (folder / MANIFEST_NAME).write_text('{')
+    with pytest.raises(ContractError, match='not JSON'):
+        load_manifest(folder)
+
+
+def _set(path, value):
+    def change(document):
+        *parents, last = path
+        for key in parents:
+            document = document[key]
+        document[last] = value
+
+    return change
+
+
+def _twice(document):
+    document['cameras'][1]['name'] = 'third_person'
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (_set(['schema_version'], 2), 'schema_version is 2, this release reads 1'),
+        (_set(['action', 'control_period'], 0), r'\$.action.control_period'),
+        (_set(['action', 'q01'], [0.0] * 6), 'action.q01: 6 numbers, 7 are needed'),
+        (_set(['action', 'mask'], [True] * 8), 'action.mask: 8 numbers, 7 are needed'),
+        (_set(['proprio', 'q99'], [1.0] * 7), 'proprio.q99: 7 numbers, the layout needs 8'),
+        (_set(['proprio', 'q01'], [9.0] * 8), r'proprio: q01\[0\] = 9.0 is above q99\[0\]'),
+        (_twice, "cameras: 'third_person' is named twice"),
+        (_set(['cameras', 1, 'size'], [64, 64]), 'must have one size'),
+        (_set(['cameras', 0, 'rotate_degrees'], 90), r'\$.cameras\[0\].rotate_degrees'),
+        (_set(['tokens', 'buckets'], [64, 32, 128]), 'must ascend'),
+        (_set(['tokens', 'buckets'], [32, 64]), 'the last must be all 128 visual tokens'),
+        (_set(['tokens', 'patch_size'], 15), '15 does not divide the image size'),
+        (_set(['graphs', 'act'], 'other.onnx'), "graphs.act: 'other.onnx' is not listed in files"),
+        (_set(['prompt', 'template'], 'do it'), 'must hold {instruction} exactly once'),
+        (_set(['action', 'gripper_open'], 0.0), 'gripper_open and gripper_closed must differ'),
+        (_set(['action', 'q99', 0], float('nan')), 'must be finite'),
+        (_set(['surprise'], 1), 'surprise'),
+        (_set(['files', '../escape'], '0' * 64), 'escape'),
+    ],
+)
+def test_inconsistent_manifest(document, change, message):
+    change(document)
+    with pytest.raises(ContractError, match=message) as caught:
+        parse_manifest(document)
+    assert '\n' not in str(caught.value)
+
+
+def test_golden_observations_must_come_out_again(policy_dir):
+    policy = Policy.load(policy_dir)
+    policy.replay_golden()
+    act = policy.engine.act
+    policy.engine.act = lambda encoded, bucket: act(encoded, bucket) + np.float32(0.01)
+    with pytest.raises(ContractError, match='observation 0 comes out otherwise'):
+        policy.replay_golden()
