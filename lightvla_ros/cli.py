@@ -12,6 +12,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest='command', required=True)
     for name, text, declare in (
         ('demo', 'run episodes in LIBERO through the real ROS graph', _declare_demo),
+        ('bench', 'measure what the node costs', _declare_bench),
         ('reference', 'print the tables of topics, parameters and reasons', _declare_reference),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -34,6 +35,16 @@ def _declare_demo(parser: argparse.ArgumentParser):
         return run_demo(demo.options_from(parsed))
 
     return run
+
+
+def _declare_bench(parser: argparse.ArgumentParser):
+    benches = parser.add_subparsers(dest='bench', required=True)
+    node = benches.add_parser('node', help='what the policy node adds outside the engine')
+
+    from lightvla_ros.nodes import bench_node
+
+    bench_node.add_arguments(node)
+    return bench_node.run_bench
 
 
 def _declare_reference(parser: argparse.ArgumentParser):

@@ -42,6 +42,7 @@ class DemoOptions:
     episodes: tuple[EpisodeSpec, ...]
     video: bool
     render: str
+    mode: str
     camera_size: int = 256
 
 
@@ -91,6 +92,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--replay', action='store_true', help='replay the scripted expert instead of a policy'
     )
+    parser.add_argument(
+        '--mode',
+        choices=('lockstep', 'wall_clock'),
+        default='lockstep',
+        help='whether the simulated robot waits for the policy; a replay needs lockstep',
+    )
     parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
     parser.add_argument('--no-video', action='store_true', help='write no videos (faster)')
     parser.add_argument('--out', type=Path, default=Path('out/demo'), help='default: out/demo')
@@ -110,13 +117,15 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
         for init in arguments.inits or (0,)
     )[: arguments.episodes]
     default = arguments.policy is None and not arguments.replay
+    replay = (arguments.replay or default) and arguments.mode == 'lockstep'
     return DemoOptions(
         out=arguments.out,
         policy=arguments.policy,
-        replays=specs if arguments.replay or default else (),
+        replays=specs if replay else (),
         episodes=() if arguments.replay else (specs[:1] if default else specs),
         video=not arguments.no_video,
         render=arguments.render,
+        mode=arguments.mode,
     )
 
 
@@ -171,6 +180,7 @@ def summary(
         },
         'renderer': next((r['renderer'] for r in everything if r.get('renderer')), ''),
         'render_setting': options.render,
+        'mode': options.mode,
         'camera_size': options.camera_size,
         'machine': machine(),
         'versions': versions(),

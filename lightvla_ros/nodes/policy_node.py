@@ -101,6 +101,7 @@ class PolicyNode(GuardedLifecycleNode):
         super().__init__('lightvla', **options)
         self.history = StageHistory()
         self.counts = dict.fromkeys(('sent', 'clamped', 'discarded', 'failed', 'overruns'), 0)
+        self.frames_received = 0
         self._stop = stop or threading.Event()
         self._load = load
         self._values = POLICY_PARAMETERS.declare(self, on_change=self._on_parameters)
@@ -305,7 +306,9 @@ class PolicyNode(GuardedLifecycleNode):
     def _offer(self, source: str, message: Image | PoseStamped | JointState) -> None:
         if not self._active:
             return
-        if not isinstance(message, Image | CompressedImage):
+        if isinstance(message, Image | CompressedImage):
+            self.frames_received += 1
+        else:
             try:
                 self._read_state(source, message)
             except ValueError as error:

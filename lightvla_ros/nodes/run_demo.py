@@ -122,11 +122,14 @@ class Demo:
         """Start the bridge, and a policy or the replay; end both afterwards."""
         options = self._options
         config = resource('config/libero.param.yaml')
+        # by the wall clock every frame costs time in which the robot should move
+        film_between = options.video and options.mode == 'lockstep'
         bridge = {
             'autostart': False,
             'render': options.render,
+            'mode': options.mode,
             'camera_size': options.camera_size,
-            'camera_every': VIDEO_CAMERA_EVERY if options.video else CHUNK_LENGTH,
+            'camera_every': VIDEO_CAMERA_EVERY if film_between else CHUNK_LENGTH,
             'recordings': options.out / 'executed',
         }
         logs = options.out / 'logs'

@@ -1,0 +1,175 @@
+"""`lightvla bench node`: what the policy node adds outside the engine.
+
+Another process feeds two 256 x 256 cameras and the state at 20 Hz; the node runs here, so that its
+own record of every chunk can be read. Each frame is due for inference. The overhead of a chunk is
+from the arrival of its later image to the return of publish(), less preprocessing and both graphs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+
+from lightvla_ros.demo import machine, versions
+from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
+from lightvla_ros.nodes.policy_node import PolicyNode
+from lightvla_ros.nodes.spin import spin
+
+RATE = 20.0  # Hz
+SIDE = 256  # px
+STAGES = ('overhead', 'preprocess', 'encode', 'act', 'total')
+WARM_UP = 20  # chunks that do not count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `lightvla bench node`."""
+    parser.add_argument('--policy', type=Path, help='policy folder; default: an untrained one')
+    parser.add_argument('--seconds', type=float, default=30.0, help='default: 30')
+    parser.add_argument('--threads', type=int, default=1, help='of the engine; default: 1')
+    parser.add_argument('--json', action='store_true', help='print JSON alone')
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """Measure and print; return 0."""
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    with TemporaryDirectory() as scratch:
+        policy = arguments.policy
+        if policy is None:
+            from lightvla_ros.export.untrained import write_untrained_policy
+
+            policy = Path(scratch) / 'untrained'
+            write_untrained_policy(policy)
+        report = measure(policy, arguments.seconds, arguments.threads)
+    print(json.dumps(report, indent=2) if arguments.json else _table(report))
+    return 0
+
+
+def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
+    """Run the node on fed cameras for some seconds and return the figures."""
+    # spawn: a forked child would share this process's DDS
+    context = multiprocessing.get_context('spawn')
+    sent, stop_feeding = context.Value('i', 0), context.Event()
+    feeder = context.Process(target=feed, args=(sent, stop_feeding), daemon=True)
+    rclpy.init()
+    overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
+    node = PolicyNode(parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()])
+    node.autostart()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    stop = threading.Event()
+    spinner = threading.Thread(target=spin, args=(executor, node, stop))
+    spinner.start()
+    feeder.start()
+    try:
+        while node.counts['sent'] < WARM_UP:
+            time.sleep(0.05)
+        first = node.counts['sent']
+        frames, fed, started = node.frames_received, sent.value, time.monotonic()
+        time.sleep(seconds)
+        received, given = node.frames_received - frames, sent.value - fed
+        took, chunks = time.monotonic() - started, node.counts['sent'] - first
+        times = {stage: node.history.milliseconds(stage)[-chunks:] for stage in STAGES}
+    finally:
+        stop_feeding.set()
+        feeder.join(5.0)
+        stop.set()
+        spinner.join()
+        executor.remove_node(node)
+        executor.shutdown()
+        node.shut_down()
+        node.destroy_node()
+        rclpy.shutdown()
+    figures = {f'{stage}_ms': _percentiles(values) for stage, values in times.items()}
+    engine = times['encode'] + times['act']
+    return {
+        **figures,
+        'engine_share': round(float(engine.sum() / times['total'].sum()), 3),
+        'chunks': int(chunks),
+        'chunks_per_second': round(chunks / took, 2),
+        'frames_sent': int(given),
+        # a frame or two may be under way when the counting starts or ends
+        'frames_lost': max(0, int(given - received) - 4),
+        'overhead_histogram_ms': _histogram(times['overhead']),
+        'threads': threads,
+        'machine': machine(),
+        'load_average': os.getloadavg()[0],
+        'versions': versions(),
+    }
+
+
+def feed(sent: Any, stop: Any) -> None:
+    """Publish two cameras and the state at 20 Hz until told to stop (in a process of its own)."""
+    rclpy.init()
+    node = Node('feeder')
+    cameras = [
+        node.create_publisher(Image, f'{name}/image', 1) for name in ('third_person', 'wrist')
+    ]
+    pose = node.create_publisher(PoseStamped, 'ee_pose', 1)
+    gripper = node.create_publisher(JointState, 'gripper_state', 1)
+    instruction = node.create_publisher(String, 'instruction', 1)
+    pictures = np.random.default_rng(0).integers(0, 256, (8, SIDE, SIDE, 3), np.uint8)
+    due, tick = time.monotonic(), 0
+    while not stop.is_set():
+        stamp = node.get_clock().now().nanoseconds
+        pose.publish(pose_to_message(np.zeros(3), np.array([1.0, 0, 0, 0]), stamp, 'panda_link0'))
+        gripper.publish(gripper_to_message(np.array([0.04, -0.04]), stamp))
+        for index, camera in enumerate(cameras):
+            camera.publish(image_to_message(pictures[(tick + index) % 8], stamp, 'camera'))
+        sent.value += len(cameras)
+        if tick % 10 == 0:
+            instruction.publish(String(data='pick up the milk and place it in the basket'))
+        tick += 1
+        due += 1 / RATE
+        time.sleep(max(0.0, due - time.monotonic()))
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float]:
+    at = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+    return {name: round(float(np.percentile(values, p)), 3) for name, p in at.items()}
+
+
+def _histogram(values: np.ndarray) -> dict[str, int]:
+    edges = (0, 0.5, 1, 1.5, 2, 3, 5, 10, np.inf)
+    counts, _ = np.histogram(values, edges)
+    return {
+        f'{low:g} to {high:g}': int(count)
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = [f'{"stage":<12}{"p50":>8}{"p95":>8}{"p99":>8}{"max":>8}  ms']
+    for stage in STAGES:
+        row = report[f'{stage}_ms']
+        lines.append(f'{stage:<12}' + ''.join(f'{value:8.2f}' for value in row.values()))
+    lines.append('overhead, distribution:')
+    most = max(report['overhead_histogram_ms'].values())
+    for edges, count in report['overhead_histogram_ms'].items():
+        lines.append(f'  {edges + " ms":<14}{count:6}  {"#" * round(40 * count / most)}')
+    lines.append(
+        f'{report["chunks"]} chunks, {report["chunks_per_second"]} a second; engine '
+        f'{report["engine_share"]:.0%} of the time from image to chunk; '
+        f'{report["frames_lost"]} of {report["frames_sent"]} frames lost'
+    )
+    cpu = report['machine']
+    lines.append(f'{cpu["cpu"]}, {cpu["cores"]} cores, load {report["load_average"]:.1f}')
+    return '\n'.join(lines)

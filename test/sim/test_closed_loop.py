@@ -1,0 +1,65 @@
+"""The closed loop as a user starts it: real processes, real DDS, real LIBERO."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.sim
+
+
+def _demo(out, *arguments):
+    return [sys.executable, '-m', 'lightvla_ros.cli', 'demo', '--out', str(out), *arguments]
+
+
+def test_two_replay_episodes_end_as_they_do_directly(tmp_path):
+    arguments = ('--replay', '--suite', 'all', '--tasks', '0', '--inits', '0', '--no-video')
+    result = subprocess.run(_demo(tmp_path, *arguments), timeout=600)
+    assert result.returncode == 0
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    replay = summary['replay']
+    assert (replay['episodes'], replay['same_outcome'], replay['successes']) == (2, 2, 2)
+    assert replay['same_end_state'] == 2
+    assert replay['max_round_trip_error'] < 1e-6
+    # one observation for each chunk of 8 steps, and no frame was drawn for nothing
+    for episode in summary['replays']:
+        run = episode['through_ros']
+        assert run['frames'] == run['chunks'] == -(-run['steps'] // 8)
+        assert (run['holds'], run['refused']) == (0, 0)
+
+
+def test_untrained_network_runs_a_whole_episode(tmp_path, policy_dir):
+    arguments = ('--policy', str(policy_dir), '--suite', 'libero_spatial', '--tasks', '1')
+    result = subprocess.run(_demo(tmp_path, *arguments), timeout=600)
+    assert result.returncode == 0
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['finished']
+    assert summary['episodes'] == 1
+    run = summary['results'][0]
+    assert run['steps'] == 220 or run['success']
+    assert run['refused'] == 0
+    assert summary['chunks'] == run['chunks']
+    assert 1 <= summary['kept_tokens']['all']['mean'] <= 128
+    for stage in ('preprocess', 'inference', 'postprocess', 'image_to_chunk'):
+        assert summary['stage_ms'][stage]['p50'] <= summary['stage_ms'][stage]['max']
+    video = tmp_path / 'episode-libero_spatial-1-0.mp4'
+    assert video.stat().st_size > 50_000
+
+
+def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, policy_dir):
+    arguments = ('--policy', str(policy_dir), '--suite', 'libero_object', '--no-video')
+    log = tmp_path / 'log'
+    with log.open('w') as file:
+        demo = subprocess.Popen(_demo(tmp_path, *arguments), stderr=file)
+    node_log = tmp_path / 'logs' / 'policy_node.log'
+    deadline = time.monotonic() + 120
+    while not (node_log.exists() and 'RUNNING' in node_log.read_text()):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(60) == 130
+    assert not json.loads((tmp_path / 'summary.json').read_text())['finished']
+    assert node_log.read_text().rstrip().endswith('UNCONFIGURED'), 'the node must end in order'
