@@ -9,52 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
+from lightvla_ros.sim.arm import Arm
 from lightvla_ros.sim.grasps import COLLISION, body_points, narrow_grasp, rim_grasp
-from lightvla_ros.sim.libero_env import OPEN, ROTATION_SCALE, TRANSLATION_SCALE, LiberoEnv
+from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, SimulationError
 
 CLOSED = 1.0
 REPLANS = 2
-
-
-class Arm:
-    """The Panda's end effector, read from the simulator, and control towards a pose."""
-
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-        self._data = data
-        self._site = _only(model, mujoco.mjtObj.mjOBJ_SITE, model.nsite, 'grip_site')
-        self._left = _only(model, mujoco.mjtObj.mjOBJ_BODY, model.nbody, 'leftfinger')
-        self._right = _only(model, mujoco.mjtObj.mjOBJ_BODY, model.nbody, 'rightfinger')
-
-    @property
-    def position(self) -> np.ndarray:
-        """Of the grip site [3], metres."""
-        return self._data.site_xpos[self._site].copy()
-
-    @property
-    def finger_axis(self) -> np.ndarray:
-        """From the right to the left finger [3], metres."""
-        return self._data.xpos[self._left] - self._data.xpos[self._right]
-
-    @property
-    def yaw(self) -> float:
-        """Angle of the axis along which the fingers open."""
-        axis = self.finger_axis
-        return float(np.arctan2(axis[1], axis[0]))
-
-    def nearest_yaw(self, yaw: float) -> float:
-        """Of the two equal grasps (modulo pi), the one nearer to where the hand is."""
-        return self.yaw + ((yaw - self.yaw + np.pi / 2) % np.pi - np.pi / 2)
-
-    def action_towards(self, position: np.ndarray, yaw: float, gripper: float) -> np.ndarray:
-        """P-control to a pose with the approach axis pointing down -> OSC_POSE action [7]."""
-        approach = self._data.site_xmat[self._site].reshape(3, 3)[:, 2]
-        turn = np.cross(approach, [0.0, 0.0, -1.0])
-        turn[2] += (yaw - self.yaw + np.pi) % (2 * np.pi) - np.pi
-        move = 1.6 * (position - self.position) / TRANSLATION_SCALE
-        return np.clip(np.concatenate([move, turn / ROTATION_SCALE, [gripper]]), -1, 1)
+INSIDE = '_contain_region'  # LIBERO's name of what is inside a container
 
 
 @dataclass
@@ -82,9 +45,10 @@ class Waypoint:
 
 
 class Expert:
-    """Solves the first predicate of a task's goal: put an object in or on a target.
+    """Solves a task whose goal is to put one object in or on another.
 
     :param env: Just reset; the plan is made from what the scene looks like now.
+    :raises SimulationError: When the goal is another: drawers, stoves, several objects.
     """
 
     def __init__(self, env: LiberoEnv) -> None:
@@ -92,8 +56,13 @@ class Expert:
         self._model = self._simulation.sim.model._model
         self._data = self._simulation.sim.data._data
         self._arm = Arm(self._model, self._data)
-        predicate, self._object, self._target = self._simulation.parsed_problem['goal_state'][0]
-        self._predicate = predicate.lower()
+        goal = self._simulation.parsed_problem['goal_state']
+        if not _is_pick_and_place(goal, self._simulation.obj_body_id):
+            raise SimulationError(
+                'the scripted expert puts one object in or on another, but the goal of '
+                f'{env.suite} task {env.task} is {goal}'
+            )
+        self._predicate, self._object, self._target = goal[0]
         self._body = self._simulation.obj_body_id[self._object]
         self._replans = REPLANS
         self._start(self._plan())
@@ -245,7 +214,7 @@ class Expert:
         """Where to put it: x, y of the target, and the hand's heights to carry and to release."""
         if self._predicate == 'in':
             site = self._model.site(self._target).id
-            body = self._simulation.obj_body_id[self._target.replace('_contain_region', '')]
+            body = self._simulation.obj_body_id[self._target.removesuffix(INSIDE)]
             rim = self._points(body)[:, 2].max()
             carry = max(rim + 0.03 + hand_above_bottom, top + 0.05)
             return (
@@ -260,6 +229,14 @@ class Expert:
         return lambda: self._data.xpos[body][:2].copy(), carry, release
 
 
+def _is_pick_and_place(goal: list[list[str]], bodies: dict[str, int]) -> bool:
+    if len(goal) != 1 or goal[0][0] not in ('in', 'on'):
+        return False
+    predicate, moved, target = goal[0]
+    container = target.removesuffix(INSIDE)
+    return moved in bodies and container in bodies and (container != target) == (predicate == 'in')
+
+
 def _in_the_way(obstacles: np.ndarray, start: np.ndarray, end: np.ndarray, height: float) -> bool:
     """Whether something tall stands within 10 cm of the straight way to the grasp."""
     way = end[:2] - start[:2]
@@ -267,12 +244,3 @@ def _in_the_way(obstacles: np.ndarray, start: np.ndarray, end: np.ndarray, heigh
     along = np.clip(relative @ way / (np.linalg.norm(way) + 1e-6) ** 2, 0, 1)
     distance = np.linalg.norm(relative - along[:, None] * way, axis=1)
     return bool(((distance < 0.10) & (obstacles[:, 2] > height - 0.03)).any())
-
-
-def _only(model: mujoco.MjModel, kind: mujoco.mjtObj, count: int, suffix: str) -> int:
-    """Find the gripper's part of that name; robosuite puts prefixes in front."""
-    for index in range(count):
-        name = mujoco.mj_id2name(model, kind, index) or ''
-        if name.startswith('gripper0') and name.endswith(suffix):
-            return index
-    raise LookupError(f'the model has no gripper part {suffix!r}')

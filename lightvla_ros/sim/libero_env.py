@@ -21,6 +21,7 @@ MAX_STEPS = {
     'libero_90': 400,
 }
 SETTLE_STEPS = 10  # objects start in the air
+PLACEMENT_TRIES = 20  # of robosuite's sampler, which itself tries 5000 times
 CONTROL_PERIOD = 0.05  # s
 TRANSLATION_SCALE = 0.05  # m per unit, robosuite's osc_pose.json
 ROTATION_SCALE = 0.5  # rad per unit
@@ -42,8 +43,9 @@ class LiberoEnv:
     :param task: Index in the suite.
     :param camera_size: Height and width of rendered images [px].
     :param render: ``standard``, or ``cheap`` (see :func:`make_cheap`).
-    :param cameras: Whether :meth:`render` is possible; without, no OpenGL is needed.
+    :param cameras: Whether :meth:`render` is possible. Robosuite loads OpenGL in any case.
     :raises SimulationError: When the suite or task does not exist.
+    :raises RenderingError: When there is no OpenGL to load.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class LiberoEnv:
             raise SimulationError(f'there is no suite {suite!r}; choose {", ".join(MAX_STEPS)}')
         if render not in RENDER_SETTINGS:
             raise SimulationError(f'there is no render setting {render!r}; {RENDER_SETTINGS}')
-        self.renderer = choose_renderer() if cameras else 'none'
+        renderer = choose_renderer()
+        self.renderer = renderer if cameras else 'none'
         self.render_setting = render if cameras else 'none'
         self.suite = suite
         self.task = task
@@ -105,7 +108,7 @@ class LiberoEnv:
         """Start from a saved initial state, and let it settle.
 
         :param seed: Of what the saved state does not hold: the fixtures' poses.
-        :raises SimulationError: When there is no such initial state.
+        :raises SimulationError: When there is no such initial state, or no room for the objects.
         """
         if not 0 <= init_state < self.init_states:
             raise SimulationError(
@@ -127,9 +130,16 @@ class LiberoEnv:
             self._wrapper.step(np.array([0, 0, 0, 0, 0, 0, OPEN]))
 
     def _quiet_reset(self, hard: bool) -> None:
-        self._wrapper.env.hard_reset = hard
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._wrapper.reset()
+        from robosuite.utils.errors import RandomizationError
+
+        simulation = self._wrapper.env
+        simulation.hard_reset = hard
+        # Not the wrapper's own reset(): that one tries again for ever, whatever went wrong.
+        for _ in range(PLACEMENT_TRIES):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(RandomizationError):
+                simulation.reset()
+                return
+        raise SimulationError(f'{self.suite} task {self.task}: found no room for its objects')
 
     def step(self, action: np.ndarray) -> bool:
         """Apply one OSC_POSE action for one control period; never renders.
@@ -153,7 +163,10 @@ class LiberoEnv:
         ``mirror`` in its manifest.
 
         :returns: uint8 [H, W, 3] RGB by camera name.
+        :raises SimulationError: When the environment was made without cameras.
         """
+        if self.renderer == 'none':
+            raise SimulationError('this environment has no cameras; make it with cameras=True')
         size = self._camera_size
         return {
             name: np.ascontiguousarray(

@@ -29,14 +29,16 @@ class RenderingError(Exception):
 def choose_renderer() -> str:
     """Pick the first OpenGL back end that works, set ``MUJOCO_GL`` to it and return its name.
 
-    Call it before mujoco is imported. ``MUJOCO_GL``, where set, is the only one tried.
+    Call it before robosuite is imported, which loads OpenGL at once. ``MUJOCO_GL``, where set, is
+    the only one tried.
 
     :returns: Such as ``egl (llvmpipe (LLVM 15.0.6, 256 bits))``.
     :raises RenderingError: When none works.
     """
-    if os.environ.get('LIGHTVLA_RENDERER'):  # a parent process has found out
-        return os.environ['LIGHTVLA_RENDERER']
-    asked = os.environ.get('MUJOCO_GL')
+    asked = os.environ.get('MUJOCO_GL', '').lower()
+    found = os.environ.get('LIGHTVLA_RENDERER', '')
+    if found and found.split(' ')[0] == asked:  # by an earlier call, or by a parent process
+        return found
     failures = []
     for name in (asked,) if asked else BACK_ENDS:
         environment = {**os.environ, 'MUJOCO_GL': name, 'PYOPENGL_PLATFORM': name}
@@ -48,9 +50,8 @@ def choose_renderer() -> str:
             os.environ['LIGHTVLA_RENDERER'] = f'{name} ({probe.stdout.strip()})'
             return os.environ['LIGHTVLA_RENDERER']
         failures.append(f'{name}: {(probe.stderr.strip().splitlines() or ["no output"])[-1]}')
-    raise RenderingError(
-        f'cannot render without a screen ({"; ".join(failures)}); install {PACKAGES}'
-    )
+    advice = f'install {PACKAGES}' + (', or unset MUJOCO_GL' if asked else '')
+    raise RenderingError(f'cannot render without a screen ({"; ".join(failures)}); {advice}')
 
 
 def make_cheap(xml: str) -> str:
