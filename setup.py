@@ -27,6 +27,7 @@ setup(
         'opencv-python>=4.6',
         'onnxruntime>=1.18',
         'PyYAML>=6',
+        'threadpoolctl>=3',
         'tokenizers>=0.19',
     ],
     extras_require={

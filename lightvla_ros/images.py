@@ -159,9 +159,11 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 def _resample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Apply a separable resampling: [h, H] and [w, W] on uint8 [H, W, 3] -> float32 [h, w, 3]."""
     height, width, channels = image.shape
-    down = rows @ image.reshape(height, width * channels).astype(np.float32)
-    across = columns @ down.reshape(len(rows), width, channels)
-    return across
+    down = rows @ image.reshape(height, width * channels).astype(np.float32)  # [h, W * 3]
+    # one matrix product again, instead of one with 3 columns for each row
+    turned = down.reshape(len(rows), width, channels).transpose(1, 0, 2).reshape(width, -1)
+    across = columns @ turned  # [w, h * 3]
+    return across.reshape(len(columns), len(rows), channels).transpose(1, 0, 2)
 
 
 @lru_cache(maxsize=16)
