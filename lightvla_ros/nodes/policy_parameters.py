@@ -14,7 +14,7 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'provider', 'CPUExecutionProvider', 'Execution provider of ONNX Runtime, by name.'
         ),
-        Parameter('threads', 1, 'Threads of engine and preprocessing; leave cores for the robot.', 1, 64),
+        Parameter('threads', 1, 'Of engine and preprocessing; leave cores for the robot.', 1, 64),
         Parameter('autostart', True, 'Configure and activate when the node starts.'),
         Parameter(
             'base_frame',

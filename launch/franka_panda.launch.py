@@ -1,0 +1,114 @@
+"""The policy node on a Franka Panda.
+
+It publishes action chunks and moves nothing by itself: `output_mode` is `none` unless you say
+otherwise, and what executes chunks on the robot is yours to choose (see the README).
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, RegisterEventHandler
+from launch.conditions import UnlessCondition
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare('lightvla_ros')
+
+
+def argument(name, default, description, choices=None):
+    return DeclareLaunchArgument(
+        name, default_value=default, description=description, choices=choices
+    )
+
+
+def generate_launch_description():
+    """Describe the policy node with its cameras and topics remapped."""
+    value = LaunchConfiguration
+    arguments = [
+        argument('checkpoint', '', 'Policy folder, the one with manifest.json (required).'),
+        argument('namespace', '', 'Namespace of the node and of its relative topics.'),
+        argument(
+            'params_file',
+            PathJoinSubstitution([SHARE, 'config', 'franka_panda.param.yaml']),
+            'Parameters; those given as launch arguments win.',
+        ),
+        argument('engine', 'onnxruntime', 'What runs the graphs.', ['onnxruntime']),
+        argument(
+            'device',
+            'CPUExecutionProvider',
+            "ONNX Runtime's execution provider, such as CUDAExecutionProvider.",
+        ),
+        argument('use_sim_time', 'false', 'Take time from /clock.', ['true', 'false']),
+        argument('autostart', 'true', 'Configure and activate at once.', ['true', 'false']),
+        argument(
+            'image_transport',
+            'raw',
+            'Subscribe to raw or compressed images.',
+            ['raw', 'compressed'],
+        ),
+        argument('third_person_image', 'third_person/image', 'Topic of the third-person camera.'),
+        argument('wrist_image', 'wrist/image', 'Topic of the wrist camera.'),
+        argument('ee_pose', 'ee_pose', 'Topic of the end-effector pose, in base_frame.'),
+        argument('gripper_state', 'gripper_state', "Topic of the hand's two finger joints."),
+        argument('instruction', 'instruction', 'Topic of the instruction.'),
+        argument('base_frame', 'panda_link0', 'Frame of the deltas (FR3: fr3_link0).'),
+        argument('ee_frame', 'panda_hand_tcp', 'Frame that is moved (FR3: fr3_hand_tcp).'),
+        argument(
+            'output_mode',
+            'none',
+            'Where chunks go besides their topic. Only none exists: nothing moves by launching.',
+            ['none'],
+        ),
+        argument(
+            'respawn',
+            'true',
+            'Start the node again when it dies; it then waits for an order.',
+            ['true', 'false'],
+        ),
+        argument('log_level', 'info', 'Log level.', ['debug', 'info', 'warn', 'error']),
+    ]
+    policy = Node(
+        package='lightvla_ros',
+        executable='lightvla_node',
+        name='lightvla',
+        namespace=value('namespace'),
+        output='screen',
+        respawn=value('respawn'),
+        respawn_delay=2.0,
+        parameters=[
+            value('params_file'),
+            {
+                'policy': value('checkpoint'),
+                'engine': value('engine'),
+                'provider': value('device'),
+                'use_sim_time': value('use_sim_time'),
+                'autostart': value('autostart'),
+                'image_transport': value('image_transport'),
+                'base_frame': value('base_frame'),
+                'ee_frame': value('ee_frame'),
+            },
+        ],
+        remappings=[
+            (topic, value(topic.replace('/', '_')))
+            for topic in (
+                'third_person/image',
+                'wrist/image',
+                'ee_pose',
+                'gripper_state',
+                'instruction',
+            )
+        ],
+        arguments=['--ros-args', '--log-level', value('log_level')],
+    )
+    end_with_the_node = RegisterEventHandler(
+        OnProcessExit(
+            target_action=policy,
+            on_exit=[
+                LogInfo(msg='the policy node has ended'),
+                EmitEvent(event=Shutdown(reason='the policy node has ended')),
+            ],
+        ),
+        condition=UnlessCondition(value('respawn')),
+    )
+    return LaunchDescription([*arguments, policy, end_with_the_node])
