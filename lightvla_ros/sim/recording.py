@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lightvla_ros.sim.episode import CHUNK_LENGTH, EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.expert import Expert
-from lightvla_ros.sim.libero_env import LiberoEnv
+from lightvla_ros.sim.libero_env import LiberoEnv, versions
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,15 @@ class Recording:
 
     :param actions: float64 [T, 7], OSC_POSE; the episode ended with the last.
     :param end_state: Joint positions at the end: whether a replay was exact.
+    :param versions: Of the simulator; with others a replay need not end the same. Empty when the
+        file does not say.
     """
 
     spec: EpisodeSpec
     success: bool
     actions: np.ndarray
     end_state: np.ndarray
+    versions: dict[str, str] = field(default_factory=versions)
 
     def chunk_at(self, step: int) -> np.ndarray:
         """Return the up to 8 actions from a step on; none after the end."""
@@ -35,7 +38,7 @@ class Recording:
         """Write it into a folder under its episode's name."""
         folder.mkdir(parents=True, exist_ok=True)
         path = recording_path(folder, self.spec)
-        header = json.dumps({**vars(self.spec), 'success': self.success})
+        header = json.dumps({**vars(self.spec), 'success': self.success, 'versions': self.versions})
         np.savez(path, header=header, actions=self.actions, end_state=self.end_state)
         return path
 
@@ -52,8 +55,10 @@ def load_recording(path: Path) -> Recording:
     """
     with np.load(path, allow_pickle=False) as file:
         header = json.loads(str(file['header']))
-        success = header.pop('success')
-        return Recording(EpisodeSpec(**header), success, file['actions'], file['end_state'])
+        success, recorded_with = header.pop('success'), header.pop('versions', {})
+        return Recording(
+            EpisodeSpec(**header), success, file['actions'], file['end_state'], recorded_with
+        )
 
 
 def record(env: LiberoEnv, spec: EpisodeSpec) -> Recording:
