@@ -1,0 +1,129 @@
+"""Between messages and our own types."""
+
+import numpy as np
+import pytest
+from lightvla_ros.msg import ActionChunk, InferenceStats
+from rclpy.serialization import deserialize_message, serialize_message
+
+from lightvla_ros.actions import chunk_from_osc, osc_from_chunk
+from lightvla_ros.nodes.conversions import (
+    MessageError,
+    chunk_from_message,
+    chunk_to_message,
+    duration_message,
+    gripper_from_message,
+    gripper_to_message,
+    image_from_message,
+    image_to_message,
+    pose_from_message,
+    pose_to_message,
+    stamp_ns,
+    time_message,
+)
+
+
+def _message(actions):
+    return chunk_to_message(
+        chunk_from_osc(actions, 0.05),
+        stamp_ns=12_345_678_901,
+        frame_id='panda_link0',
+        child_frame_id='panda_hand_tcp',
+        reference=ActionChunk.REFERENCE_MEASURED_POSE,
+        valid_until_ns=12_545_678_901,
+        sequence=7,
+        session_id='session',
+        instruction='pick up the milk',
+        clamped=True,
+        reason='',
+        stats=InferenceStats(),
+    )
+
+
+def test_action_chunk_action_over_the_wire():
+    actions = np.random.default_rng(0).uniform(-1, 1, (8, 7))
+    actions[:, 6] = [-1, 1] * 4
+    wire = serialize_message(_message(actions))
+    back = osc_from_chunk(chunk_from_message(deserialize_message(wire, ActionChunk)))
+    assert np.abs(back - actions).max() < 1e-12
+
+
+def test_message_says_everything():
+    message = _message(np.zeros((8, 7)))
+    assert message.schema_version == ActionChunk.SCHEMA_VERSION == 1
+    assert message.header.frame_id == 'panda_link0'
+    assert message.child_frame_id == 'panda_hand_tcp'
+    assert stamp_ns(message.header.stamp) == 12_345_678_901
+    assert stamp_ns(message.period) == 50_000_000
+    assert (message.sequence, message.clamped, message.first_step) == (7, True, 0)
+
+
+def _spoil(**fields):
+    def change(message):
+        for name, value in fields.items():
+            setattr(message, name, value)
+
+    return change
+
+
+def _nan(message):
+    message.steps[0].translation.z = float('nan')
+
+
+def _no_rotation(message):
+    message.steps[2].rotation.w = 0.0
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (_spoil(schema_version=2), 'schema version 2'),
+        (_spoil(period=duration_message(0)), 'period of 0 ns'),
+        (_spoil(gripper=[0.0] * 7), '8 steps but 7 gripper openings'),
+        (_spoil(gripper=[1.5] * 8), 'outside 0 to 1'),
+        (_spoil(gripper=[float('nan')] * 8), 'NaN or infinite'),
+        (_nan, 'NaN or infinite'),
+        (_no_rotation, 'no unit quaternion'),
+    ],
+)
+def test_chunks_that_must_not_be_executed(change, text):
+    message = _message(np.zeros((8, 7)))
+    change(message)
+    with pytest.raises(MessageError, match=text):
+        chunk_from_message(message)
+
+
+def test_negative_durations_and_whole_seconds():
+    for nanoseconds in (-1, 0, 999_999_999, 10**9, -(10**9) - 1):
+        assert stamp_ns(duration_message(nanoseconds)) == nanoseconds
+    assert stamp_ns(time_message(2**31 * 10**9 - 1)) == 2**31 * 10**9 - 1
+
+
+def test_image_round_trip():
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
+    message = image_to_message(image, 10**9, 'camera')
+    assert (message.step, message.encoding) == (12, 'rgb8')
+    np.testing.assert_array_equal(image_from_message(message), image)
+
+
+def test_pose_round_trip_keeps_the_sign_of_the_quaternion():
+    position, quaternion = np.array([0.1, -0.2, 0.3]), np.array([0.0, 0.6, 0.0, -0.8])
+    back = pose_from_message(pose_to_message(position, quaternion, 10**9, 'world'))
+    np.testing.assert_array_equal(back[0], position)
+    np.testing.assert_array_equal(back[1], quaternion)
+
+
+@pytest.mark.parametrize('quaternion', [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, np.nan]])
+def test_pose_without_a_rotation(quaternion):
+    message = pose_to_message(np.zeros(3), np.array(quaternion, float), 10**9, 'world')
+    with pytest.raises(MessageError, match='no unit quaternion'):
+        pose_from_message(message)
+
+
+def test_fingers_are_both_positive_on_the_wire():
+    """As a real hand's driver reports them; robosuite's second finger is negative."""
+    message = gripper_to_message(np.array([0.03, -0.02]), 10**9)
+    assert list(message.position) == [0.03, 0.02]
+    np.testing.assert_array_equal(gripper_from_message(message), [0.03, -0.02])
+    message.position = message.position[:1]
+    with pytest.raises(MessageError, match='no two finger positions'):
+        gripper_from_message(message)

@@ -1,0 +1,121 @@
+"""What is installed, and that all of it says the same."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import lightvla_ros
+from lightvla_ros import msg
+from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
+from lightvla_ros.nodes.parameters import Parameter, ParameterError, ParameterTable
+from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
+from lightvla_ros.nodes.reference import updated
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_one_version_number():
+    package = ElementTree.parse(ROOT / 'package.xml').find('version').text
+    changelog = re.search(r'^(\d+\.\d+\.\d+)', (ROOT / 'CHANGELOG.rst').read_text(), re.M)[1]
+    assert {package, changelog, version('lightvla_ros')} == {lightvla_ros.__version__}
+
+
+@pytest.mark.parametrize(
+    ('message', 'fields'),
+    [
+        (
+            msg.ActionChunk,
+            'header schema_version reference child_frame_id period valid_until steps gripper '
+            'sequence session_id instruction first_step clamped reason stats',
+        ),
+        (
+            msg.InferenceStats,
+            'observation_stamp camera_skew observation_age preprocess_time inference_time '
+            'postprocess_time cameras tokens_total tokens_kept backend precision',
+        ),
+        (msg.VlaStatus, 'header state reason instruction chunks'),
+    ],
+)
+def test_fields_of_the_messages(message, fields):
+    assert list(message.get_fields_and_field_types()) == fields.split()
+
+
+@pytest.mark.parametrize('folder', [ROOT, Path('/')], ids=['root', 'elsewhere'])
+def test_messages_are_found(folder):
+    command = 'import lightvla_ros.msg, lightvla_ros.contract; lightvla_ros.msg.ActionChunk()'
+    subprocess.run([sys.executable, '-c', command], cwd=folder, check=True)
+
+
+def test_runtime_imports_neither_torch_nor_simulator_nor_ros():
+    command = (
+        'import sys, lightvla_ros.policy, lightvla_ros.engine.onnxruntime, lightvla_ros.inbox, '
+        'lightvla_ros.safety\n'
+        'bad = {"torch", "transformers", "mujoco", "robosuite", "libero", "onnx", "rclpy"}\n'
+        'sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)'
+    )
+    subprocess.run([sys.executable, '-c', command], check=True)
+
+
+def test_only_nodes_know_ros():
+    for path in (ROOT / 'lightvla_ros').rglob('*.py'):
+        if path.parent.name != 'nodes':
+            pattern = r'^\s*(from|import) (rclpy|lightvla_ros\.msg|\w+_msgs)\b'
+            found = re.search(pattern, path.read_text(), re.M)
+            assert not found, f'{path} imports {found[2]}'
+
+
+def test_readme_tables_are_current():
+    readme = (ROOT / 'README.md').read_text()
+    assert updated(readme) == readme, 'run `make docs`'
+
+
+@pytest.mark.parametrize('file', ['franka_panda.param.yaml', 'libero.param.yaml'])
+def test_shipped_parameters_are_known_and_allowed(file):
+    import yaml
+
+    sections = yaml.safe_load((ROOT / 'config' / file).read_text())
+    for section in sections.values():
+        for name, value in section['ros__parameters'].items():
+            if name == 'use_sim_time':
+                continue
+            row = next(row for row in POLICY_PARAMETERS.rows if row.name == name)
+            assert type(value) is type(row.default)
+            assert row.fault(value) is None
+
+
+def test_defaults_are_allowed():
+    for table in (POLICY_PARAMETERS, BRIDGE_PARAMETERS):
+        for row in table.rows:
+            assert row.fault(row.default) is None, row.name
+            assert row.description.endswith(('.', ']'))
+
+
+def test_parameter_check_that_raises_is_an_answer():
+    """An exception in a parameter callback would end rclpy's spin."""
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter as RosParameter
+
+    node = Node('raising')
+    table = ParameterTable([Parameter('width', 1.0, 'A width [m].', 0.0, 2.0, read_only=False)])
+
+    def check(values):
+        if values.width == 2.0:
+            raise ZeroDivisionError('told to')
+        return 'too wide' if values.width > 1.5 else None
+
+    values = table.declare(node, check=check)
+    result = node.set_parameters([RosParameter('width', value=2.0)])[0]
+    assert (result.successful, 'told to' in result.reason) == (False, True)
+    assert not node.set_parameters([RosParameter('width', value=1.75)])[0].successful
+    assert node.set_parameters([RosParameter('width', value=0.5)])[0].successful
+    assert values.width == 0.5
+    node.destroy_node()
+    other = Node('other')
+    with pytest.raises(ParameterError, match='too small'):
+        table.declare(other, check=lambda values: 'too small')
+    other.destroy_node()
