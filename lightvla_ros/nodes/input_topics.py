@@ -1,0 +1,134 @@
+"""The policy node's cameras and state: subscriptions that only store what comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+
+from geometry_msgs.msg import PoseStamped
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image, JointState
+
+from lightvla_ros.contract import Manifest
+from lightvla_ros.images import ImageError
+from lightvla_ros.inbox import Inbox
+from lightvla_ros.nodes.conversions import MessageError, check_image_message, stamp_ns
+from lightvla_ros.nodes.job_runner import read_state
+from lightvla_ros.nodes.policy_parameters import limits_from
+
+# Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
+# liveliness: asking for one disconnects ordinary cameras (``reference/ros.md`` A.2).
+SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def subscribe(
+    node: Node, kind: type, topic: str, callback: Callable, qos: QoSProfile
+) -> Subscription:
+    """Subscribe with QoS that YAML can override; say so when a publisher's QoS does not match."""
+    name = node.resolve_topic_name(topic)
+
+    def incompatible(event: QoSRequestedIncompatibleQoSInfo) -> None:
+        node.get_logger().error(
+            f'a publisher of {name} offers another QoS than is asked for '
+            f'({event.last_policy_kind}); no message will come from it'
+        )
+
+    return node.create_subscription(
+        kind,
+        topic,
+        callback,
+        qos,
+        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
+        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+    )
+
+
+class InputTopics:
+    """Subscriptions of what a policy sees, and the inbox they fill.
+
+    :param on_new: Called when something new was stored.
+    """
+
+    def __init__(
+        self, node: Node, manifest: Manifest, values: SimpleNamespace, on_new: Callable[[], None]
+    ) -> None:
+        self.active = False  # subscriptions of an inactive lifecycle node run on
+        self.frames = 0
+        self._node = node
+        self._base_frame = values.base_frame
+        self._on_new = on_new
+        cameras = tuple(camera.name for camera in manifest.cameras)
+        layout = set(manifest.proprio.layout) if manifest.proprio else set()
+        states = {}
+        if layout & {'ee_position', 'ee_axis_angle'}:
+            states['ee_pose'] = (PoseStamped, self._on_pose)
+        if 'gripper_qpos' in layout:
+            states['gripper_state'] = (JointState, partial(self._on_state, 'gripper_state'))
+        self.inbox = Inbox(cameras, tuple(states), limits_from(values))
+        raw = values.image_transport == 'raw'
+        self._subscriptions = []
+        for name in cameras:
+            # Resolve first, then add the suffix, so that a remapped camera keeps its transport.
+            topic = node.resolve_topic_name(f'{name}/image') + ('' if raw else '/compressed')
+            kind = Image if raw else CompressedImage
+            callback = partial(self._on_image, name)
+            self._subscriptions.append(subscribe(node, kind, topic, callback, SENSOR_QOS))
+        for name, (kind, callback) in states.items():
+            self._subscriptions.append(subscribe(node, kind, name, callback, SENSOR_QOS))
+
+    def destroy(self) -> None:
+        """Remove the subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
+        if not self.active:
+            return
+        self.frames += 1
+        try:
+            check_image_message(message)
+        except ImageError as error:
+            self._reject(camera, error.code, str(error))
+        else:
+            self._offer(camera, message)
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        frame = message.header.frame_id
+        if frame == self._base_frame:
+            self._on_state('ee_pose', message)
+        elif self.active:
+            text = f'its frame is {frame!r}, the parameter base_frame is {self._base_frame!r}'
+            self._reject('ee_pose', 'bad_frame', text)
+
+    def _on_state(self, source: str, message: PoseStamped | JointState) -> None:
+        if not self.active:
+            return
+        try:
+            read_state(message)
+        except MessageError as error:
+            self._reject(source, 'bad_state', str(error))
+        else:
+            self._offer(source, message)
+
+    def _offer(
+        self, source: str, message: Image | CompressedImage | PoseStamped | JointState
+    ) -> None:
+        now = self._node.get_clock().now().nanoseconds
+        stamp = stamp_ns(message.header.stamp)
+        why = self.inbox.offer(source, message, stamp, now, time.monotonic_ns())
+        if why:
+            self._warn(why)
+        else:
+            self._on_new()
+
+    def _reject(self, source: str, code: str, text: str) -> None:
+        self._warn(f'{self.inbox.reject(source, code)}: {text}')
+
+    def _warn(self, text: str) -> None:
+        self._node.get_logger().warning(f'message dropped: {text}', throttle_duration_sec=5.0)

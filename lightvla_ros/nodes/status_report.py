@@ -1,0 +1,113 @@
+"""What the policy node says of itself: the latched status, the log, and diagnostics at 1 Hz."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from lightvla_ros.contract import Manifest
+from lightvla_ros.engine.base import Engine
+from lightvla_ros.msg import VlaStatus
+from lightvla_ros.nodes.conversions import time_message
+from lightvla_ros.nodes.diagnostics import StageHistory, diagnostic
+from lightvla_ros.reasons import reason
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+STATE_NAMES = {
+    getattr(VlaStatus, name): name
+    for name in ('UNCONFIGURED', 'INACTIVE', 'WAITING', 'RUNNING', 'HOLDING', 'FAULT')
+}
+
+
+class StatusReport:
+    """Publishes the node's state: on every change, and once a second as a heartbeat."""
+
+    def __init__(self, node: Node) -> None:
+        self.state = VlaStatus.UNCONFIGURED
+        self.reason = ''
+        self.instruction = ''
+        self.instruction_rejected = False
+        self.chunks = 0
+        self._node = node
+        self._status = node.create_publisher(VlaStatus, '~/status', LATCHED)
+        self._diagnostics = node.create_publisher(
+            DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
+        )
+
+    def change(self, state: int, why: str) -> None:
+        """Take over a judgement; log and publish it when it is new."""
+        log = self._node.get_logger()
+        if (state, why) == (self.state, self.reason):
+            if state == VlaStatus.WAITING:
+                log.warning(f'waiting: {why}', throttle_duration_sec=5.0)
+            return
+        self.state, self.reason = state, why
+        line = STATE_NAMES[state] + (f': {why}' if why else '')
+        # a call for each severity: rclpy ties a severity to the calling line
+        if state == VlaStatus.FAULT:
+            log.error(line)
+        elif state == VlaStatus.HOLDING:
+            log.warning(line)
+        else:
+            log.info(line)
+        self.publish()
+
+    def publish(self) -> None:
+        """Publish the status as it is."""
+        why = self.reason
+        if self.instruction_rejected and not why:
+            why = reason('instruction_rejected')
+        message = VlaStatus(
+            state=self.state, reason=why, instruction=self.instruction, chunks=self.chunks
+        )
+        message.header.stamp = self._now()
+        self._status.publish(message)
+
+    def publish_diagnostics(
+        self,
+        manifest: Manifest | None,
+        engine: Engine | None,
+        history: StageHistory,
+        inputs: Mapping[str, int],
+        input_fault: str,
+        counts: Mapping[str, int],
+        failures: int,
+    ) -> None:
+        """Publish diagnostics in the standard format.
+
+        :param inputs: What came in, by what became of it.
+        :param input_fault: What keeps an observation from coming; empty when nothing does.
+        :param counts: What went out.
+        :param failures: Failed inferences in a row.
+        """
+        ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+        identity = manifest.fingerprint[:12] if manifest else ''
+        faulty = self.state == VlaStatus.FAULT
+        engine_level = error if faulty else warn if failures or engine is None else ok
+        output_level = {
+            VlaStatus.RUNNING: ok,
+            VlaStatus.HOLDING: error,
+            VlaStatus.FAULT: error,
+        }.get(self.state, warn)
+        line = f'{STATE_NAMES[self.state]} {self.reason}'.strip()
+        statuses = [
+            diagnostic('cameras', error if input_fault else ok, input_fault, inputs, identity),
+            diagnostic(
+                'engine',
+                engine_level,
+                self.reason if faulty else engine.backend if engine else 'not loaded',
+                {'failures_in_a_row': failures},
+                identity,
+            ),
+            diagnostic('inference', engine_level, '', history.summary(), identity),
+            diagnostic('output', output_level, line, counts, identity),
+        ]
+        message = DiagnosticArray(status=statuses)
+        message.header.stamp = self._now()
+        self._diagnostics.publish(message)
+
+    def _now(self):
+        return time_message(self._node.get_clock().now().nanoseconds)
