@@ -129,7 +129,10 @@ def _text(
     colour: tuple[int, int, int],
     shadow: bool = False,
 ) -> None:
+    """Write a line; one that is too long for the picture is written smaller."""
     font = cv2.FONT_HERSHEY_SIMPLEX
+    (width, _), _ = cv2.getTextSize(text, font, size, 1)
+    size *= min(1.0, (image.shape[1] - at[0] - 8) / width)
     if shadow:
         cv2.putText(image, text, at, font, size, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(image, text, at, font, size, colour, 1, cv2.LINE_AA)
