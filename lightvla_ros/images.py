@@ -5,12 +5,11 @@ cv_bridge is not used: it breaks with NumPy 2 (vision_opencv#535), and decoding 
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 
 from lightvla_ros.contract import Camera, Preprocessing
+from lightvla_ros.resampling import crop_weights, resample, resize_weights
 
 MAX_SIDE = 4096  # px; a header that asks for more is refused before anything is allocated
 CHANNELS = {'rgb8': 3, 'bgr8': 3, '8UC3': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
@@ -21,6 +20,9 @@ _TO_RGB = {
     'bgra8': cv2.COLOR_BGRA2RGB,
     'mono8': cv2.COLOR_GRAY2RGB,
 }
+# JPEG markers: start of frame, and the segments that may stand before it (ITU-T T.81, table B.1)
+_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_TABLES = {0xC4, 0xCC, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 
 
 class ImageError(Exception):
@@ -69,20 +71,44 @@ def decode_compressed(data: bytes | memoryview) -> np.ndarray:
     """Decode a JPEG or PNG. Always by OpenCV: other decoders give other pixels.
 
     :returns: uint8 [height, width, 3] RGB.
-    :raises ImageError: ``bad_data`` when it is corrupt, ``bad_size`` when it is too large.
+    :raises ImageError: ``bad_data`` when it is corrupt or of another format, ``bad_size`` when its
+        header announces too many pixels.
     """
-    buffer = np.frombuffer(data, np.uint8)
-    image = None
-    if buffer.size:
-        try:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error as error:  # more pixels than OpenCV's own limit
-            raise ImageError('bad_size', f'OpenCV refuses it: {error.err}') from None
+    size = _announced_size(memoryview(data))
+    if size is None:
+        raise ImageError('bad_data', 'it begins neither as a JPEG nor as a PNG')
+    # before decoding: 0.4 MB of PNG can announce 20000 x 20000 pixels, which took 2.3 GB and 5 s
+    if not (min(size) >= 1 and max(size) <= MAX_SIDE):
+        raise ImageError('bad_size', f'{size[1]} x {size[0]} pixels; 1 to {MAX_SIDE} a side')
+    try:
+        image = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error as error:
+        raise ImageError('bad_data', f'OpenCV refuses it: {error.err}') from None
     if image is None:
-        raise ImageError('bad_data', 'neither a JPEG nor a PNG that OpenCV can read')
-    if max(image.shape[:2]) > MAX_SIDE:
-        raise ImageError('bad_size', f'{image.shape[1]} x {image.shape[0]} pixels are too many')
+        raise ImageError('bad_data', 'OpenCV cannot decode it')
     return image
+
+
+def _announced_size(data: memoryview) -> tuple[int, int] | None:
+    """Height and width in the header of a PNG or JPEG; None when there is no such header."""
+    if data[:8] == b'\x89PNG\r\n\x1a\n' and data[12:16] == b'IHDR' and len(data) >= 24:
+        return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    if data[:2] != b'\xff\xd8':
+        return None
+    at = 2
+    while len(data) >= at + 9 and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+        elif marker in _JPEG_TABLES:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+        elif marker in _JPEG_FRAMES:
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        else:  # what a decoder would step over in another way than this one
+            return None
+    return None
 
 
 class Preprocessor:
@@ -136,11 +162,11 @@ class Preprocessor:
         if self._recipe.jpeg_quality is not None:
             image = _jpeg_round_trip(image, self._recipe.jpeg_quality)
         if image.shape[:2] != camera.size:
-            image = _to_uint8(_resample(image, *_lanczos_weights(image.shape[:2], camera.size)))
+            image = _to_uint8(resample(image, *resize_weights(image.shape[:2], camera.size)))
         if self._recipe.crop_area < 1:
-            rows, columns = _crop_weights(camera.size, self._recipe.crop_area)
+            weights = crop_weights(camera.size, self._recipe.crop_area)
             # TensorFlow's saturating float -> uint8 conversion: x * 255.5, truncated
-            cropped = _resample(image, rows, columns) * np.float32(255.5 / 255)
+            cropped = resample(image, *weights) * np.float32(255.5 / 255)
             image = np.clip(cropped, 0, 255).astype(np.uint8)
         return image
 
@@ -154,55 +180,3 @@ def _jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def _resample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Apply a separable resampling: [h, H] and [w, W] on uint8 [H, W, 3] -> float32 [h, w, 3]."""
-    height, width, channels = image.shape
-    down = rows @ image.reshape(height, width * channels).astype(np.float32)  # [h, W * 3]
-    # one matrix product again, instead of one with 3 columns for each row
-    turned = down.reshape(len(rows), width, channels).transpose(1, 0, 2).reshape(width, -1)
-    across = columns @ turned  # [w, h * 3]
-    return across.reshape(len(columns), len(rows), channels).transpose(1, 0, 2)
-
-
-@lru_cache(maxsize=16)
-def _lanczos_weights(
-    source: tuple[int, int], target: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(_lanczos3(old, new) for old, new in zip(source, target, strict=True))
-
-
-def _lanczos3(source: int, target: int) -> np.ndarray:
-    """Weights [target, source] of TensorFlow's ``resize(method='lanczos3', antialias=True)``.
-
-    ``scale_and_translate``: pixel centres at + 0.5; when shrinking, the kernel grows with the
-    scale; weights outside the image are dropped and the rest normalised.
-    """
-    scale = max(source / target, 1.0)
-    centres = (np.arange(target) + 0.5) * source / target
-    distance = np.abs(centres[:, None] - (np.arange(source) + 0.5)[None, :]) / scale
-    weights = np.where(distance < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-@lru_cache(maxsize=16)
-def _crop_weights(size: tuple[int, int], area: float) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(_centre_crop(side, area) for side in size)
-
-
-def _centre_crop(side: int, area: float) -> np.ndarray:
-    """Weights [side, side] of TensorFlow's ``crop_and_resize`` on the centre box of an area.
-
-    Bilinear without antialias; coordinates are scaled by side - 1.
-    """
-    length = np.sqrt(area)
-    first, last = (1 - length) / 2 * (side - 1), (1 + length) / 2 * (side - 1)
-    position = first + np.arange(side) * (last - first) / (side - 1)
-    low = np.floor(position).astype(int)
-    high = np.minimum(low + 1, side - 1)
-    weights = np.zeros((side, side), np.float32)
-    rows = np.arange(side)
-    np.add.at(weights, (rows, low), 1 - (position - low))
-    np.add.at(weights, (rows, high), position - low)
-    return weights
