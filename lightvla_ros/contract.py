@@ -11,169 +11,33 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
+from lightvla_ros.manifest import (
+    ACTION_SIZE,
+    Action,
+    Camera,
+    Golden,
+    Graphs,
+    Manifest,
+    Normalisation,
+    Numbers,
+    Preprocessing,
+    Prompt,
+    Proprio,
+    Tokens,
+)
+
 MANIFEST_NAME = 'manifest.json'
 SCHEMA_VERSION = 1
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
-ACTION_SIZE = 7  # x, y, z, axis-angle x, y, z, gripper
-PROPRIO_SIZES = {'ee_position': 3, 'ee_axis_angle': 3, 'gripper_qpos': 2}
-
-Numbers = tuple[float, ...]
-
 
 class ContractError(Exception):
     """A policy folder that cannot be trusted. The message is one line: what is wrong, where."""
-
-
-@dataclass(frozen=True)
-class Camera:
-    """One camera as the policy sees it.
-
-    :param name: Its name in topics (``<name>/image``) and in every report.
-    :param size: Height and width of the model's input [px].
-    :param rotate_degrees: 0 or 180, applied to the upright true view.
-    :param mirror: Whether the view is mirrored left to right after that.
-    """
-
-    name: str
-    size: tuple[int, int]
-    rotate_degrees: int
-    mirror: bool
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """(x / 255 - mean) / std of one vision tower, per RGB channel."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """The one way from an upright RGB image to the model's input; see ``images.py``."""
-
-    jpeg_quality: int | None
-    crop_area: float
-    normalisation: tuple[Normalisation, ...]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """How an instruction becomes token ids; see ``instruction.py``."""
-
-    template: str
-    lowercase: bool
-    tokenizer: str
-    append_ids: tuple[int, ...]
-    length: int
-
-
-@dataclass(frozen=True)
-class Proprio:
-    """The state vector: parts in order, and the 1 % and 99 % quantiles that map to -1 and 1."""
-
-    layout: tuple[str, ...]
-    q01: tuple[float, ...]
-    q99: tuple[float, ...]
-
-    @property
-    def size(self) -> int:
-        """Length of the state vector."""
-        return sum(PROPRIO_SIZES[part] for part in self.layout)
-
-
-@dataclass(frozen=True)
-class Action:
-    """What the policy's 7 numbers per step mean.
-
-    :param control_period: Seconds per step.
-    :param translation_scale: Metres per unit (robosuite OSC_POSE: 0.05).
-    :param rotation_scale: Radians per unit (robosuite OSC_POSE: 0.5).
-    :param mask: True where a number is normalised by ``q01`` and ``q99``.
-    :param gripper_closed: The un-normalised seventh number that means closed.
-    :param gripper_open: The one that means open.
-    :param reference: What a delta is added to: ``measured_pose`` or ``previous_target``.
-    """
-
-    chunk_length: int
-    control_period: float
-    translation_scale: float
-    rotation_scale: float
-    q01: tuple[float, ...]
-    q99: tuple[float, ...]
-    mask: tuple[bool, ...]
-    gripper_closed: float
-    gripper_open: float
-    reference: str
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Visual tokens: patch size [px] and the bucket sizes of the act graph, ascending."""
-
-    patch_size: int
-    buckets: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Graphs:
-    """File names of the two graphs."""
-
-    encode: str
-    act: str
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Recorded observations and the tolerances within which they must come out again."""
-
-    file: str
-    action_tolerance: float
-    min_jaccard: float
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A checked manifest. Build it with :func:`load_manifest`."""
-
-    schema_version: int
-    name: str
-    cameras: tuple[Camera, ...]
-    preprocessing: Preprocessing
-    prompt: Prompt
-    proprio: Proprio | None
-    action: Action
-    tokens: Tokens
-    graphs: Graphs
-    golden: Golden
-    files: dict[str, str]
-    provenance: dict[str, Any]
-
-    @property
-    def patch_grid(self) -> tuple[int, int]:
-        """Rows and columns of patches of each camera."""
-        height, width = self.cameras[0].size
-        return height // self.tokens.patch_size, width // self.tokens.patch_size
-
-    @property
-    def patches_per_camera(self) -> int:
-        """Visual tokens of one camera before pruning."""
-        rows, columns = self.patch_grid
-        return rows * columns
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A SHA-256 over the hashes of all files: the identity of what would run."""
-        listing = json.dumps(self.files, sort_keys=True)
-        return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def load_manifest(policy_dir: Path) -> Manifest:
@@ -188,7 +52,7 @@ def load_manifest(policy_dir: Path) -> Manifest:
         raise ContractError(f'{policy_dir}: no {MANIFEST_NAME}; is this a policy folder?')
     try:
         document = json.loads(path.read_text(encoding='utf-8'))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ContractError(f'{path}: not JSON: {error}') from None
     manifest = parse_manifest(document, str(path))
     _check_files(policy_dir, manifest)
@@ -209,6 +73,8 @@ def parse_manifest(document: Any, where: str = MANIFEST_NAME) -> Manifest:
     fault = jsonschema.exceptions.best_match(validator.iter_errors(document))
     if fault is not None:
         raise ContractError(f'{where}: {fault.json_path}: {fault.message}')
+    for field in _not_finite(document):
+        raise ContractError(f'{where}: {field}: every number must be finite')
     manifest = _typed(document)
     for problem in _inconsistencies(manifest):
         raise ContractError(f'{where}: {problem}')
@@ -230,7 +96,7 @@ def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
     files = {
         path.name: file_sha256(path)
         for path in sorted(policy_dir.iterdir())
-        if path.name != MANIFEST_NAME
+        if path.name != MANIFEST_NAME and path.is_file()
     }
     document = {**document, 'schema_version': SCHEMA_VERSION, 'files': files}
     manifest = parse_manifest(document, str(policy_dir / MANIFEST_NAME))
@@ -267,6 +133,16 @@ def _typed(document: dict[str, Any]) -> Manifest:
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+
+
+def _not_finite(value: Any, path: str = '$') -> Iterator[str]:
+    """Yield where NaN or infinity stands: Python's JSON reads them, a schema's bounds pass NaN."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            yield from _not_finite(item, f'{path}.{key}')
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path
 
 
 def _inconsistencies(manifest: Manifest) -> Iterator[str]:
@@ -323,9 +199,7 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
 
 def _unordered(field: str, q01: Numbers, q99: Numbers, mask: Sequence[bool]) -> Iterator[str]:
     for index, (low, high, used) in enumerate(zip(q01, q99, mask, strict=False)):
-        if not (math.isfinite(low) and math.isfinite(high)):
-            yield f'{field}: q01[{index}] and q99[{index}] must be finite'
-        elif used and low > high:
+        if used and low > high:
             yield f'{field}: q01[{index}] = {low} is above q99[{index}] = {high}'
 
 
@@ -338,6 +212,8 @@ def _check_files(policy_dir: Path, manifest: Manifest) -> None:
             f'{policy_dir / name}: not listed in {MANIFEST_NAME}; remove it or export again'
         )
     for name, wanted in manifest.files.items():
+        if not (policy_dir / name).is_file():
+            raise ContractError(f'{policy_dir / name}: is a folder, not a file')
         found = file_sha256(policy_dir / name)
         if found != wanted:
             raise ContractError(

@@ -1,0 +1,158 @@
+"""What a manifest says, typed. ``contract.py`` reads and checks it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+ACTION_SIZE = 7  # x, y, z, axis-angle x, y, z, gripper
+PROPRIO_SIZES = {'ee_position': 3, 'ee_axis_angle': 3, 'gripper_qpos': 2}
+
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera as the policy sees it.
+
+    :param name: Its name in topics (``<name>/image``) and in every report.
+    :param size: Height and width of the model's input [px].
+    :param rotate_degrees: 0 or 180, applied to the upright true view.
+    :param mirror: Whether the view is mirrored left to right after that.
+    """
+
+    name: str
+    size: tuple[int, int]
+    rotate_degrees: int
+    mirror: bool
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(x / 255 - mean) / std of one vision tower, per RGB channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The one way from an upright RGB image to the model's input; see ``images.py``."""
+
+    jpeg_quality: int | None
+    crop_area: float
+    normalisation: tuple[Normalisation, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How an instruction becomes token ids; see ``instruction.py``."""
+
+    template: str
+    lowercase: bool
+    tokenizer: str
+    append_ids: tuple[int, ...]
+    length: int
+
+
+@dataclass(frozen=True)
+class Proprio:
+    """The state vector: parts in order, and the 1 % and 99 % quantiles that map to -1 and 1."""
+
+    layout: tuple[str, ...]
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """Length of the state vector."""
+        return sum(PROPRIO_SIZES[part] for part in self.layout)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What the policy's 7 numbers per step mean.
+
+    :param control_period: Seconds per step.
+    :param translation_scale: Metres per unit (robosuite OSC_POSE: 0.05).
+    :param rotation_scale: Radians per unit (robosuite OSC_POSE: 0.5).
+    :param mask: True where a number is normalised by ``q01`` and ``q99``.
+    :param gripper_closed: The un-normalised seventh number that means closed.
+    :param gripper_open: The one that means open.
+    :param reference: What a delta is added to: ``measured_pose`` or ``previous_target``.
+    """
+
+    chunk_length: int
+    control_period: float
+    translation_scale: float
+    rotation_scale: float
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+    mask: tuple[bool, ...]
+    gripper_closed: float
+    gripper_open: float
+    reference: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Visual tokens: patch size [px] and the bucket sizes of the act graph, ascending."""
+
+    patch_size: int
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """File names of the two graphs."""
+
+    encode: str
+    act: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Recorded observations and the tolerances within which they must come out again."""
+
+    file: str
+    action_tolerance: float
+    min_jaccard: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked manifest. Build it with :func:`lightvla_ros.contract.load_manifest`."""
+
+    schema_version: int
+    name: str
+    cameras: tuple[Camera, ...]
+    preprocessing: Preprocessing
+    prompt: Prompt
+    proprio: Proprio | None
+    action: Action
+    tokens: Tokens
+    graphs: Graphs
+    golden: Golden
+    files: dict[str, str]
+    provenance: dict[str, Any]
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of each camera."""
+        height, width = self.cameras[0].size
+        return height // self.tokens.patch_size, width // self.tokens.patch_size
+
+    @property
+    def patches_per_camera(self) -> int:
+        """Visual tokens of one camera before pruning."""
+        rows, columns = self.patch_grid
+        return rows * columns
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 over the hashes of all files: the identity of what would run."""
+        listing = json.dumps(self.files, sort_keys=True)
+        return hashlib.sha256(listing.encode()).hexdigest()
