@@ -51,7 +51,9 @@ class PromptEncoder:
     def __call__(self, instruction: str) -> Prompt:
         """Encode an instruction.
 
-        :raises ValueError: When the prompt is longer than the graphs take; it is never cut.
+        Safe from any thread.
+
+        :raises InstructionError: When the prompt is longer than the graphs take; it is never cut.
         """
         return self._cached(instruction)
 
@@ -64,9 +66,9 @@ class PromptEncoder:
         if tuple(ids[-len(spec.append_ids) :]) != spec.append_ids:
             ids = [*ids, *spec.append_ids]
         if len(ids) > spec.length:
-            raise ValueError(
+            raise InstructionError(
                 f'the prompt has {len(ids)} tokens, the policy takes {spec.length}: '
-                f'shorten the instruction {instruction!r}'
+                f'shorten the instruction by {len(ids) - spec.length} tokens'
             )
         padded = np.full((1, spec.length), PAD_ID, np.int64)
         padded[0, spec.length - len(ids) :] = ids

@@ -19,7 +19,7 @@ from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Engine
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.images import Preprocessor
-from lightvla_ros.instruction import PromptEncoder
+from lightvla_ros.instruction import PromptEncoder, check_instruction
 from lightvla_ros.proprio import normalise_proprio
 
 
@@ -113,6 +113,18 @@ class Policy:
             manifest,
             load_engine(engine, policy_dir, manifest, threads=threads, **options),
         )
+
+    def check_instruction(self, text: str) -> str:
+        """Return the instruction without surrounding white space, if the policy can take it.
+
+        What passes here does not fail in :meth:`infer`. Safe from any thread.
+
+        :raises InstructionError: When it is none (see ``instruction.py``) or its prompt is longer
+            than the graphs take.
+        """
+        text = check_instruction(text)
+        self._encode_prompt(text)
+        return text
 
     def infer(self, observation: Observation) -> Prediction:
         """Predict the next chunk.
