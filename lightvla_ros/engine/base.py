@@ -48,7 +48,7 @@ class Encoded:
 class Engine(Protocol):
     """What a policy needs of an engine. Not thread-safe: one thread calls it at a time.
 
-    ``backend`` (such as ``onnxruntime:CPUExecutionProvider``) and ``precision`` (such as ``fp32``)
+    ``backend`` (such as ``onnxruntime-cpu``) and ``precision`` (such as ``fp32``)
     name what really runs.
     """
 

@@ -11,6 +11,8 @@ The two graphs (all but ``bucket`` static; float is float32)::
     act     tokens float [1, bucket, D], positions int64 [1, bucket], kept int32 [cameras],
             context float [1, C, D], prompt_mask bool [1, P]
          -> actions float [chunk_length, 7], normalised
+
+Each graph's metadata says under ``precision`` in which numbers it computes (``fp32``).
 """
 
 from __future__ import annotations
@@ -34,8 +36,6 @@ class OnnxRuntimeEngine:
     :param threads: Threads per graph. They do not spin between calls, for the robot's sake.
     """
 
-    precision = 'fp32'
-
     def __init__(
         self,
         policy_dir: Path,
@@ -54,6 +54,7 @@ class OnnxRuntimeEngine:
         self._encode = _session(Path(policy_dir) / manifest.graphs.encode, provider, threads)
         self._act = _session(Path(policy_dir) / manifest.graphs.act, provider, threads)
         self._check_signatures()
+        self.precision = self._precision()
 
     def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`."""
@@ -79,6 +80,18 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free both sessions."""
         del self._encode, self._act
+
+    def _precision(self) -> str:
+        """Read in which numbers the graphs compute, from their metadata."""
+        graphs = self._manifest.graphs
+        said = {
+            name: session.get_modelmeta().custom_metadata_map.get('precision')
+            for name, session in ((graphs.encode, self._encode), (graphs.act, self._act))
+        }
+        for name, precision in said.items():
+            if not precision:
+                raise EngineError(f'{name}: its metadata has no precision; export the policy again')
+        return '+'.join(dict.fromkeys(said.values()))
 
     def _check_signatures(self) -> None:
         """Refuse graphs whose inputs or outputs are not the manifest's."""
@@ -126,7 +139,10 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
         raise EngineError(f'{path}: onnxruntime cannot load it: {_line(error)}') from None
     used = session.get_providers()[0]
     if used != provider:
-        raise EngineError(f'{path}: {provider} was asked for, onnxruntime runs it on {used}')
+        raise EngineError(
+            f'{path}: {provider} was asked for, onnxruntime runs it on {used}; install the '
+            f'libraries that {provider} needs (its error is on stderr) or ask for {used}'
+        )
     return session
 
 
