@@ -221,9 +221,7 @@ class PolicyNode(GuardedLifecycleNode):
         try:
             text = check_instruction(message.data)
         except InstructionError as error:
-            self.get_logger().warning(f'instruction refused: {error}', throttle_duration_sec=1.0)
-            self._report.instruction_rejected = True
-            self._report.publish()
+            self._refuse_instruction(error)
             return
         if not self._active:
             self.get_logger().warning(
@@ -244,6 +242,11 @@ class PolicyNode(GuardedLifecycleNode):
         if text == self._inbox.instruction:  # `ros2 topic pub` repeats once a second
             return
         self._instruction_changed_at = time.monotonic()
+        try:
+            self._policy.check_instruction(text)  # tokenises, so not for every message of a flood
+        except InstructionError as error:
+            self._refuse_instruction(error)
+            return
         with self._inbox.lock:
             self._inbox.instruction = text
             self._hold(reason('instruction_changed'))
@@ -251,6 +254,11 @@ class PolicyNode(GuardedLifecycleNode):
         self._report.instruction = text
         self.get_logger().info(f'instruction: {text}')
         self._wake()
+
+    def _refuse_instruction(self, error: InstructionError) -> None:
+        self.get_logger().warning(f'instruction refused: {error}', throttle_duration_sec=1.0)
+        self._report.instruction_rejected = True
+        self._report.publish()
 
     def _on_clock_jump(self, _: TimeJump) -> None:
         if not self._active:

@@ -182,8 +182,8 @@ def test_fault_15_instruction_flood(policy_dir):
 
 @pytest.mark.parametrize(
     'text',
-    ['', '   ', 'x' * 513, 'x' * 4_000_000, 'pick\x07up', 'pick\nup'],
-    ids=['empty', 'blank', 'long', '4 MiB', 'bell', 'newline'],
+    ['', '   ', 'x' * 513, 'x' * 4_000_000, 'pick\x07up', 'pick\nup', 'x' * 400],
+    ids=['empty', 'blank', 'long', '4 MiB', 'bell', 'newline', 'too many tokens'],
 )
 def test_fault_16_instructions_that_are_none(policy_dir, text):
     with rig(policy_dir) as r:
