@@ -18,6 +18,7 @@ REASONS = {
     'camera_skew': 'the newest images of the cameras are too far apart in time',
     'camera_stale': 'the newest image of this camera is too old',
     'clock_jump': 'ROS time jumped; waiting for new images',
+    'configure_failed': 'the policy could not be loaded; the log says why; a retry is possible',
     'deactivated': 'the node was deactivated',
     'engine_error': 'the engine failed; trying again',
     'fault': 'the engine failed too often in a row; reset or re-activate the node',

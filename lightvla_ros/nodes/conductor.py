@@ -75,7 +75,9 @@ class Conductor(Node):
         """
         self._episode = {}
         self._result = {}
-        if policy:  # it must not go on with the last episode's instruction
+        if policy:
+            self._wait(self._policy_is_active, 600.0, 'the policy to be loaded')
+            # it must not go on with the last episode's instruction
             self._call(self._policy_reset, Trigger.Request())
         values = {
             'suite': spec.suite,
@@ -102,6 +104,11 @@ class Conductor(Node):
             self._film.finish(self._result)
             self._film = None
         return self._result
+
+    def _policy_is_active(self) -> bool:
+        if self._status.reason == 'configure_failed':
+            raise EpisodeError('the policy could not be loaded; see logs/policy_node.log')
+        return self._status.state >= VlaStatus.WAITING
 
     def _give_instruction(self) -> None:
         """Send the task's words until the policy says it has them."""

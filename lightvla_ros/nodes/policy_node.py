@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
@@ -120,6 +120,13 @@ class PolicyNode(GuardedLifecycleNode):
         self._guarded('shut down', self._cleanup)
 
     # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the policy; a failure stands in the status, too."""
+        result = super().on_configure(state)
+        if result != TransitionCallbackReturn.SUCCESS:
+            self._report.change(VlaStatus.UNCONFIGURED, reason('configure_failed'))
+        return result
 
     def _configure(self) -> None:
         if not self._values.policy:

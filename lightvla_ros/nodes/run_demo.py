@@ -16,12 +16,13 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import ContractError, load_manifest
 from lightvla_ros.demo import DemoOptions, Progress, summary, write_summary
 from lightvla_ros.nodes.conductor import Conductor, EpisodeError
 from lightvla_ros.nodes.processes import ChildError, NodeProcess
 from lightvla_ros.resources import resource
 from lightvla_ros.sim.episode import EpisodeSpec
+from lightvla_ros.sim.libero_env import SimulationError
 from lightvla_ros.sim.recording import Recording, load_recording, record_all, recording_path
 
 VIDEO_CAMERA_EVERY = 2
@@ -72,7 +73,7 @@ class Demo:
         except StoppedError:
             self._progress('stopped')
             code = 130
-        except (ChildError, EpisodeError, TimeoutError) as error:
+        except (ChildError, ContractError, EpisodeError, SimulationError, TimeoutError) as error:
             self._progress(f'ERROR: {error}')
         finally:
             document = summary(

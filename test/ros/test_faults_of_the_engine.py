@@ -81,6 +81,7 @@ def test_fault_11_engine_file_is_damaged(policy_dir, tmp_path, damage):
         r.matched_user()
         assert r.node.trigger_configure() == FAILURE
         r.until(lambda: any(message in log for log in r.robot.logs), message)
+        r.until_state(VlaStatus.UNCONFIGURED, 'configure_failed')
         shutil.rmtree(folder)
         shutil.copytree(policy_dir, folder)
         assert r.node.trigger_configure() == SUCCESS, 'a retry must work'

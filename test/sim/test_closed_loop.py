@@ -1,6 +1,7 @@
 """The closed loop as a user starts it: real processes, real DDS, real LIBERO."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,3 +64,27 @@ def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, policy_dir):
     assert demo.wait(60) == 130
     assert not json.loads((tmp_path / 'summary.json').read_text())['finished']
     assert node_log.read_text().rstrip().endswith('UNCONFIGURED'), 'the node must end in order'
+
+
+def test_by_the_wall_clock_the_robot_moves_and_never_waits(tmp_path, policy_dir):
+    arguments = ('--policy', str(policy_dir), '--suite', 'libero_object', '--no-video')
+    result = subprocess.run(_demo(tmp_path, '--mode', 'wall_clock', *arguments), timeout=600)
+    assert result.returncode == 0
+    run = json.loads((tmp_path / 'summary.json').read_text())['results'][0]
+    assert (run['mode'], run['steps'], run['error']) == ('wall_clock', 280, '')
+    assert run['chunks'] >= 10
+    assert run['refused'] == 0
+    assert run['frames'] == 35, 'one observation for every 8 steps, whatever the policy does'
+    assert run['holds'] > 0, 'before the first chunk there is nothing to execute'
+
+
+def test_policy_that_cannot_be_loaded_is_an_error_and_no_failed_episode(tmp_path, policy_dir):
+    broken = tmp_path / 'broken'
+    shutil.copytree(policy_dir, broken)
+    (broken / 'act.onnx').unlink()
+    result = subprocess.run(
+        _demo(tmp_path, '--policy', str(broken)), capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1
+    assert 'act.onnx: listed in manifest.json but missing' in result.stderr
+    assert json.loads((tmp_path / 'summary.json').read_text())['episodes'] == 0

@@ -1,0 +1,129 @@
+"""The policy node when nothing is wrong: what it publishes, and its services."""
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lightvla_ros.msg import ActionChunk, VlaStatus
+from rig import rig
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool, Trigger
+
+from lightvla_ros.nodes.conversions import stamp_ns
+from lightvla_ros.policy import Policy
+
+
+def _call(r, kind, name, request):
+    client = r.robot.create_client(kind, name)
+    r.until(client.service_is_ready, name)
+    future = client.call_async(request)
+    r.until(future.done, f'{name} to answer')
+    return future.result()
+
+
+def test_a_chunk_says_what_was_seen_and_when_it_starts(policy_dir):
+    with rig(policy_dir) as r:
+        r.run('  pick up the milk ')
+        r.until(lambda: len(r.robot.moves()) >= 3, 'three chunks')
+        chunks = r.robot.moves()
+        for sequence, chunk in enumerate(chunks):
+            assert chunk.schema_version == ActionChunk.SCHEMA_VERSION
+            assert chunk.reference == ActionChunk.REFERENCE_MEASURED_POSE
+            assert (chunk.header.frame_id, chunk.child_frame_id) == (
+                'panda_link0',
+                'panda_hand_tcp',
+            )
+            assert (len(chunk.steps), len(chunk.gripper), chunk.first_step) == (8, 8, 0)
+            assert stamp_ns(chunk.period) == 50_000_000
+            assert stamp_ns(chunk.valid_until) - stamp_ns(chunk.header.stamp) == 200_000_000
+            assert (chunk.sequence, chunk.instruction) == (sequence, 'pick up the milk')
+            assert (chunk.reason, chunk.clamped) == ('', False)
+            stats = chunk.stats
+            assert list(stats.cameras) == ['third_person', 'wrist']
+            assert list(stats.tokens_total) == [64, 64]
+            assert list(stats.tokens_kept) == [2, 2]
+            assert stamp_ns(stats.observation_stamp) < stamp_ns(chunk.header.stamp)
+        gaps = np.diff([stamp_ns(chunk.stats.observation_stamp) for chunk in chunks])
+        assert (gaps >= 400_000_000).all(), 'a chunk of 8 steps is executed before the next is due'
+        assert len({chunk.session_id for chunk in chunks}) == 1
+
+
+def test_the_real_engine_in_the_node(policy_dir):
+    with rig(policy_dir, load=Policy.load) as r:
+        r.run()
+        stats = r.robot.moves()[0].stats
+        assert stats.backend == 'onnxruntime-cpu'
+        assert stats.precision == 'fp32'
+        assert all(0 <= kept <= 64 for kept in stats.tokens_kept)
+        assert stamp_ns(stats.inference_time) > 0
+
+
+def test_pause_holds_and_goes_on(policy_dir):
+    with rig(policy_dir, replan_steps=1) as r:
+        r.run()
+        assert _call(r, SetBool, 'lightvla/pause', SetBool.Request(data=True)).success
+        r.until_state(VlaStatus.HOLDING, 'paused')
+        assert r.robot.chunks[-1].reason == 'paused'
+        moved = len(r.robot.moves())
+        r.settle()
+        assert len(r.robot.moves()) == moved
+        assert _call(r, SetBool, 'lightvla/pause', SetBool.Request(data=False)).success
+        r.until(lambda: len(r.robot.moves()) > moved, 'motion')
+
+
+def test_reset_forgets_the_instruction(policy_dir):
+    with rig(policy_dir) as r:
+        r.run()
+        assert _call(r, Trigger, 'lightvla/reset', Trigger.Request()).success
+        r.until_state(VlaStatus.WAITING, 'no_instruction')
+        assert r.robot.chunks[-1].reason == 'reset'
+        assert r.robot.statuses[-1].instruction == ''
+
+
+def test_kept_patches_come_in_the_upright_view(policy_dir):
+    """The untrained policy sees mirrored images, so patch 1 of a row of 8 is column 6 upright."""
+    with rig(policy_dir) as r:
+        masks = []
+        r.robot.create_subscription(
+            Image, 'lightvla/debug/kept_patches/third_person', masks.append, 10
+        )
+        r.run()
+        r.until(lambda: masks, 'a mask')
+        mask = np.frombuffer(masks[0].data, np.uint8).reshape(8, 8)
+        assert sorted(zip(*np.nonzero(mask), strict=True)) == [(0, 2), (0, 6)]
+        stamps = {stamp_ns(c.stats.observation_stamp) for c in r.robot.moves()}
+        assert stamp_ns(masks[0].header.stamp) in stamps
+
+
+def test_diagnostics_tell_each_part_apart(policy_dir):
+    with rig(policy_dir) as r:
+        seen = {}
+
+        def on_diagnostics(message):
+            seen.update({status.name: status for status in message.status})
+
+        r.robot.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, 10)
+        r.run()
+
+        def measured():
+            status = seen.get('lightvla: inference')
+            return status and any(value.key == 'overhead_ms' for value in status.values)
+
+        r.until(measured, 'figures')
+        assert set(seen) == {f'lightvla: {p}' for p in ('cameras', 'engine', 'inference', 'output')}
+        assert all(status.level == DiagnosticStatus.OK for status in seen.values())
+        r.robot.cameras = {'third_person'}
+        r.until(
+            lambda: seen['lightvla: cameras'].message == 'camera_stale:wrist', 'the camera to stale'
+        )
+        assert seen['lightvla: cameras'].level == DiagnosticStatus.ERROR
+        assert seen['lightvla: engine'].level == DiagnosticStatus.OK
+
+
+@pytest.mark.parametrize('steps', [2, 4])
+def test_replanning_earlier(policy_dir, steps):
+    with rig(policy_dir, replan_steps=steps) as r:
+        r.run()
+        count = len(r.robot.moves())
+        r.until(lambda: len(r.robot.moves()) >= count + 5, 'five chunks')
+        gaps = np.diff([stamp_ns(c.stats.observation_stamp) for c in r.robot.moves()])
+        assert (gaps >= steps * 50_000_000 - 1).all()
