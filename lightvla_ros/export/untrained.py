@@ -9,7 +9,8 @@ import onnx
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from lightvla_ros.contract import Manifest, load_manifest, write_manifest
-from lightvla_ros.export.untrained_graphs import Shape, Weights, act_graph, encode_graph
+from lightvla_ros.export.graph_layers import Weights
+from lightvla_ros.export.untrained_graphs import Shape, act_graph, encode_graph
 from lightvla_ros.policy import Observation, Policy
 
 BOS, PAD, END_OF_PROMPT = 1, 0, 2

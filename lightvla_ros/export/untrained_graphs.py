@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto
 
 from lightvla_ros.export.graph_builder import GraphBuilder
+from lightvla_ros.export.graph_layers import Weights, attention, llama_block, mlp, rms
 
 FLOAT, INT64, INT32, BOOL = (
     TensorProto.FLOAT,
@@ -52,18 +53,6 @@ class Shape:
         return self.cameras * self.grid**2
 
 
-class Weights:
-    """Seeded random weights, drawn in the order in which they are asked for."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng(seed)
-
-    def __call__(self, *shape: int, scale: float = 1.0) -> np.ndarray:
-        """float32 of the given shape; matrices keep the size of what they multiply."""
-        fan_in = shape[-2] if len(shape) > 1 else 1
-        return (self._random.standard_normal(shape) * scale / np.sqrt(fan_in)).astype(np.float32)
-
-
 def encode_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onnx.ModelProto:
     """Images, prompt and proprio -> visual tokens with the kept ones first."""
     g = GraphBuilder('encode')
@@ -77,9 +66,9 @@ def encode_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> 
     towers = [_tower(g, s, weights, pixels, index) for index in range(s.towers)]
     features = g.op('Concat', *towers, axis=-1)
     features = g.op('Reshape', features, [1, s.tokens, s.towers * s.tower_width])
-    patches = _mlp(g, weights, features, s.towers * s.tower_width, s.width)  # [1, Lv, D]
+    patches = mlp(g, weights, features, s.towers * s.tower_width, s.width)  # [1, Lv, D]
 
-    state = g.op('Reshape', _mlp(g, weights, proprio, s.proprio, s.width), [1, 1, s.width])
+    state = g.op('Reshape', mlp(g, weights, proprio, s.proprio, s.width), [1, 1, s.width])
     words = g.op('Gather', weights(s.vocabulary, s.width, scale=np.sqrt(s.vocabulary)), prompt_ids)
     context = g.op('Concat', state, words, axis=1)  # [1, 1 + P, D]
 
@@ -148,12 +137,12 @@ def act_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onn
     mask = g.op('Unsqueeze', g.op('Where', used, np.float32(0), MASKED), [1, 2])  # [1, 1, 1, N]
 
     for _ in range(s.layers):
-        hidden = _llama_block(g, s, weights, hidden, position, mask)
-    hidden = _rms(g, hidden)
+        hidden = llama_block(g, weights, hidden, position, mask, width=s.width, heads=s.heads)
+    hidden = rms(g, hidden)
     # The states before each action slot, as in training: [-58:-2] (reference/lightvla.md 0.1)
     read = g.op('Slice', hidden, [-slots - 2], [-2], [1])
     read = g.op('Reshape', read, [s.chunk, 7 * s.width])
-    actions = _mlp(g, weights, read, 7 * s.width, 7, scale=0.15)
+    actions = mlp(g, weights, read, 7 * s.width, 7, scale=0.15)
     actions = g.op('Add', actions, np.eye(7)[6])  # the hand stays open
     g.output('actions', actions, FLOAT, [s.chunk, 7])
     return g.build()
@@ -168,7 +157,7 @@ def _tower(g: GraphBuilder, s: Shape, weights: Weights, pixels: str, index: int)
     x = g.op('Conv', own, kernel, kernel_shape=[s.patch] * 2, strides=[s.patch] * 2)
     x = g.op('Transpose', g.op('Reshape', x, [s.cameras, width, s.grid**2]), perm=[0, 2, 1])
     x = g.op('Add', x, weights(1, 1, s.grid**2, width, scale=s.grid)[0])  # where each patch is
-    attended = _attention(g, *(g.op('MatMul', x, weights(width, width)) for _ in 'qkv'), width)
+    attended = attention(g, *(g.op('MatMul', x, weights(width, width)) for _ in 'qkv'), width)
     return g.op('Add', x, g.op('MatMul', attended, weights(width, width, scale=0.5)))
 
 
@@ -187,8 +176,8 @@ def _pruner(
     tokens are proprio, prompt without BOS, and stop; the zero placeholders carry no value and are
     dropped, which leaves every argmax as it is (reference/lightvla.md 2.4).
     """
-    patch_hat = _rms(g, patches)
-    task = _rms(g, g.op('Concat', state, words, stop_embedding, axis=1))
+    patch_hat = rms(g, patches)
+    task = rms(g, g.op('Concat', state, words, stop_embedding, axis=1))
     is_word = g.op('Greater', _word_index(g, prompt_mask), np.int64(0))
     one = np.ones((1, 1), bool)
     used = g.op('Concat', one, is_word, one, axis=1)
@@ -197,7 +186,7 @@ def _pruner(
     scale = np.float32(1 / np.sqrt(s.width))
     similarity = g.op('MatMul', patch_hat, g.op('Transpose', task, perm=[0, 2, 1]))
     similarity = g.op('Add', g.op('Mul', similarity, scale), mask)
-    queries = _rms(g, g.op('MatMul', g.op('Softmax', similarity, axis=-1), task))
+    queries = rms(g, g.op('MatMul', g.op('Softmax', similarity, axis=-1), task))
     scores = g.op('MatMul', queries, g.op('Transpose', patch_hat, perm=[0, 2, 1]))
     scores = g.op('Mul', scores, scale)  # [1, Lv, Lv]
     picks = g.op('ArgMax', scores, axis=2, keepdims=0, select_last_index=0)  # [1, Lv]
@@ -209,71 +198,3 @@ def _word_index(g: GraphBuilder, prompt_mask: str) -> str:
     """Index of each prompt token among the real ones, 0 at BOS; -1 on the padding in front."""
     count = g.op('CumSum', g.op('Cast', prompt_mask, to=INT64), np.int64(1))
     return g.op('Sub', count, np.int64(1))
-
-
-def _llama_block(
-    g: GraphBuilder, s: Shape, weights: Weights, hidden: str, position: str, mask: str
-) -> str:
-    x = _rms(g, hidden)
-    query, key, value = (
-        _split_heads(g, s, g.op('MatMul', x, weights(s.width, s.width))) for _ in 'qkv'
-    )
-    query, key = _rope(g, s, query, position), _rope(g, s, key, position)
-    attended = _merge_heads(g, s, _attention(g, query, key, value, s.width // s.heads, mask))
-    hidden = g.op('Add', hidden, g.op('MatMul', attended, weights(s.width, s.width)))
-    x = _rms(g, hidden)
-    gate = g.op('MatMul', x, weights(s.width, 2 * s.width))
-    gate = g.op('Mul', gate, g.op('Sigmoid', gate))
-    x = g.op('Mul', gate, g.op('MatMul', x, weights(s.width, 2 * s.width)))
-    return g.op('Add', hidden, g.op('MatMul', x, weights(2 * s.width, s.width)))
-
-
-def _attention(
-    g: GraphBuilder, query: str, key: str, value: str, size: int, mask: str | None = None
-) -> str:
-    """Attend without any causal mask; the last two axes are tokens and channels."""
-    axes = [0, 1, 3, 2] if mask else [0, 2, 1]
-    scores = g.op('MatMul', query, g.op('Transpose', key, perm=axes))
-    scores = g.op('Mul', scores, np.float32(1 / np.sqrt(size)))
-    if mask:
-        scores = g.op('Add', scores, mask)
-    return g.op('MatMul', g.op('Softmax', scores, axis=-1), value)
-
-
-def _rope(g: GraphBuilder, s: Shape, x: str, position: str) -> str:
-    """Rotary embedding at the given positions; angles in fp32."""
-    half = s.width // s.heads // 2
-    frequency = (10000.0 ** (-np.arange(half) / half)).astype(np.float32)
-    angle = g.op('Mul', g.op('Unsqueeze', g.op('Cast', position, to=FLOAT), [1, 3]), frequency)
-    cos, sin = g.op('Cos', angle), g.op('Sin', angle)
-    low = g.op('Slice', x, [0], [half], [3])
-    high = g.op('Slice', x, [half], [2 * half], [3])
-    return g.op(
-        'Concat',
-        g.op('Sub', g.op('Mul', low, cos), g.op('Mul', high, sin)),
-        g.op('Add', g.op('Mul', high, cos), g.op('Mul', low, sin)),
-        axis=3,
-    )
-
-
-def _split_heads(g: GraphBuilder, s: Shape, x: str) -> str:
-    x = g.op('Reshape', x, [1, -1, s.heads, s.width // s.heads])
-    return g.op('Transpose', x, perm=[0, 2, 1, 3])
-
-
-def _merge_heads(g: GraphBuilder, s: Shape, x: str) -> str:
-    return g.op('Reshape', g.op('Transpose', x, perm=[0, 2, 1, 3]), [1, -1, s.width])
-
-
-def _mlp(
-    g: GraphBuilder, weights: Weights, x: str, inputs: int, outputs: int, scale: float = 1.0
-) -> str:
-    hidden = 64
-    x = g.op('Gelu', g.op('MatMul', x, weights(inputs, hidden)))
-    return g.op('MatMul', x, weights(hidden, outputs, scale=scale))
-
-
-def _rms(g: GraphBuilder, x: str) -> str:
-    """X / rms(x), without a learned gain."""
-    mean = g.op('ReduceMean', g.op('Mul', x, x), [-1], keepdims=1)
-    return g.op('Div', x, g.op('Sqrt', g.op('Add', mean, np.float32(1e-6))))
