@@ -13,6 +13,7 @@ from lightvla_ros.contract import (
     ContractError,
     load_manifest,
     parse_manifest,
+    write_manifest,
 )
 from lightvla_ros.policy import Policy
 
@@ -59,6 +60,21 @@ def test_changed_file(folder):
         load_manifest(folder)
 
 
+def test_folder_in_place_of_a_file(folder):
+    (folder / 'act.onnx').unlink()
+    (folder / 'act.onnx').mkdir()
+    with pytest.raises(ContractError, match='act.onnx: is a folder, not a file'):
+        load_manifest(folder)
+
+
+def test_nothing_is_written_that_would_not_load(folder, document):
+    (folder / 'more').mkdir()
+    before = (folder / MANIFEST_NAME).read_text()
+    with pytest.raises(ContractError, match='more: not listed'):
+        write_manifest(folder, document)
+    assert (folder / MANIFEST_NAME).read_text() == before
+
+
 def test_no_manifest(tmp_path):
     with pytest.raises(ContractError, match='is this a policy folder'):
         load_manifest(tmp_path)
@@ -102,7 +118,9 @@ def _twice(document):
         (_set(['graphs', 'act'], 'other.onnx'), "graphs.act: 'other.onnx' is not listed in files"),
         (_set(['prompt', 'template'], 'do it'), 'must hold {instruction} exactly once'),
         (_set(['action', 'gripper_open'], 0.0), 'gripper_open and gripper_closed must differ'),
-        (_set(['action', 'q99', 0], float('nan')), 'must be finite'),
+        (_set(['action', 'q99', 0], float('nan')), r'\$.action.q99.0: every number must be finite'),
+        (_set(['action', 'control_period'], float('nan')), r'\$.action.control_period: every'),
+        (_set(['action', 'rotation_scale'], float('inf')), r'\$.action.rotation_scale: every'),
         (_set(['surprise'], 1), 'surprise'),
         (_set(['files', '../escape'], '0' * 64), 'escape'),
     ],
@@ -114,10 +132,25 @@ def test_inconsistent_manifest(document, change, message):
     assert '\n' not in str(caught.value)
 
 
-def test_golden_observations_must_come_out_again(policy_dir):
-    policy = Policy.load(policy_dir)
-    policy.replay_golden()
-    act = policy.engine.act
-    policy.engine.act = lambda encoded, bucket: act(encoded, bucket) + np.float32(0.01)
-    with pytest.raises(ContractError, match='observation 0 comes out otherwise'):
+def _actions_off(golden):
+    golden['actions'][1] += 0.01
+
+
+def _patches_off(golden):
+    golden['kept'][1] = ~golden['kept'][1]
+
+
+def test_golden_observations_come_out_again(policy_dir):
+    Policy.load(policy_dir).replay_golden()
+
+
+@pytest.mark.parametrize('change', [_actions_off, _patches_off])
+def test_golden_observations_that_come_out_otherwise(folder, document, change):
+    with np.load(folder / 'golden.npz') as file:
+        golden = dict(file)
+    change(golden)
+    np.savez(folder / 'golden.npz', **golden)
+    write_manifest(folder, document)
+    policy = Policy.load(folder)
+    with pytest.raises(ContractError, match='observation 1 comes out otherwise with onnxruntime'):
         policy.replay_golden()

@@ -1,5 +1,7 @@
 """Images: encodings, layouts, and the one way into the model."""
 
+from array import array
+
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +17,11 @@ from lightvla_ros.images import (
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
 TOWER = Normalisation((0.0, 0.5, 0.0), (1.0, 0.5, 1.0))
+
+
+def _picture(side, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def _encode(encoding):
@@ -60,11 +67,61 @@ def test_png_comes_back_in_rgb():
     np.testing.assert_array_equal(decode_compressed(data), RGB)
 
 
-@pytest.mark.parametrize('data', [b'', b'no picture', b'\xff\xd8\xff'])
+def _compressed(kind, *options):
+    return cv2.imencode(kind, _picture(64), options)[1].tobytes()
+
+
+def _with_segment(jpeg):
+    return jpeg[:2] + b'\xff\xe1' + (2002).to_bytes(2) + bytes(2000) + jpeg[2:]
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        _compressed('.jpg'),
+        _compressed('.jpg', cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        _with_segment(_compressed('.jpg')),
+        array('B', _compressed('.jpg')),  # what rclpy hands over
+    ],
+    ids=['plain', 'progressive', 'with a long comment', 'array'],
+)
+def test_jpegs_of_all_kinds(data):
+    difference = decode_compressed(data).astype(int) - _picture(64)[..., ::-1]
+    assert np.abs(difference).mean() < 4
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'no picture',
+        b'\xff\xd8\xff',
+        _compressed('.png')[:-50],
+        _compressed('.jpg')[:-50],
+        _compressed('.jpg')[:100],
+        _compressed('.bmp'),
+    ],
+    ids=['empty', 'text', 'start', 'cut PNG', 'cut JPEG', 'cut JPEG header', 'BMP'],
+)
 def test_corrupt_data(data):
     with pytest.raises(ImageError) as caught:
         decode_compressed(data)
     assert caught.value.code == 'bad_data'
+
+
+@pytest.mark.parametrize('kind', ['.png', '.jpg'])
+@pytest.mark.parametrize('side', [0, 5000])
+def test_announced_size_is_refused_before_decoding(kind, side):
+    """The data holds 64 x 64 pixels only: a decoder would call it corrupt."""
+    data = bytearray(_compressed(kind))
+    if kind == '.png':
+        data[16:20] = side.to_bytes(4)
+    else:
+        frame = data.index(b'\xff\xc0')
+        data[frame + 7 : frame + 9] = side.to_bytes(2)
+    with pytest.raises(ImageError, match=f'{side} x 64 pixels') as caught:
+        decode_compressed(data)
+    assert caught.value.code == 'bad_size'
 
 
 def _preprocessor(size=(32, 32), towers=(TOWER,), crop=1.0, jpeg=None, **camera):
@@ -73,11 +130,6 @@ def _preprocessor(size=(32, 32), towers=(TOWER,), crop=1.0, jpeg=None, **camera)
         for name in ('a', 'b')
     )
     return Preprocessor(cameras, Preprocessing(jpeg, crop, towers))
-
-
-def _picture(side, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
-    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def test_normalisation_and_tower_order():
@@ -131,6 +183,43 @@ def test_resize_is_lanczos3_with_antialias(source):
     got = _preprocessor(towers=(plain,))((image, image))[0].transpose(1, 2, 0)
     assert np.abs(got - wanted).max() <= 1.01  # a rounding apart at most
     assert np.abs(got - wanted).mean() < 0.01
+
+
+def _slow_crop(image, area):
+    """TensorFlow's crop_and_resize and its conversion to uint8, one pixel at a time."""
+    side = len(image)
+    first = (1 - area**0.5) / 2
+    out = np.zeros_like(image)
+    for y in range(side):
+        for x in range(side):
+            at = [first * (side - 1) + i * area**0.5 for i in (y, x)]
+            (top, left), (fy, fx) = np.floor(at).astype(int), np.array(at) % 1
+            box = image[top : top + 2, left : left + 2].astype(float) / 255
+            upper, lower = box[0, 0] * (1 - fx) + box[0, -1] * fx, box[-1, 0]
+            lower = lower * (1 - fx) + box[-1, -1] * fx
+            out[y, x] = np.clip((upper * (1 - fy) + lower * fy) * 255.5, 0, 255)
+    return out
+
+
+def test_centre_crop_is_bilinear_and_truncates():
+    image = _picture(32)
+    plain = Normalisation((0.0,) * 3, (1 / 255,) * 3)
+    got = _preprocessor(towers=(plain,), crop=0.9)((image, image))[0].transpose(1, 2, 0)
+    difference = np.abs(got - _slow_crop(image, 0.9))
+    assert difference.max() <= 1.01  # where float32 falls on the other side of a whole number
+    assert difference.mean() < 0.01
+
+
+def test_jpeg_comes_after_the_turn_and_before_the_resize():
+    image = _picture(75)
+    turned = np.ascontiguousarray(image[::-1])  # 180 degrees and mirrored
+    encoded = cv2.imencode('.jpg', turned[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))[1]
+    by_hand = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    assert (by_hand != turned).any()
+    np.testing.assert_array_equal(
+        _preprocessor(jpeg=95, rotate_degrees=180, mirror=True)((image, image)),
+        _preprocessor()((by_hand, by_hand)),
+    )
 
 
 def test_centre_crop_takes_the_centre():

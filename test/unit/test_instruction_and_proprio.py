@@ -52,7 +52,7 @@ def test_case(encoder):
 
 
 def test_prompt_is_never_cut(encoder):
-    with pytest.raises(ValueError, match='the policy takes 20'):
+    with pytest.raises(InstructionError, match='the policy takes 20: shorten the instruction by'):
         encoder(length=20)('pick up the black bowl')
 
 

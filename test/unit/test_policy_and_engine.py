@@ -2,15 +2,20 @@
 
 import dataclasses
 import filecmp
+import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import EngineError, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.export.graph_layers import Weights
 from lightvla_ros.export.untrained import write_untrained_policy
+from lightvla_ros.export.untrained_graphs import Shape
+from lightvla_ros.instruction import InstructionError
 from lightvla_ros.policy import Observation, Policy
 
 
@@ -41,6 +46,15 @@ def test_prediction_is_whole(policy):
     assert prediction.times.inference > 0
 
 
+def test_untrained_policy_keeps_some_patches_and_moves_gently(policy):
+    predictions = [policy.infer(_observation(seed)) for seed in range(20)]
+    counts = {len(prediction.kept_patches) for prediction in predictions}
+    assert len(counts) > 3
+    assert min(counts) >= 10
+    assert max(counts) <= 60
+    assert max(np.abs(prediction.normalised[:, :6]).max() for prediction in predictions) < 0.35
+
+
 def test_kept_tokens_depend_on_the_image_and_the_words(policy):
     first = policy.infer(_observation(0)).kept_patches
     other_image = policy.infer(_observation(1)).kept_patches
@@ -61,6 +75,33 @@ def _encoded(policy, observation):
     prompt = policy._encode_prompt(observation.instruction)
     proprio = normalise_proprio(observation.proprio, policy.manifest.proprio)
     return policy.engine.encode(policy._preprocess(observation.images), prompt, proprio)
+
+
+def _published_pruner(patches, task):
+    """LightVLA's as released (reference/lightvla.md 2.3): any query's best patch is kept."""
+
+    def rms(x):
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+
+    patches, task = rms(patches), rms(task)
+    logits = patches @ task.T / np.sqrt(patches.shape[1])
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    queries = rms(weights / weights.sum(-1, keepdims=True) @ task)
+    return np.unique((queries @ patches.T).argmax(-1))
+
+
+def test_pruner_is_the_published_one(policy):
+    for seed in range(5):
+        observation = _observation(seed)
+        encoded = _encoded(policy, observation)
+        handle = encoded.handle
+        patches = np.empty_like(handle['tokens'][0])
+        patches[handle['positions'][0]] = handle['tokens'][0]
+        state, words = handle['context'][0, :1], handle['context'][0, 1:][handle['prompt_mask'][0]]
+        stop = Weights(0)(1, 1, Shape().width)[0]  # the first that the generator draws
+        task = [state, words[1:], np.zeros((56, Shape().width)), stop]  # BOS is no task token
+        kept = _published_pruner(patches.astype(float), np.concatenate(task))
+        np.testing.assert_array_equal(policy.engine.kept_patches(encoded), kept)
 
 
 def test_every_bucket_gives_the_same_actions(policy):
@@ -85,6 +126,18 @@ def test_content_of_dropped_tokens_does_not_matter(policy):
     np.testing.assert_array_equal(policy.engine.act(encoded, 128), before)
 
 
+def test_tokens_are_told_apart_by_position_not_by_order(policy):
+    encoded = _encoded(policy, _observation())
+    count = sum(encoded.kept)
+    before = policy.engine.act(encoded, count)
+    handle = dict(encoded.handle)
+    for name in ('tokens', 'positions'):
+        encoded.handle[name] = handle[name][:, :count][:, ::-1]
+    np.testing.assert_allclose(policy.engine.act(encoded, count), before, atol=1e-5, rtol=0)
+    encoded.handle['positions'] = handle['positions'][:, :count]
+    assert np.abs(policy.engine.act(encoded, count) - before).max() > 1e-3
+
+
 def test_content_of_prompt_padding_does_not_matter(policy):
     observation = _observation()
     prompt = policy._encode_prompt(observation.instruction)
@@ -95,6 +148,17 @@ def test_content_of_prompt_padding_does_not_matter(policy):
     two = policy.engine.encode(pixels, garbage, proprio)
     np.testing.assert_array_equal(policy.engine.kept_patches(one), policy.engine.kept_patches(two))
     np.testing.assert_array_equal(policy.engine.act(one, 128), policy.engine.act(two, 128))
+
+
+def test_length_of_prompt_padding_does_not_matter(policy, tmp_path):
+    """The same network with room for a longer prompt; one bucket, so that sizes stay alike."""
+    write_untrained_policy(tmp_path / 'longer', shape=Shape(prompt=256))
+    longer = Policy.load(tmp_path / 'longer')
+    for seed in range(5):
+        one, two = (p.infer(_observation(seed)) for p in (policy, longer))
+        np.testing.assert_array_equal(one.kept_patches, two.kept_patches)
+        np.testing.assert_allclose(one.normalised, two.normalised, atol=1e-6, rtol=0)
+    longer.close()
 
 
 def test_attention_is_not_causal(policy):
@@ -115,6 +179,46 @@ def test_provider_must_be_the_one_asked_for(policy_dir):
     manifest = load_manifest(policy_dir)
     with pytest.raises(EngineError, match='has no CUDAExecutionProvider here, only'):
         load_engine('onnxruntime', policy_dir, manifest, provider='CUDAExecutionProvider')
+
+
+def test_failure_while_running_is_an_engine_error(policy):
+    prompt = policy._encode_prompt('pick up the milk')
+    with pytest.raises(EngineError, match='onnxruntime failed: .*pixels') as caught:
+        policy.engine.encode(np.zeros((1, 6, 8, 8), np.float32), prompt, None)
+    assert '\n' not in str(caught.value)
+
+
+def test_graph_that_cannot_be_loaded(policy_dir, tmp_path):
+    shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'act.onnx').write_bytes(b'no graph')
+    with pytest.raises(EngineError, match='act.onnx: onnxruntime cannot load it'):
+        load_engine('onnxruntime', tmp_path, load_manifest(policy_dir))
+
+
+@pytest.fixture
+def folder_that_says(policy_dir, tmp_path):
+    def build(**metadata):
+        shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
+        model = onnx.load(tmp_path / 'act.onnx')
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, tmp_path / 'act.onnx')
+        return tmp_path
+
+    return build
+
+
+def test_precision_is_what_the_graphs_say(policy, folder_that_says):
+    assert policy.engine.precision == 'fp32'
+    mixed = load_engine('onnxruntime', folder_that_says(precision='fp16'), policy.manifest)
+    assert mixed.precision == 'fp32+fp16'
+    with pytest.raises(EngineError, match='act.onnx: its metadata has no precision'):
+        load_engine('onnxruntime', folder_that_says(), policy.manifest)
+
+
+def test_instruction_that_is_too_long_for_the_policy(policy):
+    assert policy.check_instruction(' pick up the milk ') == 'pick up the milk'
+    with pytest.raises(InstructionError, match='the policy takes 192'):
+        policy.check_instruction('then ' * 60)
 
 
 def test_unknown_engine(policy_dir):
