@@ -133,6 +133,11 @@ class PolicyNode(GuardedLifecycleNode):
             raise TransitionError('the parameter `policy` is empty; set it to a policy folder')
         self._policy = self._load_policy()
         manifest = self._policy.manifest
+        if self._values.replan_steps > manifest.action.chunk_length:
+            raise TransitionError(
+                f'replan_steps is {self._values.replan_steps}, but a chunk of {manifest.name} has '
+                f'{manifest.action.chunk_length} steps'
+            )
         self._inputs = InputTopics(self, manifest, self._values, self._wake)
         self._inbox = self._inputs.inbox
         self._output = ChunkOutput(self, manifest, self._values)
@@ -426,6 +431,8 @@ class PolicyNode(GuardedLifecycleNode):
             return VlaStatus.FAULT, self._fault
         if self._worker.busy_for() > self._values.max_inference_time:
             return VlaStatus.FAULT, reason('inference_timeout')
+        if not self._worker.alive:  # an error of ours; its traceback is on stderr
+            return VlaStatus.FAULT, reason('fault', 'inference_thread')
         if self._paused:
             return VlaStatus.HOLDING, reason('paused')
         now = self._now()

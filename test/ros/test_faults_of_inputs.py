@@ -232,17 +232,22 @@ def test_same_instruction_again_changes_nothing(policy_dir):
         assert r.robot.holds() == []
 
 
+def _simulated_time(r):
+    """Run /clock from 100 s on; return the time, which may be changed, and what drives it."""
+    now = [100.0]
+    r.robot.stamp = lambda: round(now[0] * 1e9)
+
+    def tick():
+        now[0] += 0.05
+        r.robot.set_time(now[0])
+
+    return now, r.robot.create_timer(0.05, tick)
+
+
 @pytest.mark.parametrize('jump', [-5.0, 5.0], ids=['back', 'forward'])
 def test_fault_19_clock_jumps(policy_dir, jump):
     with rig(policy_dir, use_sim_time=True) as r:
-        now = [100.0]
-        r.robot.stamp = lambda: round(now[0] * 1e9)
-
-        def tick():
-            now[0] += 0.05
-            r.robot.set_time(now[0])
-
-        timer = r.robot.create_timer(0.05, tick)
+        now, timer = _simulated_time(r)
         r.run()
         now[0] += jump
         r.until(r.robot.holds, 'the hold')
@@ -255,14 +260,7 @@ def test_fault_19_clock_jumps(policy_dir, jump):
 def test_fault_19_clock_stops(policy_dir):
     """The watchdog runs on a steady clock, so a frozen /clock does not keep a robot moving."""
     with rig(policy_dir, use_sim_time=True) as r:
-        now = [100.0]
-        r.robot.stamp = lambda: round(now[0] * 1e9)
-
-        def tick():
-            now[0] += 0.05
-            r.robot.set_time(now[0])
-
-        timer = r.robot.create_timer(0.05, tick)
+        now, timer = _simulated_time(r)
         r.run()
         timer.cancel()  # images go on, all with the same stamp
         r.until_state(HOLDING, 'camera_stale:third_person')

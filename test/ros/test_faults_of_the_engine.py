@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import pytest
 from lightvla_ros.msg import VlaStatus
@@ -123,6 +124,16 @@ def test_fault_12_engine_that_keeps_failing_is_a_fault_until_reset(policy_dir):
         r.until(lambda: len(r.robot.chunks) > seen, 'a chunk')
         assert r.robot.chunks[-1].session_id != session
         assert r.robot.chunks[seen].sequence == 0
+
+
+def test_fault_12_inference_thread_dies(policy_dir, monkeypatch):
+    """Whatever is wrong in our own code: a node that cannot infer must not say it runs."""
+    monkeypatch.setattr(threading, 'excepthook', lambda _: None)
+    with rig(policy_dir) as r:
+        r.run()
+        monkeypatch.setattr(r.node.history, 'add', None)
+        r.until_state(FAULT, 'fault:inference_thread')
+        assert r.robot.holds()[-1].reason == 'fault:inference_thread'
 
 
 def test_fault_13_inference_hangs(policy_dir):
