@@ -289,7 +289,7 @@ class PolicyNode(GuardedLifecycleNode):
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._fault:
+        if self._fault and not self._active:
             response.success = self.trigger_activate() == TransitionCallbackReturn.SUCCESS
             response.message = 'activated again' if response.success else 'see the log'
         elif self._active:
@@ -389,7 +389,7 @@ class PolicyNode(GuardedLifecycleNode):
             overhead=total - preprocess - prediction.times.inference,
         )
         for camera, kept in zip(stats.cameras, prediction.kept, strict=True):
-            self.history.add(**{f'kept_{camera}': kept * 1e-3})
+            self.counts[f'kept_{camera}'] = kept
         self._output.send_kept_patches(prediction, job.stamp)
 
     def _fail(self, job: Job, error: Exception) -> float:
