@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ class LiberoEnv:
         self.task = task
         self.max_steps = MAX_STEPS[suite]
         self._camera_size = camera_size
-        # LIBERO and robosuite print banners and warnings when imported and built
+        # LIBERO and robosuite print banners when imported and built, and warn of a missing macro
+        # file that nobody needs
+        logging.getLogger('robosuite_logs').addFilter(lambda record: record.levelno > 30)
         with contextlib.redirect_stdout(io.StringIO()):
             from libero.libero import benchmark, get_libero_path
             from libero.libero.envs.env_wrapper import ControlEnv
