@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from lightvla_ros.actions import Chunk, osc_from_chunk
+from lightvla_ros.actions import osc_from_chunk
 from lightvla_ros.msg import ActionChunk
+from lightvla_ros.nodes.chunk_schedule import ChunkSchedule, TimedChunk
 from lightvla_ros.nodes.conversions import MessageError, chunk_from_message, stamp_ns
 from lightvla_ros.sim.libero_env import ROTATION_SCALE, TRANSLATION_SCALE
 
@@ -41,6 +42,7 @@ class Robot(Protocol):
     """What a mode needs of the bridge."""
 
     now: int  # simulated time [ns]
+    base_frame: str  # the frame in which chunks must be
 
     def observe(self) -> None:
         """Publish images and state, stamped now."""
@@ -61,32 +63,53 @@ class Robot(Protocol):
         """Log a warning, not too often."""
 
 
+def executable(message: ActionChunk, base_frame: str) -> np.ndarray:
+    """Read a chunk as OSC_POSE actions [N, 7]; N is 0 for a hold.
+
+    :raises MessageError: When it is damaged, or is none that this robot's controller can execute.
+    """
+    chunk = chunk_from_message(message)
+    if len(chunk):
+        if message.reference != ActionChunk.REFERENCE_MEASURED_POSE:
+            raise MessageError(
+                f'reference {message.reference}: OSC_POSE adds deltas to the measured pose alone'
+            )
+        if stamp_ns(message.period) != PERIOD:
+            raise MessageError(f'period of {chunk.period:g} s; LIBERO runs at {PERIOD * 1e-9:g} s')
+        if message.header.frame_id != base_frame:
+            raise MessageError(f'frame is {message.header.frame_id!r}, base_frame {base_frame!r}')
+    return osc_from_chunk(chunk, TRANSLATION_SCALE, ROTATION_SCALE)
+
+
 def run_lockstep(
-    robot: Robot, camera_every: int, resend_period: float, chunk_timeout: float
-) -> EpisodeCounts:
+    robot: Robot,
+    counts: EpisodeCounts,
+    camera_every: int,
+    resend_period: float,
+    chunk_timeout: float,
+) -> None:
     """Send an observation, wait for the chunk that names it, execute that; again, to the end.
 
     Time stands still while the policy thinks, so the outcome does not depend on the machine.
 
+    :param counts: Kept up to date, so that it also tells of an episode that was aborted.
     :raises EpisodeAbortedError: When no chunk comes within ``chunk_timeout`` seconds.
     """
-    counts = EpisodeCounts()
     while True:
         robot.observe()
-        chunk = _awaited_chunk(robot, counts, resend_period, chunk_timeout)
+        actions = _awaited_actions(robot, counts, resend_period, chunk_timeout)
         counts.chunks += 1
-        actions = osc_from_chunk(chunk, TRANSLATION_SCALE, ROTATION_SCALE)
         for index, action in enumerate(actions, start=1):
             counts.actions.append(action)
             if robot.step(action):
-                return counts
+                return
             if index % camera_every == 0 and index < len(actions):
                 robot.observe()
 
 
-def _awaited_chunk(
+def _awaited_actions(
     robot: Robot, counts: EpisodeCounts, resend_period: float, chunk_timeout: float
-) -> Chunk:
+) -> np.ndarray:
     started = sent = time.monotonic()
     last = 'no chunk at all'
     while True:
@@ -95,14 +118,14 @@ def _awaited_chunk(
                 counts.ignored += 1
                 continue
             try:
-                chunk = chunk_from_message(message)
+                actions = executable(message, robot.base_frame)
             except MessageError as error:
                 counts.refused += 1
                 last = f'a chunk that was refused: {error}'
                 robot.complain(last)
                 continue
-            if len(chunk):
-                return chunk
+            if len(actions):
+                return actions
             counts.holds += 1
             last = f'a hold: {message.reason}'
         waited = time.monotonic() - started
@@ -119,9 +142,13 @@ def _awaited_chunk(
             robot.observe()
 
 
-def run_wall_clock(robot: Robot, camera_every: int, real_time_factor: float) -> EpisodeCounts:
-    """Run at the control rate whatever the policy does; hold still without a valid chunk."""
-    counts = EpisodeCounts()
+def run_wall_clock(
+    robot: Robot, counts: EpisodeCounts, camera_every: int, real_time_factor: float
+) -> None:
+    """Run at the control rate whatever the policy does; hold still without a valid chunk.
+
+    :param counts: Kept up to date, so that it also tells of an episode that was aborted.
+    """
     schedule = ChunkSchedule()
     period = PERIOD * 1e-9 / real_time_factor
     due = time.monotonic()
@@ -130,20 +157,15 @@ def run_wall_clock(robot: Robot, camera_every: int, real_time_factor: float) -> 
         if steps % camera_every == 0:
             robot.observe()
         for message in robot.wait_for_chunks(0.0):
-            try:
-                counts.ignored += not schedule.offer(message, robot.now)
-            except MessageError as error:
-                counts.refused += 1
-                schedule.clear()
-                robot.complain(f'chunk refused: {error}')
+            _offer(schedule, message, robot, counts)
         action = schedule.action_at(robot.now)
-        counts.chunks += schedule.started()
+        counts.chunks, counts.ignored = schedule.started, schedule.late
         if action is None:
             counts.holds += 1
             action = robot.hold_action()
         counts.actions.append(action)
         if robot.step(action):
-            return counts
+            return
         steps += 1
         due += period
         behind = time.monotonic() - due
@@ -154,45 +176,18 @@ def run_wall_clock(robot: Robot, camera_every: int, real_time_factor: float) -> 
             time.sleep(-behind)
 
 
-class ChunkSchedule:
-    """Which step of which chunk acts now, by the rules of ``ActionChunk.msg``."""
-
-    def __init__(self) -> None:
-        self._active: tuple[int, int, np.ndarray] | None = None
-        self._next: tuple[int, int, np.ndarray] | None = None
-        self._started = 0
-
-    def offer(self, message: ActionChunk, now: int) -> bool:
-        """Take a chunk; return False when it may not be started any more.
-
-        :raises MessageError: When it must not be executed at all.
-        """
-        chunk = chunk_from_message(message)
-        if not len(chunk):
-            self.clear()
-            return True
-        if now > stamp_ns(message.valid_until):
-            return False
-        actions = osc_from_chunk(chunk, TRANSLATION_SCALE, ROTATION_SCALE)
-        self._next = (stamp_ns(message.header.stamp), stamp_ns(message.period), actions)
-        return True
-
-    def clear(self) -> None:
-        """Hold from now on."""
-        self._active = self._next = None
-
-    def action_at(self, now: int) -> np.ndarray | None:
-        """Return the OSC action [7] of the step that acts now; None when there is none."""
-        if self._next is not None and self._next[0] <= now:
-            self._active, self._next = self._next, None
-            self._started += 1
-        if self._active is None:
-            return None
-        start, period, actions = self._active
-        index = (now - start) // period
-        return actions[index] if index < len(actions) else None
-
-    def started(self) -> int:
-        """Return how many chunks were started since the last call."""
-        started, self._started = self._started, 0
-        return started
+def _offer(
+    schedule: ChunkSchedule, message: ActionChunk, robot: Robot, counts: EpisodeCounts
+) -> None:
+    try:
+        actions = executable(message, robot.base_frame)
+    except MessageError as error:
+        counts.refused += 1
+        schedule.clear()
+        robot.complain(f'chunk refused: {error}')
+        return
+    if len(actions):
+        start, valid_until = stamp_ns(message.header.stamp), stamp_ns(message.valid_until)
+        schedule.offer(TimedChunk(actions, start, PERIOD, valid_until), robot.now)
+    else:
+        schedule.clear()

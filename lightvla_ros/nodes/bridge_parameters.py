@@ -1,4 +1,4 @@
-"""The parameters of the LIBERO bridge."""
+"""The parameters of the LIBERO bridge; a change at run time takes effect with the next episode."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ BRIDGE_PARAMETERS = ParameterTable(
         Parameter(
             'seed', 0, "Seed of the fixtures' poses of the next episode.", 0, 2**31, read_only=False
         ),
-        Parameter('camera_size', 256, 'Height and width of the images [px].', 16, 1024),
+        Parameter(
+            'camera_size', 256, 'Height and width of the images [px].', 16, 1024, read_only=False
+        ),
         Parameter(
             'render',
             'cheap',
             '`cheap` draws 2 to 3 times faster and a little otherwise; train with the same.',
             choices=RENDER_SETTINGS,
+            read_only=False,
         ),
         Parameter(
             'mode',
@@ -35,8 +38,16 @@ BRIDGE_PARAMETERS = ParameterTable(
             '`lockstep` waits for each chunk and repeats exactly; `wall_clock` runs on as a robot '
             'does.',
             choices=('lockstep', 'wall_clock'),
+            read_only=False,
         ),
-        Parameter('real_time_factor', 1.0, 'Speed of the clock in `wall_clock`.', 0.01, 100.0),
+        Parameter(
+            'real_time_factor',
+            1.0,
+            'Speed of the clock in `wall_clock`.',
+            0.01,
+            100.0,
+            read_only=False,
+        ),
         Parameter(
             'camera_every',
             8,
@@ -44,6 +55,7 @@ BRIDGE_PARAMETERS = ParameterTable(
             'is sent for each chunk, and frames for viewers this often between.',
             1,
             64,
+            read_only=False,
         ),
         Parameter('base_frame', 'world', "Frame of `ee_pose`, of LIBERO's world."),
         Parameter(
@@ -52,6 +64,7 @@ BRIDGE_PARAMETERS = ParameterTable(
             'In `lockstep`, time after which an unanswered observation is sent again [s].',
             0.1,
             60.0,
+            read_only=False,
         ),
         Parameter(
             'chunk_timeout',
@@ -59,6 +72,7 @@ BRIDGE_PARAMETERS = ParameterTable(
             'In `lockstep`, time without a chunk after which the episode ends with an error [s].',
             0.5,
             3600.0,
+            read_only=False,
         ),
         Parameter('recordings', '', 'Folder for the executed actions; empty: none are kept.'),
         Parameter('autostart', True, 'Start an episode when the node starts.'),

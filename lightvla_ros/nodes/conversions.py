@@ -12,6 +12,7 @@ from lightvla_ros.images import check_layout, decode_compressed, decode_image
 from lightvla_ros.msg import ActionChunk, InferenceStats
 
 UNIT_TOLERANCE = 1e-3
+MAX_STEPS = 64  # the bound in ActionChunk.msg
 
 
 class MessageError(ValueError):
@@ -94,6 +95,8 @@ def chunk_from_message(message: ActionChunk) -> Chunk:
     ]
     numbers = np.array(steps, dtype=np.float64).reshape(-1, 7)
     gripper = np.array(message.gripper, dtype=np.float64)
+    if len(numbers) > MAX_STEPS:
+        raise MessageError(f'{len(numbers)} steps; at most {MAX_STEPS} are allowed')
     if len(gripper) != len(numbers):
         raise MessageError(f'{len(numbers)} steps but {len(gripper)} gripper openings')
     if not (np.isfinite(numbers).all() and np.isfinite(gripper).all()):

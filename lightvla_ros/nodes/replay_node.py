@@ -11,6 +11,7 @@ import sys
 import threading
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -29,8 +30,12 @@ from lightvla_ros.sim.libero_env import CONTROL_PERIOD, ROTATION_SCALE, TRANSLAT
 from lightvla_ros.sim.recording import Recording, load_recording, recording_path
 
 REPLAY_PARAMETERS = ParameterTable(
-    [Parameter('recordings', '', 'Folder of the recordings to replay.')]
+    [Parameter('recordings', '', 'Folder of the recordings to replay (required).')]
 )
+
+
+def _check(values: SimpleNamespace) -> str | None:
+    return None if values.recordings else 'recordings is empty; name the folder of recordings'
 
 
 class ReplayNode(Node):
@@ -39,11 +44,12 @@ class ReplayNode(Node):
     def __init__(self, stop: threading.Event | None = None, **options) -> None:
         # the policy node's name, because it stands in its place
         super().__init__('lightvla', **options)
-        self._folder = Path(REPLAY_PARAMETERS.declare(self).recordings)
+        self._folder = Path(REPLAY_PARAMETERS.declare(self, check=_check).recordings)
         self._session_id = str(uuid.uuid4())
         self._sequence = 0
         self._recording: Recording | None = None
         self._instruction = ''
+        self._base_frame = ''
         self._start = 0
         self._answered = 0
         self._due = 0
@@ -63,7 +69,7 @@ class ReplayNode(Node):
         except FileNotFoundError:
             self._recording = None
             self.get_logger().error(f'{path}: there is no recording of {spec}')
-        self._instruction = episode['instruction']
+        self._instruction, self._base_frame = episode['instruction'], episode['base_frame']
         self._start = self._due = episode['start']
 
     def _on_image(self, message: Image) -> None:
@@ -79,7 +85,7 @@ class ReplayNode(Node):
             chunk_to_message(
                 chunk,
                 stamp_ns=stamp,
-                frame_id='world',
+                frame_id=self._base_frame,
                 child_frame_id='panda_hand_tcp',
                 reference=ActionChunk.REFERENCE_MEASURED_POSE,
                 valid_until_ns=stamp + PERIOD,
@@ -87,7 +93,7 @@ class ReplayNode(Node):
                 session_id=self._session_id,
                 instruction=self._instruction,
                 clamped=False,
-                reason='',
+                reason='' if len(chunk) else 'recording_ended',
                 stats=InferenceStats(observation_stamp=time_message(stamp), backend='replay'),
             )
         )

@@ -7,12 +7,12 @@ from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.actions import chunk_from_osc, hold
 from lightvla_ros.nodes.bridge_modes import (
     PERIOD,
-    ChunkSchedule,
     EpisodeAbortedError,
+    EpisodeCounts,
     run_lockstep,
     run_wall_clock,
 )
-from lightvla_ros.nodes.conversions import chunk_to_message, time_message
+from lightvla_ros.nodes.conversions import chunk_to_message, duration_message, time_message
 
 START = 10**10
 OPEN = np.array([0, 0, 0, 0, 0, 0, -1.0])
@@ -43,6 +43,8 @@ class Robot:
 
     def __init__(self, answer, limit):
         self.now = START
+        self.base_frame = 'world'
+        self.counts = EpisodeCounts()
         self.answer = answer
         self.limit = limit
         self.observed = []
@@ -67,9 +69,14 @@ class Robot:
         self.complaints.append(text)
 
 
+def _lockstep(robot, *arguments):
+    run_lockstep(robot, robot.counts, *arguments)
+    return robot.counts
+
+
 def test_lockstep_executes_all_steps_of_the_chunk_it_waited_for():
     robot = Robot(lambda r: [chunk(r.now)], limit=20)
-    counts = run_lockstep(robot, 8, 1.0, 5.0)
+    counts = _lockstep(robot, 8, 1.0, 5.0)
     assert robot.observed == [START + k * 8 * PERIOD for k in range(3)]
     assert len(robot.actions) == 20
     np.testing.assert_allclose(robot.actions, np.tile([0.5, 0, 0, 0, 0, 0, 1], (20, 1)))
@@ -79,7 +86,7 @@ def test_lockstep_executes_all_steps_of_the_chunk_it_waited_for():
 def test_lockstep_ignores_a_chunk_that_names_another_observation():
     other = iter([[chunk(START, observation=START - PERIOD)], [chunk(START)]])
     robot = Robot(lambda r: next(other), limit=8)
-    counts = run_lockstep(robot, 8, 1.0, 5.0)
+    counts = _lockstep(robot, 8, 1.0, 5.0)
     assert counts.ignored == 1
     assert len(robot.actions) == 8
 
@@ -92,7 +99,7 @@ def test_lockstep_stands_still_during_a_hold_and_sends_again():
         return [chunk(robot.now, empty='no_instruction')] if len(seen) < 4 else [chunk(robot.now)]
 
     robot = Robot(answer, limit=8)
-    counts = run_lockstep(robot, 8, 0.0, 5.0)
+    counts = _lockstep(robot, 8, 0.0, 5.0)
     assert set(seen) == {START}, 'time must not advance'
     assert counts.holds == 3
     assert counts.resent == 3
@@ -103,7 +110,7 @@ def test_lockstep_stands_still_during_a_hold_and_sends_again():
 def test_lockstep_ends_with_an_error_when_no_chunk_comes():
     robot = Robot(lambda r: [], limit=8)
     with pytest.raises(EpisodeAbortedError, match='no chunk for the observation within 0.05 s'):
-        run_lockstep(robot, 8, 0.01, 0.05)
+        _lockstep(robot, 8, 0.01, 0.05)
     assert robot.actions == []
 
 
@@ -112,7 +119,7 @@ def test_lockstep_refuses_a_chunk_that_must_not_be_executed():
     bad.steps[3].rotation.w = 5.0
     answers = iter([[bad], [chunk(START)]])
     robot = Robot(lambda r: next(answers), limit=8)
-    counts = run_lockstep(robot, 8, 1.0, 5.0)
+    counts = _lockstep(robot, 8, 1.0, 5.0)
     assert counts.refused == 1
     assert 'unit quaternion' in robot.complaints[0]
 
@@ -125,14 +132,15 @@ def test_lockstep_shows_frames_between_without_asking_for_chunks():
         return [chunk(robot.now)]
 
     robot = Robot(answer, limit=16)
-    run_lockstep(robot, 2, 1.0, 5.0)
+    _lockstep(robot, 2, 1.0, 5.0)
     assert len(asked) == 2
     assert robot.observed == [START + k * 2 * PERIOD for k in range(8)]
 
 
 def _wall_clock(answers, limit):
     robot = Robot(lambda r: answers.get((r.now - START) // PERIOD, []), limit)
-    return robot, run_wall_clock(robot, 8, 1000.0)
+    run_wall_clock(robot, robot.counts, 8, 1000.0)
+    return robot, robot.counts
 
 
 def test_wall_clock_holds_without_a_chunk():
@@ -166,10 +174,52 @@ def test_wall_clock_newer_chunk_replaces_the_older_and_an_empty_one_stops():
     assert counts.chunks == 2
 
 
-def test_schedule_goes_on_with_the_older_chunk_until_the_newer_starts():
-    schedule = ChunkSchedule()
-    schedule.offer(chunk(START, value=0.5), START)
-    assert schedule.action_at(START)[0] == pytest.approx(0.5)
-    schedule.offer(chunk(START + 2 * PERIOD, value=0.25), START + PERIOD)
-    assert schedule.action_at(START + PERIOD)[0] == pytest.approx(0.5)
-    assert schedule.action_at(START + 2 * PERIOD)[0] == pytest.approx(0.25)
+def test_wall_clock_goes_on_with_the_older_chunk_until_the_newer_starts():
+    older = chunk(START, value=0.5, valid=20 * PERIOD)
+    for tick in (0, 1):  # also when both come between two ticks
+        later = chunk(START + 3 * PERIOD, value=0.25)
+        answers = {0: [older, later]} if tick == 0 else {0: [older], 1: [later]}
+        robot, counts = _wall_clock(answers, 6)
+        np.testing.assert_allclose([a[0] for a in robot.actions], [0.5] * 3 + [0.25] * 3)
+        assert (counts.chunks, counts.ignored) == (2, 0)
+
+
+def test_wall_clock_newer_chunk_that_starts_at_once_replaces_one_that_waits():
+    answers = {0: [chunk(START + 2 * PERIOD, value=0.1)], 1: [chunk(START + PERIOD, value=0.5)]}
+    robot, counts = _wall_clock(answers, 5)
+    np.testing.assert_allclose([a[0] for a in robot.actions], [0] + [0.5] * 4)
+    assert counts.chunks == 1
+
+
+def test_wall_clock_never_starts_a_waiting_chunk_after_valid_until():
+    """It was in time when it came, but no tick fell between its start and valid_until."""
+    between = chunk(START + PERIOD // 2, valid=PERIOD // 4)
+    robot, counts = _wall_clock({0: [between]}, 4)
+    assert not any(action[0] for action in robot.actions)
+    assert (counts.chunks, counts.ignored) == (0, 1)
+
+
+def test_wall_clock_refused_chunk_stops_the_arm():
+    bad = chunk(START + 2 * PERIOD)
+    bad.gripper[0] = float('nan')
+    robot, counts = _wall_clock({0: [chunk(START)], 2: [bad]}, 5)
+    assert [bool(action[0]) for action in robot.actions] == [True, True, False, False, False]
+    assert counts.refused == 1
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (lambda m: setattr(m, 'reference', ActionChunk.REFERENCE_PREVIOUS_TARGET), 'reference 1'),
+        (lambda m: setattr(m, 'period', duration_message(2 * PERIOD)), 'period of 0.1 s'),
+        (lambda m: setattr(m.header, 'frame_id', 'hand'), "frame is 'hand', base_frame 'world'"),
+    ],
+)
+def test_chunk_that_means_something_else_here_is_refused(change, text):
+    other = chunk(START)
+    change(other)
+    robot = Robot(lambda r: [other], limit=8)
+    with pytest.raises(EpisodeAbortedError, match=text):
+        _lockstep(robot, 8, 0.01, 0.05)
+    assert robot.actions == []
+    assert robot.counts.refused > 0, 'an aborted episode keeps its counts'

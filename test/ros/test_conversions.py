@@ -92,6 +92,15 @@ def test_chunks_that_must_not_be_executed(change, text):
         chunk_from_message(message)
 
 
+def test_more_steps_than_the_message_may_hold():
+    message = _message(np.zeros((64, 7)))
+    assert len(chunk_from_message(message)) == 64
+    # the setters refuse 65 in tests only (ROS_PYTHON_CHECK_FIELDS)
+    message._steps = message.steps + message.steps[:1]
+    with pytest.raises(MessageError, match='65 steps; at most 64'):
+        chunk_from_message(message)
+
+
 def test_negative_durations_and_whole_seconds():
     for nanoseconds in (-1, 0, 999_999_999, 10**9, -(10**9) - 1):
         assert stamp_ns(duration_message(nanoseconds)) == nanoseconds

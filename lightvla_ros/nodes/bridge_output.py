@@ -1,0 +1,72 @@
+"""What leaves the LIBERO bridge: the clock, observations, and how episodes begin and end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+
+from lightvla_ros.nodes.conversions import (
+    gripper_to_message,
+    image_to_message,
+    pose_to_message,
+    time_message,
+)
+from lightvla_ros.sim.libero_env import CAMERAS
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class BridgeOutput:
+    """The bridge's publishers. Stamps are nanoseconds of simulated time.
+
+    :param base_frame: Frame of ``ee_pose``.
+    """
+
+    def __init__(self, node: Node, base_frame: str) -> None:
+        self._base_frame = base_frame
+        self._clock = node.create_publisher(Clock, '/clock', 10)
+        self._images = {name: node.create_publisher(Image, f'{name}/image', 1) for name in CAMERAS}
+        self._pose = node.create_publisher(PoseStamped, 'ee_pose', 1)
+        self._gripper = node.create_publisher(JointState, 'gripper_state', 1)
+        self._episode = node.create_publisher(String, '~/episode', LATCHED)
+        self._result = node.create_publisher(String, '~/result', LATCHED)
+
+    def clock(self, now: int) -> None:
+        """Publish the time."""
+        self._clock.publish(Clock(clock=time_message(now)))
+
+    def observation(
+        self,
+        images: dict[str, np.ndarray],
+        state: tuple[np.ndarray, np.ndarray, np.ndarray],
+        stamp: int,
+    ) -> None:
+        """Publish images and state of one instant, all with one stamp.
+
+        The state goes first: images are what sets a policy going, and it must not find the state of
+        an earlier instant then.
+
+        :param images: Upright RGB uint8 [H, W, 3] by camera.
+        :param state: Position [3], quaternion x y z w [4], finger joints [2] as robosuite's.
+        """
+        position, quaternion, fingers = state
+        self._pose.publish(pose_to_message(position, quaternion, stamp, self._base_frame))
+        self._gripper.publish(gripper_to_message(fingers, stamp))
+        for name, image in images.items():
+            self._images[name].publish(image_to_message(image, stamp, f'{name}_optical'))
+
+    def episode(self, facts: dict[str, Any]) -> None:
+        """Say, as JSON and latched, that an episode begins."""
+        self._episode.publish(String(data=json.dumps(facts)))
+
+    def result(self, result: dict[str, Any]) -> None:
+        """Say, as JSON and latched, how it ended."""
+        self._result.publish(String(data=json.dumps(result)))

@@ -1,0 +1,66 @@
+"""Which step of which chunk acts now, by the rules of ``ActionChunk.msg``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TimedChunk:
+    """A chunk's steps with its times, in nanoseconds of ROS time.
+
+    :param actions: [N, ...], one row per step.
+    :param start: When step 0 starts.
+    :param period: Of one step.
+    :param valid_until: Latest time to start the chunk.
+    """
+
+    actions: np.ndarray
+    start: int
+    period: int
+    valid_until: int
+
+
+class ChunkSchedule:
+    """Takes chunks as they come and says which step acts at a time; times must not go back.
+
+    :ivar started: Chunks that have acted.
+    :ivar late: Chunks that were due to start only after their ``valid_until``.
+    """
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.late = 0
+        self._active: TimedChunk | None = None
+        self._next: TimedChunk | None = None
+
+    def offer(self, chunk: TimedChunk, now: int) -> None:
+        """Take a chunk; it replaces all older ones once it starts, which may be at once."""
+        if chunk.start > now:
+            self._next = chunk
+        else:
+            self._start(chunk, now)
+
+    def clear(self) -> None:
+        """Hold from now on."""
+        self._active = self._next = None
+
+    def action_at(self, now: int) -> np.ndarray | None:
+        """Return the step that acts now; None when there is none: hold."""
+        waiting = self._next
+        if waiting is not None and waiting.start <= now:
+            self._next = None
+            self._start(waiting, now)
+        if self._active is None:
+            return None
+        index = (now - self._active.start) // self._active.period
+        return self._active.actions[index] if index < len(self._active.actions) else None
+
+    def _start(self, chunk: TimedChunk, now: int) -> None:
+        if now > chunk.valid_until:
+            self.late += 1
+            return
+        self.started += 1
+        self._active, self._next = chunk, None
