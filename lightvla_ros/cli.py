@@ -30,9 +30,13 @@ def _declare_demo(parser: argparse.ArgumentParser):
     demo.add_arguments(parser)
 
     def run(parsed: argparse.Namespace) -> int:
+        try:
+            options = demo.options_from(parsed)
+        except ValueError as error:
+            parser.error(str(error))
         from lightvla_ros.nodes.run_demo import run_demo
 
-        return run_demo(demo.options_from(parsed))
+        return run_demo(options)
 
     return run
 

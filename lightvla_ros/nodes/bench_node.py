@@ -26,7 +26,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
-from lightvla_ros.demo import machine, versions
+from lightvla_ros.demo_report import machine, versions
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin

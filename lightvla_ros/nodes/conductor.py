@@ -19,7 +19,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from lightvla_ros.demo import StageStatistics
+from lightvla_ros.contract import Manifest
+from lightvla_ros.demo_report import StageStatistics
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
 from lightvla_ros.sim.episode import EpisodeSpec
@@ -65,13 +66,10 @@ class Conductor(Node):
                 Image, f'lightvla/debug/kept_patches/{name}', partial(self._on_mask, name), 10
             )
 
-    def run_episode(
-        self, spec: EpisodeSpec, policy: bool, video: Path | None, crop_area: float
-    ) -> dict:
+    def run_episode(self, spec: EpisodeSpec, policy: Manifest | None, video: Path | None) -> dict:
         """Run one episode and return its result as the bridge reports it.
 
-        :param policy: Whether a policy answers, which needs the instruction; a replay does not.
-        :param crop_area: Part of the pictures that the policy sees.
+        :param policy: What answers, and needs the instruction; None for a replay, which does not.
         """
         self._episode = {}
         self._result = {}
@@ -91,10 +89,12 @@ class Conductor(Node):
         for outcome in self._call(self._parameters, request).results:
             if not outcome.successful:
                 raise EpisodeError(outcome.reason)
-        title = f'{spec.suite} {spec.task}, state {spec.init_state}'
-        if not policy:
-            title = f'replay, {title}'
-        self._film = Film(video, title, crop_area) if video else None
+        if video:
+            who, crop_area = ('replay', 1.0)
+            if policy:
+                who, crop_area = policy.name, policy.preprocessing.crop_area
+            title = f'{who}, {spec.suite} {spec.task}, state {spec.init_state}'
+            self._film = Film(video, title, crop_area)
         self._call(self._reset, Trigger.Request())
         self._wait(lambda: bool(self._result or self._episode), 120.0, 'a new episode')
         if policy and not self._result:
@@ -136,10 +136,7 @@ class Conductor(Node):
             self._film.episode = self._episode
 
     def _on_result(self, message: String) -> None:
-        result = json.loads(message.data)
-        # the last one is latched and comes again to a new subscriber
-        if result['episode'] == self._episode.get('episode') or result['error']:
-            self._result = result
+        self._result = json.loads(message.data)
 
     def _on_status(self, message: VlaStatus) -> None:
         self._status = message
@@ -152,6 +149,7 @@ class Conductor(Node):
             'preprocess': stamp_ns(stats.preprocess_time) * 1e-6,
             'inference': stamp_ns(stats.inference_time) * 1e-6,
             'postprocess': stamp_ns(stats.postprocess_time) * 1e-6,
+            'observation_age': stamp_ns(stats.observation_age) * 1e-6,
         }
         arrived = self._arrived.pop(stamp_ns(stats.observation_stamp), None)
         if arrived is not None:  # image here to chunk here: what a robot would wait

