@@ -198,7 +198,8 @@ class Expert:
             ),
             Waypoint(over_target(carry), yaw, CLOSED, (0.012, 0.03), limit=90),
             Waypoint(over_target(release), yaw, CLOSED, (0.012, 0.008), limit=40),
-            Waypoint(over_target(release), yaw, OPEN, limit=6, dwell=True),
+            # as long as the fingers need: retreat earlier, and a carton hangs on one of them
+            Waypoint(over_target(release), yaw, OPEN, limit=16, dwell=True),
             Waypoint(lambda: np.append(arm.position[:2], carry), yaw, OPEN, (0.05, 0.03), limit=40),
         ]
 

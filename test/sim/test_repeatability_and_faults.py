@@ -55,6 +55,15 @@ env.close()
 """
 
 
+def test_expert_lets_go_of_what_it_carried():
+    """A carton that hung on one finger used to fall about 100 steps after the script's end."""
+    env = LiberoEnv('libero_object', 7, cameras=False)
+    recording = record(env, EpisodeSpec('libero_object', 7, 3))
+    env.close()
+    assert recording.success
+    assert recording.actions[:, :6].any(axis=1).all(), 'solved only while holding still'
+
+
 def test_fault_in_a_reset_surfaces():
     """LIBERO's own reset() would try again for ever, hence the child process and its time-out."""
     result = _python(_BREAK_THE_MODEL)
