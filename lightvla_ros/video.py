@@ -61,7 +61,7 @@ def compose_frame(
     details = [caption.title, f'step {caption.step}/{caption.max_steps}']
     if caption.kept:
         details.append(f'K = {sum(caption.kept)} of {caption.total} tokens')
-    if caption.latency_ms is not None:
+    if caption.latency_ms is not None and not caption.outcome:  # whose place it is
         details.append(f'{caption.latency_ms:.1f} ms per chunk')
     _text(footer, '   '.join(details), (12, 66), 0.48, GREY)
     if caption.outcome:
