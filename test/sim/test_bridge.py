@@ -144,7 +144,7 @@ def test_signals_end_it_in_order(rig, when, number):
     """While a scene is built nothing can interrupt MuJoCo, and the process has to end even so."""
     name = f'/process_{when}_{number}'
     command = [sys.executable, '-m', 'lightvla_ros.nodes.libero_bridge_node', '--ros-args']
-    options = ['-r', f'__ns:={name}', '-p', f'camera_size:={SIZE}']
+    options = ['-r', f'__ns:={name}', '-r', '/clock:=clock', '-p', f'camera_size:={SIZE}']
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
     try:
         topic = f'{name}/libero_bridge/result'

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.sim
@@ -32,7 +33,7 @@ def test_two_replay_episodes_end_as_they_do_directly(tmp_path):
         assert (run['holds'], run['refused']) == (0, 0)
 
 
-def test_untrained_network_runs_a_whole_episode(tmp_path, policy_dir):
+def test_untrained_network_runs_a_whole_episode_and_again_the_same(tmp_path, policy_dir):
     arguments = ('--policy', str(policy_dir), '--suite', 'libero_spatial', '--tasks', '1')
     result = subprocess.run(_demo(tmp_path, *arguments), timeout=600)
     assert result.returncode == 0
@@ -48,6 +49,15 @@ def test_untrained_network_runs_a_whole_episode(tmp_path, policy_dir):
         assert summary['stage_ms'][stage]['p50'] <= summary['stage_ms'][stage]['max']
     video = tmp_path / 'episode-libero_spatial-1-0.mp4'
     assert video.stat().st_size > 50_000
+    assert run['video'] == video.name
+
+    # again, and without the frames for the video: lockstep does not depend on who looks, or when
+    result = subprocess.run(_demo(tmp_path / 'again', *arguments, '--no-video'), timeout=600)
+    assert result.returncode == 0
+    name = 'executed/libero_spatial-1-0-0.npz'
+    first, again = np.load(tmp_path / name), np.load(tmp_path / 'again' / name)
+    np.testing.assert_array_equal(again['actions'], first['actions'])
+    np.testing.assert_array_equal(again['end_state'], first['end_state'])
 
 
 def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, policy_dir):
