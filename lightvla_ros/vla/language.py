@@ -1,0 +1,161 @@
+"""LLaMA's decoder blocks, with every token attending to every other one.
+
+OpenVLA-OFT decodes all actions in parallel and needs bidirectional attention. Upstream gets it from
+one patched attention class of a forked transformers; every other class stays causal, silently, and
+costs 40 points of success (openvla-oft#135). These blocks know no causal mask at all: what is
+masked is named by the caller, key by key, and is padding. Parameter names are the checkpoint's.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightvla_ros.vla.config import LanguageConfig
+
+Rotation = tuple[Tensor, Tensor]  # cos and sin of RoPE's angles, each [B, 1, N, head_size]
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square, computed in fp32, and multiply by a learned gain."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+def rope_rotation(positions: Tensor, head_size: int, theta: float, dtype: torch.dtype) -> Rotation:
+    """Cosines and sines of the rotary embedding, the angles in fp32.
+
+    :param positions: int [B, N], the position ids: original ones, so gaps are welcome.
+    """
+    half = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32)
+    frequency = theta ** (-half / head_size)
+    # with autocast on, a product of fp32 tensors is fp32 still; only matmuls are cast
+    angle = positions[..., None].float() * frequency  # [B, N, head_size / 2]
+    angle = torch.cat([angle, angle], dim=-1)[:, None]
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn each pair (i, i + head_size / 2) of [B, heads, N, head_size] by its angle."""
+    low, high = x.chunk(2, dim=-1)
+    return x * rotation[0] + torch.cat([-high, low], dim=-1) * rotation[1]
+
+
+class LlamaAttention(nn.Module):
+    """Bidirectional self-attention."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def queries_and_keys(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """[B, N, width] -> two of [B, heads, N, head_size], rotated."""
+        query = self._split(self.q_proj(x))
+        key = self._split(self.k_proj(x))
+        return rotate(query, rotation), rotate(key, rotation)
+
+    def forward(self, x: Tensor, rotation: Rotation, key_bias: Tensor | None) -> Tensor:
+        """[B, N, width] -> the same; ``key_bias`` [B, 1, 1, N] is added to every query's scores."""
+        query, key = self.queries_and_keys(x, rotation)
+        value = self._split(self.v_proj(x))
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
+        return self.o_proj(x.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class LlamaMlp(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.width, config.mlp_width, bias=False)
+        self.up_proj = nn.Linear(config.width, config.mlp_width, bias=False)
+        self.down_proj = nn.Linear(config.mlp_width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class LlamaBlock(nn.Module):
+    """One decoder layer."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.self_attn = LlamaAttention(config)
+        self.mlp = LlamaMlp(config)
+        self.input_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+
+    def forward(self, x: Tensor, rotation: Rotation, key_bias: Tensor | None) -> Tensor:
+        """[B, N, width] -> the same."""
+        x = x + self.self_attn(self.input_layernorm(x), rotation, key_bias)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class LlamaModel(nn.Module):
+    """Embeddings, blocks and final norm; ``lm_head`` does not exist, nobody reads logits."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
+        self.layers = nn.ModuleList(LlamaBlock(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+
+    def rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
+        """RoPE at position ids int [B, N]."""
+        head_size = self.config.width // self.config.heads
+        return rope_rotation(positions, head_size, self.config.rope_theta, dtype)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, key_mask: Tensor | None = None, first_layer: int = 0
+    ) -> Tensor:
+        """Run the layers from ``first_layer`` on.
+
+        :param x: [B, N, D] embeddings, or states where earlier layers have run.
+        :param positions: int [B, N].
+        :param key_mask: bool [B, N], False where a token is padding; None when none is.
+        :returns: [B, N, D], not yet normed: :attr:`norm` is applied where somebody reads.
+        """
+        rotation = self.rotation(positions, x.dtype)
+        key_bias = padding_bias(key_mask, x.dtype)
+        for layer in self.layers[first_layer:]:
+            x = layer(x, rotation, key_bias)
+        return x
+
+
+class LanguageModel(nn.Module):
+    """Only there for its name: the checkpoint's keys begin with ``language_model.model.``."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.model = LlamaModel(config)
+
+
+def padding_bias(key_mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Turn a key mask bool [B, N] into what is added to scores: [B, 1, 1, N] of 0 and -3e4.
+
+    -3e4 and not -inf: it is a number in fp16, exp() of it is 0, and a row can never become NaN.
+    """
+    if key_mask is None:
+        return None
+    bias = torch.zeros_like(key_mask, dtype=dtype).masked_fill(~key_mask, -3e4)
+    return bias[:, None, None, :]

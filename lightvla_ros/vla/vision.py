@@ -1,0 +1,174 @@
+"""The two vision towers and their fusion. Parameter names are the checkpoint's (timm's).
+
+DINOv2-L/14 with 4 registers and SigLIP-So400m/14 see the same image; each patch's features are
+concatenated. As published, features are the output of the *second-to-last* block, without the final
+norm (modeling_prismatic.py, ``get_intermediate_layers``). The last block, the norm and SigLIP's
+attention pool are therefore not built at all; ``checkpoint.py`` names them when it drops them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightvla_ros.vla.config import TowerConfig, VLAConfig
+
+
+class LayerScale(nn.Module):
+    """A learned gain per channel. Upstream renames timm's ``gamma`` to ``scale_factor``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale_factor = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        return x * self.scale_factor
+
+
+class Attention(nn.Module):
+    """Self-attention of all tokens among each other."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, width] -> the same."""
+        batch, count, width = x.shape
+        qkv = self.qkv(x).view(batch, count, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, width / heads]
+        x = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(x.transpose(1, 2).reshape(batch, count, width))
+
+
+class Mlp(nn.Module):
+    """Two layers with a GELU between them."""
+
+    def __init__(self, width: int, hidden: int, gelu: str) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+        self._approximate = 'none' if gelu == 'exact' else 'tanh'
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        return self.fc2(F.gelu(self.fc1(x), approximate=self._approximate))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block, optionally modulated by the language (FiLM)."""
+
+    def __init__(self, config: TowerConfig, film_width: int = 0) -> None:
+        super().__init__()
+        width = config.width
+        self.norm1 = nn.LayerNorm(width, config.norm_eps)
+        self.attn = Attention(width, config.heads)
+        self.ls1 = LayerScale(width) if config.layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(width, config.norm_eps)
+        self.mlp = Mlp(width, config.mlp_width, config.gelu)
+        self.ls2 = LayerScale(width) if config.layer_scale else nn.Identity()
+        if film_width:
+            self.scale = nn.Linear(film_width, width)
+            self.shift = nn.Linear(film_width, width)
+
+    def forward(self, x: Tensor, language: Tensor | None = None) -> Tensor:
+        """[B, N, width] -> the same; ``language`` [B, film_width] only with FiLM."""
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        if language is not None:
+            # between attention and MLP (film_vit_wrapper.py): x (1 + gamma) + beta
+            x = x * (1 + self.scale(language)[:, None]) + self.shift(language)[:, None]
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+class PatchEmbedding(nn.Module):
+    """Cut an image into patches and embed each."""
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, patch, patch)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, patches, width], row by row."""
+        return self.proj(pixels).flatten(2).transpose(1, 2)
+
+
+class Tower(nn.Module):
+    """One vision transformer up to its second-to-last block."""
+
+    def __init__(
+        self, config: TowerConfig, image_size: int, patch_size: int, film_width: int = 0
+    ) -> None:
+        super().__init__()
+        width, patches = config.width, (image_size // patch_size) ** 2
+        if config.class_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        if config.registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.registers, width))
+        # of patches alone: class token and registers have no position ("no_embed_class")
+        self.pos_embed = nn.Parameter(torch.randn(1, patches, width) * 0.02)
+        self.patch_embed = PatchEmbedding(width, patch_size)
+        self.blocks = nn.ModuleList(Block(config, film_width) for _ in range(config.depth - 1))
+        self.prefix = int(config.class_token) + config.registers
+
+    def forward(self, pixels: Tensor, language: Tensor | None = None) -> Tensor:
+        """[B, 3, H, W] -> [B, patches, width]; class token and registers are dropped."""
+        x = self.patch_embed(pixels) + self.pos_embed
+        prefix = [
+            getattr(self, name).expand(len(x), -1, -1)
+            for name in ('cls_token', 'reg_token')
+            if hasattr(self, name)
+        ]
+        x = torch.cat([*prefix, x], dim=1)
+        for block in self.blocks:
+            x = block(x, language)
+        return x[:, self.prefix :]
+
+
+class VisionBackbone(nn.Module):
+    """Both towers over all cameras in one batch."""
+
+    def __init__(self, config: VLAConfig) -> None:
+        super().__init__()
+        film_width = config.language.width if config.film else 0
+        arguments = (config.image_size, config.patch_size, film_width)
+        self.featurizer = Tower(config.dino, *arguments)
+        self.fused_featurizer = Tower(config.siglip, *arguments)
+
+    def forward(self, pixels: Tensor, language: Tensor | None = None) -> Tensor:
+        """Images -> features of all patches.
+
+        :param pixels: [B, cameras, 6, H, W]; channels 0-2 normalised for DINOv2, 3-5 for SigLIP.
+        :param language: [B, D], mean text embedding; only with FiLM.
+        :returns: [B, cameras * patches, D'], the cameras one after the other.
+        """
+        batch, cameras = pixels.shape[:2]
+        images = pixels.flatten(0, 1)  # [B * cameras, 6, H, W]
+        if language is not None:
+            language = language.repeat_interleave(cameras, dim=0)
+        features = torch.cat(
+            [
+                self.featurizer(images[:, :3], language),
+                self.fused_featurizer(images[:, 3:], language),
+            ],
+            dim=-1,
+        )
+        return features.view(batch, -1, features.shape[-1])
+
+
+class Projector(nn.Module):
+    """Features of the towers -> tokens of the language model (modeling_prismatic.py, fused MLP)."""
+
+    def __init__(self, config: VLAConfig) -> None:
+        super().__init__()
+        width = config.language.width
+        self.fc1 = nn.Linear(config.vision_width, config.projector_width)
+        self.fc2 = nn.Linear(config.projector_width, width)
+        self.fc3 = nn.Linear(width, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, Lv, D'] -> [B, Lv, D]."""
+        return self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(features)))))
