@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,6 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, text, declare in (
         ('demo', 'run episodes in LIBERO through the real ROS graph', _declare_demo),
         ('bench', 'measure what the node costs', _declare_bench),
+        ('import', 'turn a downloaded checkpoint into a policy folder', _declare_import),
+        ('flops', 'count what a chunk costs, kept tokens and all', _declare_flops),
         ('reference', 'print the tables of topics, parameters and reasons', _declare_reference),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -49,6 +53,54 @@ def _declare_bench(parser: argparse.ArgumentParser):
 
     bench_node.add_arguments(node)
     return bench_node.run_bench
+
+
+def _declare_import(parser: argparse.ArgumentParser):
+    parser.add_argument('checkpoint', metavar='CHECKPOINT_DIR')
+    parser.add_argument('--out', required=True, metavar='POLICY_DIR')
+    parser.add_argument('--unnorm-key', metavar='KEY', help='of dataset_statistics.json')
+    parser.add_argument(
+        '--pruning',
+        choices=('lightvla', 'off'),
+        default='lightvla',
+        help='off for OpenVLA-OFT; the weights do not tell',
+    )
+    parser.add_argument(
+        '--action-slice',
+        choices=('training', 'release'),
+        default='training',
+        help='which hidden states the head reads',
+    )
+    parser.add_argument('--base', metavar='DIR', help='base model of a folder with only an adapter')
+
+    def run(parsed: argparse.Namespace) -> int:
+        with _needs_torch(parser):
+            from lightvla_ros.vla import import_policy
+        return import_policy.run(parsed)
+
+    return run
+
+
+def _declare_flops(parser: argparse.ArgumentParser):
+    parser.add_argument('--preset', default='openvla-oft-7b')
+    parser.add_argument('--kept', type=int, nargs='+', metavar='K', help='visual tokens kept')
+    parser.add_argument('--text', type=int, default=35, help='BOS, words and stop')
+    parser.add_argument('--json', action='store_true')
+
+    def run(parsed: argparse.Namespace) -> int:
+        with _needs_torch(parser):
+            from lightvla_ros.vla import flops
+        return flops.run(parsed)
+
+    return run
+
+
+@contextmanager
+def _needs_torch(parser: argparse.ArgumentParser) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        parser.error(f"{error}; this command needs PyTorch: pip install 'lightvla_ros[train]'")
 
 
 def _declare_reference(parser: argparse.ArgumentParser):

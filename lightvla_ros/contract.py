@@ -23,6 +23,7 @@ from lightvla_ros.manifest import (
     Golden,
     Graphs,
     Manifest,
+    Model,
     Normalisation,
     Numbers,
     Preprocessing,
@@ -108,7 +109,6 @@ def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
 def _typed(document: dict[str, Any]) -> Manifest:
     """Turn a document that satisfies the schema into dataclasses."""
     preprocessing = document['preprocessing']
-    proprio = document['proprio']
     return Manifest(
         schema_version=document['schema_version'],
         name=document['name'],
@@ -121,14 +121,19 @@ def _typed(document: dict[str, Any]) -> Manifest:
             ),
         ),
         prompt=Prompt(**_tuples(document['prompt'])),
-        proprio=None if proprio is None else Proprio(**_tuples(proprio)),
+        proprio=_or_none(Proprio, document['proprio']),
         action=Action(**_tuples(document['action'])),
         tokens=Tokens(**_tuples(document['tokens'])),
-        graphs=Graphs(**document['graphs']),
-        golden=Golden(**document['golden']),
+        model=_or_none(Model, document['model']),
+        graphs=_or_none(Graphs, document['graphs']),
+        golden=_or_none(Golden, document['golden']),
         files=dict(document['files']),
         provenance=document['provenance'],
     )
+
+
+def _or_none(kind: type, fields: dict[str, Any] | None) -> Any:
+    return None if fields is None else kind(**_tuples(fields))
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
@@ -186,13 +191,18 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
     if buckets[-1] != total:
         yield f'tokens.buckets: the last must be all {total} visual tokens, not {buckets[-1]}'
 
-    named = {
-        'prompt.tokenizer': manifest.prompt.tokenizer,
-        'graphs.encode': manifest.graphs.encode,
-        'graphs.act': manifest.graphs.act,
-        'golden.file': manifest.golden.file,
-    }
-    for field, file in named.items():
+    named = [('prompt.tokenizer', manifest.prompt.tokenizer)]
+    if manifest.graphs is not None:
+        named += [('graphs.encode', manifest.graphs.encode), ('graphs.act', manifest.graphs.act)]
+    if manifest.golden is not None:
+        named.append(('golden.file', manifest.golden.file))
+    if manifest.model is not None:
+        named += [('model.weights', file) for file in manifest.model.weights]
+    if manifest.model is None and manifest.graphs is None:
+        yield 'model and graphs: one of them must be there'
+    if (manifest.graphs is None) != (manifest.golden is None):
+        yield 'golden: belongs to graphs; both or none must be there'
+    for field, file in named:
         if file not in manifest.files:
             yield f'{field}: {file!r} is not listed in files'
 

@@ -83,6 +83,9 @@ class Action:
     :param gripper_closed: The un-normalised seventh number that means closed.
     :param gripper_open: The one that means open.
     :param reference: What a delta is added to: ``measured_pose`` or ``previous_target``.
+    :param slice: Which hidden states the head reads: ``training`` (the prompt's last token and all
+        action slots but the last: [-58:-2] for 56 slots) or ``release`` ([-56:]). Training reads
+        the former; LightVLA's released inference the latter, two late (LightVLA#26).
     """
 
     chunk_length: int
@@ -95,6 +98,7 @@ class Action:
     gripper_closed: float
     gripper_open: float
     reference: str
+    slice: str
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,14 @@ class Tokens:
 
     patch_size: int
     buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The PyTorch model: ``VLAConfig``'s fields and the files of its weights."""
+
+    config: dict[str, Any]
+    weights: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,11 @@ class Golden:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked manifest. Build it with :func:`lightvla_ros.contract.load_manifest`."""
+    """A checked manifest. Build it with :func:`lightvla_ros.contract.load_manifest`.
+
+    :param model: None where a folder holds graphs alone.
+    :param graphs: None before export, and ``golden`` with it.
+    """
 
     schema_version: int
     name: str
@@ -134,8 +150,9 @@ class Manifest:
     proprio: Proprio | None
     action: Action
     tokens: Tokens
-    graphs: Graphs
-    golden: Golden
+    model: Model | None
+    graphs: Graphs | None
+    golden: Golden | None
     files: dict[str, str]
     provenance: dict[str, Any]
 

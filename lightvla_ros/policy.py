@@ -104,6 +104,10 @@ class Policy:
         :raises EngineError: When the engine cannot be loaded as asked.
         """
         manifest = load_manifest(policy_dir)
+        if manifest.graphs is None:
+            raise ContractError(
+                f'{policy_dir}: holds weights but no graphs; it must be exported before it can run'
+            )
         # NumPy's and OpenCV's own threads spin while they wait: with two of them on a busy machine
         # preprocessing took 128 ms, with one 10.
         threadpool_limits(threads, user_api='blas')

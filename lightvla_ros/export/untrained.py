@@ -110,11 +110,13 @@ def _document(shape: Shape, seed: int) -> dict:
             'gripper_closed': 0.0,
             'gripper_open': 1.0,
             'reference': 'measured_pose',
+            'slice': 'training',
         },
         'tokens': {
             'patch_size': shape.patch,
             'buckets': [*(b for b in (16, 32, 64, 96) if b < shape.tokens), shape.tokens],
         },
+        'model': None,
         'graphs': {'encode': 'encode.onnx', 'act': 'act.onnx'},
         'golden': {'file': 'golden.npz', 'action_tolerance': 1e-3, 'min_jaccard': 0.9},
         'provenance': {

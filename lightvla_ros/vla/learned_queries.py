@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightvla_ros.vla.language import LlamaBlock, RMSNorm, Rotation
+from lightvla_ros.vla.pruner import in_fp32
 
 
 class EncoderQueries(nn.Module):
@@ -29,7 +30,7 @@ class EncoderQueries(nn.Module):
 
     def scores(self, tokens: Tensor) -> Tensor:
         """LN(Q*) LN(H)^T / sqrt(D'): [B, Lv, D'] -> float32 [B, N_q, Lv]."""
-        with torch.autocast(tokens.device.type, enabled=False):
+        with in_fp32(tokens):
             queries = self.query_norm(self.queries.float())
             tokens = self.token_norm(tokens.float())
             return queries @ tokens.transpose(1, 2) / math.sqrt(tokens.shape[-1])
@@ -75,7 +76,7 @@ def text_to_patch_attention(
     :returns: float32 [B, Lv].
     """
     query, key = block.self_attn.queries_and_keys(block.input_layernorm(x), rotation)
-    with torch.autocast(x.device.type, enabled=False):
+    with in_fp32(x):
         query = query[:, :, words].float()
         scores = query @ key.float().transpose(2, 3) / math.sqrt(query.shape[-1])
         if key_bias is not None:

@@ -9,6 +9,7 @@ until all scores tie (lightvla.md 2.4).
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,14 @@ class Selection:
         return (F.one_hot(camera, cameras) * self.tied[..., None]).sum(1)
 
 
+def in_fp32(x: Tensor) -> AbstractContextManager:
+    """Switch autocast off, where the tensor's device has it (meta has none)."""
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
 def rms(x: Tensor) -> Tensor:
     """Divide by the root mean square of the last axis; no learned gain (modeling_prismatic.py)."""
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
@@ -72,7 +81,7 @@ def token_scores(
     :param task_mask: bool [B, Lt], False where ``task`` is padding.
     :returns: float32 [B, Lv, Lv]: of each query (rows), for each token (columns).
     """
-    with torch.autocast(patches.device.type, enabled=False):
+    with in_fp32(patches):
         patches, task = patches.float(), task.float()
         scale = 1 / math.sqrt(patches.shape[-1])
         norm = rms if formula == 'published' else (lambda x: x)
@@ -107,7 +116,7 @@ def select_for_training(tokens: Tensor, scores: Tensor, alpha: float) -> Selecti
     if alpha:
         scores = scores + alpha * torch.rand_like(scores)
     chosen = scores.argmax(-1)
-    with torch.autocast(tokens.device.type, enabled=False):
+    with in_fp32(tokens):
         soft = scores.softmax(-1)
         hard = F.one_hot(chosen, scores.shape[-1]).to(soft.dtype)
         indicator = hard + soft - soft.detach()

@@ -26,6 +26,7 @@ SPEC = Action(
     gripper_closed=0.0,
     gripper_open=1.0,
     reference='measured_pose',
+    slice='training',
 )
 
 

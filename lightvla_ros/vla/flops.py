@@ -1,0 +1,104 @@
+"""``lightvla flops``: what one chunk costs, counted on the real modules without any weights.
+
+2 FLOPs per multiply-add, of matrix products and convolutions, as torch's counter does; what the
+paper calls 8.8 TFLOP is this count (reference/tensorrt.md, section 5).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightvla_ros.vla.config import ConfigError, VLAConfig, preset
+from lightvla_ros.vla.model import LightVLA
+from lightvla_ros.vla.pruner import token_scores
+
+TERA = 1e12
+
+
+def count_flops(config: VLAConfig, kept: Sequence[int], text: int) -> list[dict[str, float]]:
+    """Count each part for each number of kept tokens, in TFLOP.
+
+    :param kept: Visual tokens that reach the language model; all of them means no pruning, and then
+        the pruner costs nothing.
+    :param text: Text tokens: BOS, the prompt's words and stop.
+    :returns: A row each: ``kept``, ``sequence``, ``tflop``, ``towers``, ``projector``, ``pruner``,
+        ``llm``, ``head``.
+    :raises ConfigError: When a count is impossible.
+    """
+    for number in kept:
+        if not 1 <= number <= config.patches:
+            raise ConfigError(f'kept {number} is not in 1 to {config.patches}')
+    if text < 2:
+        raise ConfigError(f'text {text}: BOS and stop alone are 2')
+    proprio = int(config.proprio_size > 0)
+    with torch.device('meta'):
+        model = LightVLA(config).eval()
+        width, size = config.language.width, config.image_size
+        film = torch.empty(1, width) if config.film else None
+        pixels = torch.empty(1, config.cameras, 6, size, size)
+        towers = _count(lambda: model.vision_backbone(pixels, film))
+        projector = _count(
+            lambda: model.projector(torch.empty(1, config.patches, config.vision_width))
+        )
+        if proprio:
+            projector += _count(
+                lambda: model.proprio_projector(torch.empty(1, config.proprio_size))
+            )
+        patches, task = (
+            torch.empty(1, config.patches, width),
+            torch.empty(1, text - 1 + proprio, width),
+        )
+        pruner = _count(lambda: token_scores(patches, task))
+        head = _count(lambda: model.action_head(torch.empty(1, config.action_slots, width)))
+        rows = []
+        for number in kept:
+            length = number + text + proprio + config.action_slots
+            x, positions = torch.empty(1, length, width), torch.empty(1, length)
+            llm = _count(lambda x=x, p=positions: model.language_model.model(x, p))
+            parts = {
+                'towers': towers,
+                'projector': projector,
+                'pruner': 0 if number == config.patches else pruner,
+                'llm': llm,
+                'head': head,
+            }
+            total = sum(parts.values())
+            rows.append(
+                {'kept': number, 'sequence': length, 'tflop': total / TERA}
+                | {name: value / TERA for name, value in parts.items()}
+            )
+    return rows
+
+
+def _count(forward: Callable[[], object]) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        forward()
+    return counter.get_total_flops()
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the table; return the exit code."""
+    try:
+        config = preset(parsed.preset)
+        rows = count_flops(config, parsed.kept or [config.patches], parsed.text)
+    except ConfigError as error:
+        print(f'lightvla flops: {error}')
+        return 1
+    if parsed.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    names = list(rows[0])
+    print(''.join(f'{name:>11}' for name in names) + '   of the first row')
+    for row in rows:
+        numbers = ''.join(
+            f'{row[name]:11d}' if isinstance(row[name], int) else f'{row[name]:11.4f}'
+            for name in names
+        )
+        print(f'{numbers}   {row["tflop"] / rows[0]["tflop"]:.3f}')
+    return 0

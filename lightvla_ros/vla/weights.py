@@ -1,0 +1,48 @@
+"""The model of a policy folder, with its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.vla.config import VLAConfig
+from lightvla_ros.vla.errors import CheckpointError
+from lightvla_ros.vla.model import LightVLA
+
+
+def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
+    """Build the model of a policy folder in eval mode, shard by shard.
+
+    :param dtype: Convert the weights to it; None leaves them as they are on disk.
+    :raises ContractError: When the folder is not to be trusted or holds no weights.
+    :raises CheckpointError: When the weights are not those of the model.
+    """
+    manifest = load_manifest(policy_dir)
+    if manifest.model is None:
+        raise ContractError(f'{policy_dir}: holds graphs but no weights of a model')
+    config = VLAConfig.from_dict({**manifest.model.config, 'action_slice': manifest.action.slice})
+    with torch.device('meta'):
+        model = LightVLA(config)
+    missing = set(model.state_dict())
+    for name in manifest.model.weights:
+        path = Path(policy_dir) / name
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f'{path}: damaged: {error}') from None
+        if dtype is not None:
+            tensors = {key: value.to(dtype) for key, value in tensors.items()}
+        if strangers := tensors.keys() - missing:
+            raise CheckpointError(f'{path}: {sorted(strangers)[0]} is not of this model')
+        missing -= tensors.keys()
+        try:
+            model.load_state_dict(tensors, strict=False, assign=True)
+        except RuntimeError as error:
+            raise CheckpointError(f'{path}: {" ".join(str(error).split())[:300]}') from None
+    if missing:
+        raise CheckpointError(f'{policy_dir}: no weights for {sorted(missing)[0]}')
+    return model.eval()
