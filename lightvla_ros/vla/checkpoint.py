@@ -26,6 +26,7 @@ from lightvla_ros.vla.lora import Adapter, load_adapter, merged
 INDEX = 'model.safetensors.index.json'
 BACKBONE = 'dinosiglip-vit-so-224px'
 TOWER_HEADS = 16  # of both towers (timm's models); shapes do not tell it
+GROUP_BYTES = 256 * 2**20  # of tensors in memory at once, and of a file that is written
 # Parts of the model that lie in files of their own, and the prefix of their keys in ours.
 COMPONENTS = {'action_head': 'action_head.', 'proprio_projector': 'proprio_projector.'}
 UNSUPPORTED = {
@@ -56,28 +57,26 @@ class Published:
     settings: dict[str, Any]
     lora: str
 
-    def tensors(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield the model's tensors, one shard at a time, checked and merged.
+    def tensors(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the model's tensors, checked and merged, in groups of about ``GROUP_BYTES``.
 
         :raises CheckpointError: When one holds NaN or infinity.
         """
         for path, names in self.shards.items():
-            with _open(path) as file:
-                yield (
-                    path.name,
-                    {
-                        name: self._checked(name, file.get_tensor(name), path)
-                        for name in names
-                        if name not in self.dropped
-                    },
-                )
-        yield (
-            'components',
-            {
-                name: self._checked(name, value, self.folder)
-                for name, value in self.components.items()
-            },
-        )
+            used = [name for name in names if name not in self.dropped]
+            while used:
+                group, size = {}, 0
+                # opened for each group: what is mapped of a file stays in memory until it is closed
+                with _open(path) as file:
+                    while used and size < GROUP_BYTES:
+                        name = used.pop(0)
+                        group[name] = self._checked(name, file.get_tensor(name), path)
+                        size += group[name].nbytes
+                yield group
+                del group  # before the next is read
+        yield {
+            name: self._checked(name, value, self.folder) for name, value in self.components.items()
+        }
 
     def _checked(self, name: str, value: Tensor, path: Path) -> Tensor:
         if not torch.isfinite(value).all():

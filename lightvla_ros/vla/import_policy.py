@@ -34,7 +34,7 @@ def import_policy(
 ) -> Manifest:
     """Write a policy folder from a published one. The graphs are made by ``models/export_trt.py``.
 
-    One shard is in memory at a time.
+    The weights pass through memory in groups; never is all of the model in it.
 
     :param policy_dir: Created; must not exist or be empty.
     :param unnorm_key: Which statistics of ``dataset_statistics.json``; needed when it has several.
@@ -54,10 +54,10 @@ def import_policy(
     try:
         shutil.copyfile(tokenizer, policy_dir / 'tokenizer.json')
         weights = document['model']['weights']
-        for index, (_, tensors) in enumerate(published.tensors()):
-            if tensors:
-                weights.append(f'model-{index:05d}.safetensors')
-                save_file(tensors, policy_dir / weights[-1])
+        for index, tensors in enumerate(published.tensors()):
+            weights.append(f'model-{index:05d}.safetensors')
+            save_file(tensors, policy_dir / weights[-1])
+            del tensors  # else two groups are in memory while the next one is read
         return write_manifest(policy_dir, document)
     except BaseException:
         for path in policy_dir.iterdir():

@@ -9,7 +9,6 @@ process of its own, and prints that process's peak memory beside the size of the
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ def main() -> None:
     """Generate, import, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work', type=Path, required=True, help='scratch folder; emptied after')
-    parser.add_argument('--layers', type=int, default=16)
+    parser.add_argument('--layers', type=int, default=20)
     parsed = parser.parse_args()
     parsed.work.mkdir(parents=True)
     source, policy = parsed.work / 'published', parsed.work / 'policy'
@@ -35,10 +34,16 @@ def main() -> None:
     shards = sum(path.stat().st_size for path in source.glob('model-*'))
     parts = sum(path.stat().st_size for path in source.glob('*.pt'))
     started = time.perf_counter()
-    command = [str(Path(sys.executable).parent / 'lightvla'), 'import', str(source)]
-    subprocess.run([*command, '--out', str(policy)], check=True)
+    # VmHWM is of the process itself; the peak in rusage would be inherited from this one
+    program = (
+        'import sys; from lightvla_ros.cli import main; code = main(sys.argv[1:]);'
+        'print([line for line in open("/proc/self/status") if "VmHWM" in line][0].split()[1]);'
+        'sys.exit(code)'
+    )
+    command = [sys.executable, '-c', program, 'import', str(source), '--out', str(policy)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    peak = int(output.split()[-1]) * 1024
     model = shards + parts
     print(f'published folder: {model / 1e9:.2f} GB; imported in {seconds:.1f} s')
     print(f'peak memory of the import: {peak / 1e9:.2f} GB = {peak / model:.2f} x the model')
