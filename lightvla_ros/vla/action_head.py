@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightvla_ros.vla.config import VLAConfig
+from lightvla_ros.vla.norms import LayerNorm
 
 
 class ResidualBlock(nn.Module):
@@ -13,7 +14,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.ffn = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
+        self.ffn = nn.Sequential(LayerNorm(width), nn.Linear(width, width), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> the same."""
@@ -25,10 +26,10 @@ class ResidualMlp(nn.Module):
 
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.layer_norm1 = nn.LayerNorm(inputs)
+        self.layer_norm1 = LayerNorm(inputs)
         self.fc1 = nn.Linear(inputs, width)
         self.mlp_resnet_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(2))
-        self.layer_norm2 = nn.LayerNorm(width)
+        self.layer_norm2 = LayerNorm(width)
         self.fc2 = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

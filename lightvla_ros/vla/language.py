@@ -12,24 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightvla_ros.vla.attention import attend
 from lightvla_ros.vla.config import LanguageConfig
+from lightvla_ros.vla.norms import RMSNorm
 
 Rotation = tuple[Tensor, Tensor]  # cos and sin of RoPE's angles, each [B, 1, N, head_size]
-
-
-class RMSNorm(nn.Module):
-    """Divide by the root mean square, computed in fp32, and multiply by a learned gain."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., width] -> the same."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
 
 
 def rope_rotation(positions: Tensor, head_size: int, theta: float, dtype: torch.dtype) -> Rotation:
@@ -73,7 +60,7 @@ class LlamaAttention(nn.Module):
         """[B, N, width] -> the same; ``key_bias`` [B, 1, 1, N] is added to every query's scores."""
         query, key = self.queries_and_keys(x, rotation)
         value = self._split(self.v_proj(x))
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
+        x = attend(query, key, value, key_bias)
         return self.o_proj(x.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lightvla_ros.vla.language import LlamaBlock, RMSNorm, Rotation
+from lightvla_ros.vla.language import LlamaBlock, Rotation
+from lightvla_ros.vla.norms import RMSNorm
 from lightvla_ros.vla.pruner import in_fp32
 
 

@@ -5,14 +5,17 @@ The sequence, with its position ids (P is the length of the prompt with BOS, Lv 
     [BOS][patches 1..Lv][proprio][words of the prompt][7 x chunk slots of zeros][stop]
       0     1 .. Lv       Lv + 1    Lv + 2 .. Lv + P      Lv + P + 1 ..           last
 
-Pruning takes patches out and changes no position id. Prompts of a batch are padded in front, so the
-slots lie at the end for every one of them; padding is masked as a key, in the pruner, and takes no
-position id. What stands here is inference and training of OpenVLA-OFT's ``modeling_prismatic.py``.
+Pruning takes patches out and changes no position id. Attention is bidirectional and reads order
+from position ids alone, so in memory all patches stand before all of the rest, the *context*.
+
+Prompts are padded in front, so the slots lie at the end for every one of a batch; padding is masked
+as a key and in the pruner, and takes no position id. What stands here is inference and training of
+OpenVLA-OFT's ``modeling_prismatic.py``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,20 +36,33 @@ from lightvla_ros.vla.vision import Projector, VisionBackbone
 
 @dataclass(frozen=True)
 class Context:
-    """All of the sequence but the patches, embedded.
+    """All of the sequence but the patches: BOS, proprio (if any), words, slots, stop.
 
-    :param before: [B, 1, D], BOS.
-    :param after: [B, A, D], proprio (if any), words, slots, stop.
-    :param positions: int64 [B, A], of ``after``.
-    :param mask: bool [B, A], of ``after``: False where a word is padding.
-    :param words: Where in ``after`` the words stand.
+    :param tokens: [B, C, D].
+    :param positions: int64 [B, C].
+    :param mask: bool [B, C], False where a word is padding.
     """
 
-    before: Tensor
-    after: Tensor
+    tokens: Tensor
     positions: Tensor
     mask: Tensor
-    words: slice
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the decoder layers that are still to run take.
+
+    :param tokens: [B, K, D], the visual tokens.
+    :param picks: int64 [B, K], the patch that each of them is.
+    :param mask: bool [B, K], False where one is not kept; None where all are.
+    :param selection: What was kept and why; None with pruning off.
+    """
+
+    tokens: Tensor
+    picks: Tensor
+    mask: Tensor | None
+    context: Context
+    selection: Selection | None
 
 
 @dataclass(frozen=True)
@@ -99,58 +115,112 @@ class LightVLA(nn.Module):
         :raises ValueError: When a shape does not fit the configuration.
         """
         self._check(pixels, prompt_ids, prompt_mask, proprio)
-        context = self.embed_context(prompt_ids, prompt_mask, proprio)
-        features = self.vision_backbone(pixels, self._film_input(context))
-        method, selection = self.config.pruning.method, None
-        if method == 'lightvla_star_encoder':
-            selection = self.select(features, self.queries.scores(features), alpha)
-            patches = self.projector(selection.tokens)
-        else:
-            patches = self.projector(features)
-        if method == 'lightvla':
-            scores = self.token_scores(patches, context)
-            selection = self.select(patches, scores, alpha)
-            patches = selection.tokens
-        if method == 'lightvla_star_llm':
-            states, selection = self._decode_star(patches, context, alpha)
-        else:
-            sequence = self._sequence(patches, context, selection)
-            states = self.language_model.model(*sequence)
-        return Output(self.act(states), selection)
+        # The first slot holds BOS or padding; every later one is a word if the one before is real.
+        words = self.language_model.model.embed_tokens(prompt_ids[:, 1:])
+        context = self.embed_context(words, prompt_mask[:, :-1], proprio, self.embed_ends())
+        encoded = self.encode(pixels, context, alpha)
+        return Output(self.decode(encoded), encoded.selection)
+
+    def encode(self, pixels: Tensor, context: Context, alpha: float = 0.0) -> Encoded:
+        """See, and choose visual tokens; everything up to where pruned ones are gone."""
+        tokens, scores, context = self.candidates(pixels, context)
+        if scores is None:
+            batch, count = tokens.shape[:2]
+            picks = torch.arange(count, device=tokens.device).expand(batch, count)
+            return Encoded(tokens, picks, None, context, None)
+        selection = self.select(tokens, scores, alpha)
+        tokens = self.project_chosen(selection.tokens)
+        return Encoded(tokens, selection.picks, selection.mask, context, selection)
+
+    def decode(self, encoded: Encoded) -> Tensor:
+        """Run the decoder layers that are left and the head -> [B, chunk, 7]."""
+        kept, context = encoded.mask, encoded.context
+        if kept is None:
+            kept = torch.ones_like(encoded.picks, dtype=torch.bool)
+        states = self.language_model.model(
+            torch.cat([encoded.tokens, context.tokens], dim=1),
+            torch.cat([1 + encoded.picks, context.positions], dim=1),
+            torch.cat([kept, context.mask], dim=1),
+            first_layer=self.layers_before_pruning,
+        )
+        return self.act(states)
+
+    @property
+    def layers_before_pruning(self) -> int:
+        """Decoder layers that see all patches."""
+        pruning = self.config.pruning
+        return pruning.layer if pruning.method == 'lightvla_star_llm' else 0
+
+    def embed_ends(self) -> Tensor:
+        """Return the embeddings of BOS and stop: [2, D]."""
+        embed = self.language_model.model.embed_tokens
+        ids = (self.config.bos_id, self.config.stop_id)
+        return embed(torch.tensor(ids, device=embed.weight.device))
 
     def embed_context(
-        self, prompt_ids: Tensor, prompt_mask: Tensor, proprio: Tensor | None
+        self, words: Tensor, word_mask: Tensor, proprio: Tensor | None, ends: Tensor
     ) -> Context:
-        """Embed everything but the patches."""
-        config = self.config
-        embed = self.language_model.model.embed_tokens
-        batch, device = len(prompt_ids), prompt_ids.device
-        # The first slot holds BOS or padding; every later one is a word if the one before is real.
-        words, word_mask = embed(prompt_ids[:, 1:]), prompt_mask[:, :-1]
-        last = prompt_mask.new_ones(batch, config.action_slots + 1)
-        slots = words.new_zeros(batch, config.action_slots, words.shape[-1])
-        stop = embed(torch.full((batch, 1), config.stop_id, device=device))
-        parts, masks = [words, slots, stop], [word_mask, last]
+        """Put everything but the patches together.
+
+        :param words: [B, P - 1, D], the embedded prompt without its first position.
+        :param word_mask: bool [B, P - 1], False where a word is padding, or BOS behind padding.
+        :param ends: [2, D], see :meth:`embed_ends`.
+        """
+        batch = len(words)
+        bos, stop = ends[:, None, None].expand(-1, batch, 1, -1)
+        slots = words.new_zeros(batch, self.config.action_slots, words.shape[-1])
+        parts = [bos, words, slots, stop]
         if proprio is not None:
-            parts.insert(0, self.proprio_projector(proprio).to(words.dtype))
-            masks.insert(0, last[:, :1])
-        mask = torch.cat(masks, dim=1)
-        positions = config.patches + mask.cumsum(1)  # padding repeats an id and is masked
-        start = int(proprio is not None)
-        bos = embed(torch.full((batch, 1), config.bos_id, device=device))
-        return Context(
-            before=bos,
-            after=torch.cat(parts, dim=1),
-            positions=positions,
-            mask=mask,
-            words=slice(start, start + words.shape[1]),
-        )
+            parts.insert(1, self.proprio_projector(proprio).to(words.dtype))
+        positions, mask = self.place_context(word_mask)
+        return Context(torch.cat(parts, dim=1), positions, mask)
+
+    def place_context(self, word_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return position ids int64 and mask bool, both [B, C], of the context's tokens."""
+        config, batch = self.config, len(word_mask)
+        front = word_mask.new_ones(batch, self._words.start)
+        behind = word_mask.new_ones(batch, config.action_slots + 1)
+        mask = torch.cat([front, word_mask, behind], dim=1)
+        place = config.patches + torch.arange(mask.shape[1], device=mask.device)
+        padding = (~word_mask).sum(1, keepdim=True)
+        # padding stands in front of the words: what comes behind it moves up by its length
+        fixed = place[: self._words.start].expand(batch, -1)
+        positions = torch.cat([fixed, place[self._words.start :] - padding], dim=1)
+        return positions * (place > config.patches), mask  # BOS is at 0
+
+    @property
+    def _words(self) -> slice:
+        """Where in the context the words stand."""
+        return slice(1 + int(self.config.proprio_size > 0), -self.config.action_slots - 1)
+
+    def candidates(self, pixels: Tensor, context: Context) -> tuple[Tensor, Tensor | None, Context]:
+        """Compute what a pruner chooses from.
+
+        :returns: All visual tokens [B, Lv, ...], their scores float32 [B, queries, Lv] (None with
+            pruning off), and the context as far as decoder layers have changed it.
+        """
+        features = self.vision_backbone(pixels, self._film_input(context))
+        method = self.config.pruning.method
+        if method == 'lightvla_star_encoder':
+            return features, self.queries.scores(features), context
+        patches = self.projector(features).to(context.tokens.dtype)
+        if method == 'lightvla':
+            return patches, self.token_scores(patches, context), context
+        if method == 'lightvla_star_llm':
+            return self._first_layers(patches, context)
+        return patches, None, context
+
+    def project_chosen(self, tokens: Tensor) -> Tensor:
+        """Project what was chosen before the projector; else return it as it is."""
+        if self.config.pruning.method == 'lightvla_star_encoder':
+            return self.projector(tokens)
+        return tokens
 
     def token_scores(self, patches: Tensor, context: Context) -> Tensor:
-        """Score the patches by the task: proprio, words and stop, without the zero slots."""
+        """Score the patches by the task: proprio, words and stop, without BOS and zero slots."""
         end = -self.config.action_slots - 1
-        task = torch.cat([context.after[:, :end], context.after[:, -1:]], dim=1)
-        mask = torch.cat([context.mask[:, :end], context.mask[:, -1:]], dim=1)
+        task = torch.cat([context.tokens[:, 1:end], context.tokens[:, -1:]], dim=1)
+        mask = torch.cat([context.mask[:, 1:end], context.mask[:, -1:]], dim=1)
         return pruner.token_scores(patches, task, mask, self.config.pruning.formula)
 
     def select(self, tokens: Tensor, scores: Tensor, alpha: float = 0.0) -> Selection:
@@ -176,62 +246,38 @@ class LightVLA(nn.Module):
             states = states[:, -count:]
         return self.action_head(self.language_model.model.norm(states))
 
-    def _sequence(
-        self, patches: Tensor, context: Context, selection: Selection | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Put embeddings [B, N, D], position ids [B, N] and key mask [B, N] together."""
-        batch, count = patches.shape[:2]
-        before = context.positions.new_zeros(batch, 1)
-        if selection is None:
-            picks = torch.arange(count, device=patches.device).expand(batch, count)
-        else:
-            picks = selection.picks
-        kept = None if selection is None else selection.mask
-        if kept is None:
-            kept = context.mask.new_ones(batch, count)
-        x = torch.cat([context.before, patches.to(context.after.dtype), context.after], dim=1)
-        positions = torch.cat([before, 1 + picks, context.positions], dim=1)
-        mask = torch.cat([context.mask.new_ones(batch, 1), kept, context.mask], dim=1)
-        return x, positions, mask
-
-    def _decode_star(
-        self, patches: Tensor, context: Context, alpha: float
-    ) -> tuple[Tensor, Selection]:
-        """Run the first layers with all patches, prune their states, run the rest."""
-        llama, layer = self.language_model.model, self.config.pruning.layer
-        x, positions, mask = self._sequence(patches, context, None)
+    def _first_layers(self, patches: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
+        """Run the layers of LightVLA* that still see all patches, and score their states."""
+        llama, layer = self.language_model.model, self.layers_before_pruning
+        count = patches.shape[1]
+        picks = torch.arange(count, device=patches.device).expand(patches.shape[:2])
+        x = torch.cat([patches, context.tokens], dim=1)
+        positions = torch.cat([1 + picks, context.positions], dim=1)
+        mask = torch.cat([torch.ones_like(picks, dtype=torch.bool), context.mask], dim=1)
         rotation, key_bias = llama.rotation(positions, x.dtype), padding_bias(mask, x.dtype)
         for block in llama.layers[:layer]:
             before, x = x, block(x, rotation, key_bias)
-        visual = slice(1, 1 + self.config.patches)
-        words = slice(visual.stop + context.words.start, visual.stop + context.words.stop)
+        words = slice(count + self._words.start, x.shape[1] + self._words.stop)
         attention = text_to_patch_attention(
             llama.layers[layer - 1],
             before,
             rotation,
             key_bias,
             words,
-            context.mask[:, context.words],
-            visual,
+            mask[:, words],
+            slice(0, count),
         )
-        states = x[:, visual]
+        states = x[:, :count]
         scores = self.queries.scores_with_text(states, attention)
-        selection = self.select(states, scores, alpha)
-        pruned = Context(
-            x[:, :1], x[:, visual.stop :], context.positions, context.mask, context.words
-        )
-        x, positions, mask = self._sequence(selection.tokens, pruned, selection)
-        return llama(x, positions, mask, first_layer=layer), selection
+        return states, scores, replace(context, tokens=x[:, count:])
 
     def _film_input(self, context: Context) -> Tensor | None:
         """Mean embedding of BOS, words and stop [B, D]; None without FiLM."""
         if not self.config.film:
             return None
-        text = torch.cat(
-            [context.before, context.after[:, context.words], context.after[:, -1:]], dim=1
-        )
-        ones = context.mask.new_ones(len(text), 1)
-        mask = torch.cat([ones, context.mask[:, context.words], ones], dim=1)[..., None]
+        parts = (slice(0, 1), self._words, slice(-1, None))
+        text = torch.cat([context.tokens[:, part] for part in parts], dim=1)
+        mask = torch.cat([context.mask[:, part] for part in parts], dim=1)[..., None]
         return (text * mask).sum(1) / mask.sum(1)
 
     def _check(

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightvla_ros.vla.attention import attend
 from lightvla_ros.vla.config import TowerConfig, VLAConfig
+from lightvla_ros.vla.norms import LayerNorm
 
 
 class LayerScale(nn.Module):
@@ -41,7 +43,7 @@ class Attention(nn.Module):
         batch, count, width = x.shape
         qkv = self.qkv(x).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, width / heads]
-        x = F.scaled_dot_product_attention(query, key, value)
+        x = attend(query, key, value)
         return self.proj(x.transpose(1, 2).reshape(batch, count, width))
 
 
@@ -65,10 +67,10 @@ class Block(nn.Module):
     def __init__(self, config: TowerConfig, film_width: int = 0) -> None:
         super().__init__()
         width = config.width
-        self.norm1 = nn.LayerNorm(width, config.norm_eps)
+        self.norm1 = LayerNorm(width, config.norm_eps)
         self.attn = Attention(width, config.heads)
         self.ls1 = LayerScale(width) if config.layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(width, config.norm_eps)
+        self.norm2 = LayerNorm(width, config.norm_eps)
         self.mlp = Mlp(width, config.mlp_width, config.gelu)
         self.ls2 = LayerScale(width) if config.layer_scale else nn.Identity()
         if film_width:

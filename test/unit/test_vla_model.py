@@ -135,19 +135,22 @@ def test_training_without_noise_picks_what_inference_keeps(method):
 
 def test_position_ids_are_the_published_ones_and_pruning_keeps_them():
     model, batch = build().eval(), inputs()
+    pixels, ids, mask, proprio = batch
+    embed = model.language_model.model.embed_tokens
     with torch.no_grad():
-        context = model.embed_context(*batch[1:])
-        output = model(*alone(batch, 0))
-        picks = output.selection.picks
-        x, positions, _ = model._sequence(
-            output.selection.tokens, model.embed_context(*alone(batch, 0)[1:]), output.selection
-        )
+        context = model.embed_context(embed(ids[:, 1:]), mask[:, :-1], proprio, model.embed_ends())
     lv, slots = model.config.patches, model.config.action_slots
-    # proprio at Lv + 1, the prompt's last token at Lv + P, slot j at Lv + P + 1 + j (1.7)
-    assert context.positions[0].tolist() == list(range(lv + 1, lv + 1 + PROMPT + slots + 1))
+    # BOS at 0, proprio at Lv + 1, the prompt's last token at Lv + P, slot j at Lv + P + 1 + j (1.7)
+    assert context.positions[0].tolist() == [0, *range(lv + 1, lv + 1 + PROMPT + slots + 1)]
     real = context.positions[1][context.mask[1]].tolist()
-    assert real == list(range(lv + 1, lv + 1 + PROMPT - 5 + slots + 1))
-    assert positions[0, 1 : 1 + picks.shape[1]].tolist() == (1 + picks[0]).tolist()
+    assert real == [0, *range(lv + 1, lv + 1 + PROMPT - 5 + slots + 1)]
+    seen = []
+    model.language_model.model.register_forward_pre_hook(lambda _, given: seen.append(given))
+    with torch.no_grad():
+        picks = model(*alone(batch, 0)).selection.picks
+    x, positions, _ = seen[0]
+    assert positions[0, : picks.shape[1]].tolist() == (1 + picks[0]).tolist()
+    assert positions[0, picks.shape[1] :].tolist() == context.positions[0].tolist()
     assert x.shape[1] == picks.shape[1] + PROMPT + 58  # L = P + kept + 58 (lightvla.md 7.16)
 
 
@@ -194,13 +197,15 @@ def test_star_in_the_llm_prunes_by_what_the_text_attends_to():
 
 def test_film_modulates_by_the_words():
     model, batch = build(film=True).eval(), inputs()
+    pixels, ids, mask, proprio = batch
+
+    def features(ids):
+        words = model.language_model.model.embed_tokens(ids[:, 1:])
+        context = model.embed_context(words, mask[:, :-1], proprio, model.embed_ends())
+        return model.vision_backbone(pixels, model._film_input(context))
+
     with torch.no_grad():
-        features = model.vision_backbone(
-            batch[0], model._film_input(model.embed_context(*batch[1:]))
-        )
-        other = (batch[1] + 7) % 100
-        changed = model._film_input(model.embed_context(other, *batch[2:]))
-        assert (model.vision_backbone(batch[0], changed) - features).abs().max() > 1e-5
+        assert (features((ids + 7) % 100) - features(ids)).abs().max() > 1e-5
 
 
 def test_ablations_act_only_inside_their_block_and_cannot_be_exported():

@@ -1,0 +1,69 @@
+"""The model's two halves in the form that engines take: static shapes, no NonZero, no embedding.
+
+An unpruned sequence would have 512 + 93 tokens; a pruned one has as many as were kept, which no
+engine can know beforehand. So ``encode`` sorts the kept tokens to the front and counts them, and
+``act`` runs on the first few of them, as many as the host says (reference/tensorrt.md, section 4).
+The tensors are described in ``engine/onnxruntime.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lightvla_ros.vla.model import LightVLA
+
+
+class EncodeGraph(nn.Module):
+    """Images, embedded words and proprio -> visual tokens, kept ones first."""
+
+    def __init__(self, model: LightVLA) -> None:
+        super().__init__()
+        self.model = model
+        self.ends: Tensor
+        self.register_buffer('ends', model.embed_ends().detach())  # all that is left of the table
+
+    def forward(
+        self, pixels: Tensor, words: Tensor, word_mask: Tensor, proprio: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``tokens``, ``positions``, ``kept`` and ``context``."""
+        model, config = self.model, self.model.config
+        dtype = model.projector.fc1.weight.dtype
+        if proprio is not None:
+            proprio = proprio.to(dtype)
+        context = model.embed_context(words.to(dtype), word_mask, proprio, self.ends)
+        tokens, scores, context = model.candidates(pixels[None].to(dtype), context)
+        index = torch.arange(config.patches)
+        if scores is None:
+            kept, order = torch.ones_like(index, dtype=torch.bool), index
+        else:
+            kept = (scores[0].argmax(-1)[:, None] == index).any(0)
+            # Kept first, both parts in their original order. Distinct keys: no tie to be broken.
+            key = torch.where(kept, config.patches - index, -index).float()
+            order = key.topk(config.patches).indices
+        counts = kept.to(torch.int32).view(config.cameras, -1).sum(1, dtype=torch.int32)
+        tokens = model.project_chosen(tokens.index_select(1, order))
+        return tokens, order[None], counts, context.tokens
+
+
+class ActGraph(nn.Module):
+    """The first tokens of ``encode`` -> a chunk."""
+
+    def __init__(self, model: LightVLA) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, kept: Tensor, context: Tensor, word_mask: Tensor
+    ) -> Tensor:
+        """Return ``actions``."""
+        model = self.model
+        places, mask = model.place_context(word_mask)
+        is_kept = torch.arange(tokens.shape[1]) < kept.sum()
+        states = model.language_model.model(
+            torch.cat([tokens, context], dim=1),
+            torch.cat([1 + positions, places], dim=1),
+            torch.cat([is_kept[None], mask], dim=1),
+            first_layer=model.layers_before_pruning,
+        )
+        return model.act(states)[0].float()
