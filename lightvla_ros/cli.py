@@ -17,6 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
         ('bench', 'measure what the node costs', _declare_bench),
         ('import', 'turn a downloaded checkpoint into a policy folder', _declare_import),
         ('flops', 'count what a chunk costs, kept tokens and all', _declare_flops),
+        ('verify', 'whether the engines of a policy compute what was trained', _declare_verify),
+        ('plan', 'the physical limit on a GPU, and which engine to build there', _declare_plan),
         ('reference', 'print the tables of topics, parameters and reasons', _declare_reference),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -91,6 +93,25 @@ def _declare_flops(parser: argparse.ArgumentParser):
         with _needs_torch(parser):
             from lightvla_ros.vla import flops
         return flops.run(parsed)
+
+    return run
+
+
+def _declare_verify(parser: argparse.ArgumentParser):
+    from lightvla_ros.export import verify_report
+
+    verify_report.add_arguments(parser)
+    return verify_report.run
+
+
+def _declare_plan(parser: argparse.ArgumentParser):
+    from lightvla_ros import gpu_plan_report
+
+    gpu_plan_report.add_arguments(parser)
+
+    def run(parsed: argparse.Namespace) -> int:
+        with _needs_torch(parser):
+            return gpu_plan_report.run(parsed)
 
     return run
 

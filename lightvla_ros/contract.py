@@ -19,6 +19,7 @@ import jsonschema
 from lightvla_ros.manifest import (
     ACTION_SIZE,
     Action,
+    BuiltEngine,
     Camera,
     Golden,
     Graphs,
@@ -30,6 +31,8 @@ from lightvla_ros.manifest import (
     Prompt,
     Proprio,
     Tokens,
+    Verification,
+    fingerprint,
 )
 
 MANIFEST_NAME = 'manifest.json'
@@ -106,6 +109,34 @@ def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
     return manifest
 
 
+def amend_manifest(
+    policy_dir: Path,
+    *,
+    new_files: Sequence[str] = (),
+    dropped_files: Sequence[str] = (),
+    **fields: Any,
+) -> Manifest:
+    """Change fields of a folder's manifest, and list files that were added to the folder.
+
+    What was listed is checked, not hashed anew: a damaged file never becomes a good one.
+
+    :param dropped_files: Listed ones that are not there any more.
+
+    :raises ContractError: As :func:`load_manifest`; then nothing is written.
+    """
+    policy_dir = Path(policy_dir)
+    path = policy_dir / MANIFEST_NAME
+    document = json.loads(path.read_text(encoding='utf-8'))
+    added = {name: file_sha256(policy_dir / name) for name in new_files}
+    files = {**document['files'], **added}
+    files = {name: value for name, value in files.items() if name not in dropped_files}
+    document = {**document, **fields, 'files': files}
+    manifest = parse_manifest(document, str(path))
+    _check_files(policy_dir, manifest)
+    path.write_text(json.dumps(document, indent=2) + '\n')
+    return manifest
+
+
 def _typed(document: dict[str, Any]) -> Manifest:
     """Turn a document that satisfies the schema into dataclasses."""
     preprocessing = document['preprocessing']
@@ -127,6 +158,8 @@ def _typed(document: dict[str, Any]) -> Manifest:
         model=_or_none(Model, document['model']),
         graphs=_or_none(Graphs, document['graphs']),
         golden=_or_none(Golden, document['golden']),
+        engines=tuple(BuiltEngine(**each) for each in document['engines']),
+        verified=tuple(Verification(**each) for each in document['verified']),
         files=dict(document['files']),
         provenance=document['provenance'],
     )
@@ -193,15 +226,22 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
 
     named = [('prompt.tokenizer', manifest.prompt.tokenizer)]
     if manifest.graphs is not None:
-        named += [('graphs.encode', manifest.graphs.encode), ('graphs.act', manifest.graphs.act)]
+        named += [
+            (f'graphs.{part}', getattr(manifest.graphs, part))
+            for part in ('encode', 'act', 'embedding')
+        ]
     if manifest.golden is not None:
         named.append(('golden.file', manifest.golden.file))
     if manifest.model is not None:
         named += [('model.weights', file) for file in manifest.model.weights]
+    for engine in manifest.engines:
+        named += [('engines.encode', engine.encode), ('engines.act', engine.act)]
+        if fingerprint(engine.facts) != engine.fingerprint:
+            yield f'engines: {engine.fingerprint[:12]} is not the fingerprint of its facts'
     if manifest.model is None and manifest.graphs is None:
         yield 'model and graphs: one of them must be there'
-    if (manifest.graphs is None) != (manifest.golden is None):
-        yield 'golden: belongs to graphs; both or none must be there'
+    if manifest.graphs is None and manifest.golden is not None:
+        yield 'golden: belongs to graphs, and there are none'
     for field, file in named:
         if file not in manifest.files:
             yield f'{field}: {file!r} is not listed in files'

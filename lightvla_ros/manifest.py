@@ -119,17 +119,61 @@ class Model:
 
 @dataclass(frozen=True)
 class Graphs:
-    """File names of the two graphs."""
+    """File names of the two graphs and of the table of embeddings that goes with them.
 
+    A graph's large weights lie beside it in ``NAME.data``.
+    """
+
+    encode: str
+    act: str
+    embedding: str
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """The graphs, built for one kind of machine.
+
+    :param target: ``tensorrt``.
+    :param precision: ``fp32``, ``fp16`` or ``bf16``.
+    :param fingerprint: Of ``facts``; see ``engine/fingerprint.py``.
+    :param facts: All that the build depends on: graphs, versions, GPU, profiles.
+    """
+
+    target: str
+    precision: str
+    fingerprint: str
+    facts: dict[str, Any]
     encode: str
     act: str
 
 
 @dataclass(frozen=True)
+class Verification:
+    """What ``lightvla verify`` found about an engine; a node runs none without one that passed.
+
+    :param fingerprint: The engine's.
+    :param reference: What it was compared with: ``torch``, or ``golden`` where that is missing.
+    :param figures: Counts and errors, by name.
+    """
+
+    fingerprint: str
+    backend: str
+    precision: str
+    date: str
+    reference: str
+    passed: bool
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Golden:
-    """Recorded observations and the tolerances within which they must come out again."""
+    """Recorded observations and the tolerances within which they must come out again.
+
+    :param precision: Numbers in which the answers were computed.
+    """
 
     file: str
+    precision: str
     action_tolerance: float
     min_jaccard: float
 
@@ -153,6 +197,8 @@ class Manifest:
     model: Model | None
     graphs: Graphs | None
     golden: Golden | None
+    engines: tuple[BuiltEngine, ...]
+    verified: tuple[Verification, ...]
     files: dict[str, str]
     provenance: dict[str, Any]
 
@@ -170,6 +216,10 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 over the hashes of all files: the identity of what would run."""
-        listing = json.dumps(self.files, sort_keys=True)
-        return hashlib.sha256(listing.encode()).hexdigest()
+        """A SHA-256 over the hashes of all files: the identity of the folder."""
+        return fingerprint(self.files)
+
+
+def fingerprint(facts: dict[str, Any]) -> str:
+    """Return the SHA-256, in hex, of facts as sorted JSON."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

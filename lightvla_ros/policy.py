@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from lightvla_ros.actions import Chunk, chunk_from_policy
 from lightvla_ros.contract import ContractError, Manifest, load_manifest
 from lightvla_ros.engine import load_engine
-from lightvla_ros.engine.base import Engine
+from lightvla_ros.engine.base import Engine, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.images import Preprocessor
 from lightvla_ros.instruction import PromptEncoder, check_instruction
@@ -39,6 +39,25 @@ class Observation:
     images: tuple[np.ndarray, ...]
     instruction: str
     proprio: np.ndarray | None = None
+
+
+def observations(arrays: dict[str, np.ndarray]) -> list[Observation]:
+    """Return the observations that a file such as ``golden.npz`` holds.
+
+    :param arrays: For N observations ``images`` uint8 [N, cameras, H, W, 3], ``proprio`` float64
+        [N, S] (absent without proprio) and ``instruction`` str [N]. Golden ones come with ``kept``
+        bool [N, Lv] and ``actions`` float32 [N, chunk_length, 7], normalised.
+    """
+    count = len(arrays['instruction'])
+    return [
+        Observation(tuple(images), str(instruction), proprio)
+        for images, instruction, proprio in zip(
+            arrays['images'],
+            arrays['instruction'],
+            arrays.get('proprio', [None] * count),
+            strict=True,
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -104,9 +123,10 @@ class Policy:
         :raises EngineError: When the engine cannot be loaded as asked.
         """
         manifest = load_manifest(policy_dir)
-        if manifest.graphs is None:
+        if manifest.graphs is None and engine != 'torch':
             raise ContractError(
-                f'{policy_dir}: holds weights but no graphs; it must be exported before it can run'
+                f'{policy_dir}: holds weights but no graphs; export it first: '
+                f'python models/export_trt.py --policy {policy_dir} --out DIR'
             )
         # NumPy's and OpenCV's own threads spin while they wait: with two of them on a busy machine
         # preprocessing took 128 ms, with one 10.
@@ -130,6 +150,15 @@ class Policy:
         self._encode_prompt(text)
         return text
 
+    def prepare(self, observation: Observation) -> tuple[np.ndarray, Prompt, np.ndarray | None]:
+        """Return what :meth:`Engine.encode` takes: pixels, prompt and proprio.
+
+        :raises ValueError: When the observation does not fit the manifest.
+        """
+        pixels = self._preprocess(observation.images)
+        prompt = self._encode_prompt(observation.instruction)
+        return pixels, prompt, normalise_proprio(observation.proprio, self.manifest.proprio)
+
     def infer(self, observation: Observation) -> Prediction:
         """Predict the next chunk.
 
@@ -139,11 +168,9 @@ class Policy:
         """
         manifest = self.manifest
         started = time.perf_counter()
-        pixels = self._preprocess(observation.images)
-        prompt = self._encode_prompt(observation.instruction)
-        proprio = normalise_proprio(observation.proprio, manifest.proprio)
+        inputs = self.prepare(observation)
         preprocessed = time.perf_counter()
-        encoded = self.engine.encode(pixels, prompt, proprio)
+        encoded = self.engine.encode(*inputs)
         encoded_at = time.perf_counter()
         bucket = smallest_bucket(manifest.tokens.buckets, sum(encoded.kept))
         actions = self.engine.act(encoded, bucket)
@@ -171,9 +198,7 @@ class Policy:
     def replay_golden(self) -> None:
         """Run the folder's golden observations and compare with what was recorded at export.
 
-        This also warms the engine up. ``golden.npz`` holds, for N observations: ``images`` uint8
-        [N, cameras, H, W, 3], ``proprio`` float64 [N, S] (absent without proprio), ``instruction``
-        str [N], ``kept`` bool [N, tokens] and ``actions`` float32 [N, chunk_length, 7] normalised.
+        This also warms the engine up.
 
         :raises ContractError: When an output differs by more than the manifest allows.
         """
@@ -181,11 +206,8 @@ class Policy:
         path = self._policy_dir / golden.file
         with np.load(path, allow_pickle=False) as file:
             data = dict(file)
-        for index, instruction in enumerate(data['instruction']):
-            proprio = data['proprio'][index] if 'proprio' in data else None
-            prediction = self.infer(
-                Observation(tuple(data['images'][index]), str(instruction), proprio)
-            )
+        for index, observation in enumerate(observations(data)):
+            prediction = self.infer(observation)
             kept = np.zeros(data['kept'].shape[1], dtype=bool)
             kept[prediction.kept_patches] = True
             union = np.count_nonzero(kept | data['kept'][index])
@@ -198,6 +220,20 @@ class Policy:
                     f'{golden.min_jaccard} wanted), actions differ by {error:.2g} (at most '
                     f'{golden.action_tolerance:g}); export the policy again or use another engine'
                 )
+
+    def require_verified(self) -> None:
+        """Refuse an engine that ``lightvla verify`` has not passed as it is.
+
+        :raises ContractError: When there is no such entry in the manifest.
+        """
+        found = [e for e in self.manifest.verified if e.fingerprint == self.engine.fingerprint]
+        if not found or not found[-1].passed:
+            state = 'did not pass its verification' if found else 'was never verified'
+            raise ContractError(
+                f'{self._policy_dir}: {self.engine.backend}, as it is here '
+                f'({self.engine.fingerprint[:12]}), {state}; run `lightvla verify '
+                f'{self._policy_dir}` and look at what it says'
+            )
 
     def close(self) -> None:
         """Free the engine."""

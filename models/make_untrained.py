@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
-"""Write the untrained policy folder: a LightVLA-shaped network with seeded random weights."""
+"""Write an untrained policy: a small network's graphs, or a preset's weights."""
 
 import argparse
 from pathlib import Path
-
-from lightvla_ros.export.untrained import write_untrained_policy
 
 
 def main() -> None:
@@ -12,8 +10,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, required=True, help='folder to create')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--preset',
+        metavar='NAME',
+        help='weights for models/export_trt.py (libero-tiny; needs torch)',
+    )
     arguments = parser.parse_args()
-    manifest = write_untrained_policy(arguments.out, arguments.seed)
+    if arguments.preset:
+        from lightvla_ros.export.untrained_weights import write_untrained_weights
+        from lightvla_ros.vla.config import preset
+
+        manifest = write_untrained_weights(arguments.out, preset(arguments.preset), arguments.seed)
+    else:
+        from lightvla_ros.export.untrained import write_untrained_policy
+
+        manifest = write_untrained_policy(arguments.out, arguments.seed)
     print(f'{arguments.out}: {manifest.name}, fingerprint {manifest.fingerprint[:12]}')
 
 

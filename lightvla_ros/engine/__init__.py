@@ -7,7 +7,7 @@ from pathlib import Path
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Engine, EngineError
 
-ENGINES = ('onnxruntime',)
+ENGINES = ('onnxruntime', 'tensorrt')
 
 
 def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> Engine:
@@ -21,4 +21,12 @@ def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> E
         from lightvla_ros.engine.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(policy_dir, manifest, **options)
+    if name == 'tensorrt':
+        from lightvla_ros.engine.tensorrt import TensorRTEngine
+
+        return TensorRTEngine(policy_dir, manifest, **options)
+    if name == 'torch':  # for comparison on a developer's machine, no choice of a robot's
+        from lightvla_ros.engine.torch import TorchEngine
+
+        return TorchEngine(policy_dir, manifest, **options)
     raise EngineError(f'there is no engine {name!r}; choose {", ".join(ENGINES)}')

@@ -38,7 +38,8 @@ class Encoded:
     """The outcome of ``encode``.
 
     :param kept: Kept visual tokens per camera, in the manifest's order. Their sum K is at least 1.
-    :param handle: The engine's own: tokens, position ids and context, wherever they live.
+    :param handle: The engine's own: tokens, position ids and context, wherever they live. Good
+        until the next ``encode``.
     """
 
     kept: tuple[int, ...]
@@ -48,12 +49,13 @@ class Encoded:
 class Engine(Protocol):
     """What a policy needs of an engine. Not thread-safe: one thread calls it at a time.
 
-    ``backend`` (such as ``onnxruntime-cpu``) and ``precision`` (such as ``fp32``)
-    name what really runs.
+    ``backend`` (such as ``onnxruntime-cpu``) and ``precision`` (such as ``fp32``) name what really
+    runs; ``fingerprint`` is its identity (``fingerprint.py``).
     """
 
     backend: str
     precision: str
+    fingerprint: str
 
     def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
         """Encode one observation.

@@ -1,17 +1,10 @@
-"""The identity of what would run: the graphs, and all that decides how they are computed."""
+"""What the identity of an engine is made of: the graphs, and all that decides their computing."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any
+from lightvla_ros.manifest import Manifest, fingerprint
 
-from lightvla_ros.manifest import Manifest
-
-
-def fingerprint(facts: dict[str, Any]) -> str:
-    """Return the SHA-256, in hex, of facts as sorted JSON."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+__all__ = ['fingerprint', 'graph_facts']
 
 
 def graph_facts(manifest: Manifest) -> dict[str, str]:

@@ -1,18 +1,6 @@
 """The engine on ONNX Runtime: any machine with a CPU, and GPUs where its providers are installed.
 
-The two graphs (all but ``bucket`` static; float is float32)::
-
-    encode  pixels float [cameras, 3 * towers, height, width], prompt_ids int64 [1, P],
-            prompt_mask bool [1, P], proprio float [1, S] (absent without proprio)
-         -> tokens float [1, Lv, D]   kept visual tokens first, in their original order
-            positions int64 [1, Lv]   index of each token's patch, 0 .. Lv - 1
-            kept int32 [cameras]      kept tokens per camera; the sum is K
-            context float [1, C, D]   proprio and prompt, embedded
-    act     tokens float [1, bucket, D], positions int64 [1, bucket], kept int32 [cameras],
-            context float [1, C, D], prompt_mask bool [1, P]
-         -> actions float [chunk_length, 7], normalised
-
-Each graph's metadata says under ``precision`` in which numbers it computes (``fp32``).
+``ports.py`` describes the two graphs.
 """
 
 from __future__ import annotations
@@ -22,14 +10,27 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from lightvla_ros.contract import ACTION_SIZE, Manifest
+from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
+from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
+from lightvla_ros.engine.ports import ANY, FLOAT_OF, Ports, check_ports, policy_ports
+from lightvla_ros.engine.prompt_words import PromptWords
 
-ENCODE_OUTPUTS = ('tokens', 'positions', 'kept', 'context')
+TYPES = {
+    'tensor(float)': 'float32',
+    'tensor(float16)': 'float16',
+    'tensor(int64)': 'int64',
+    'tensor(int32)': 'int32',
+    'tensor(bool)': 'bool',
+}
+DEVICES = {'CUDAExecutionProvider': 'cuda', 'TensorrtExecutionProvider': 'cuda'}  # else the CPU
 
 
 class OnnxRuntimeEngine:
-    """Two ONNX Runtime sessions.
+    """Two ONNX Runtime sessions on buffers that are allocated once.
+
+    What ``encode`` leaves for ``act`` stays where the provider computes, until the next ``encode``:
+    a GPU sends the kept counts and the actions to the host, and nothing else.
 
     :param provider: Execution provider by ONNX Runtime's name. It must be the one in use: by
         itself ONNX Runtime falls back to the CPU with a line on stderr.
@@ -50,79 +51,95 @@ class OnnxRuntimeEngine:
                 '(onnxruntime-gpu for CUDA and TensorRT) or ask for another provider'
             )
         self.backend = f'onnxruntime-{provider.removesuffix("ExecutionProvider").lower()}'
-        self._manifest = manifest
-        self._encode = _session(Path(policy_dir) / manifest.graphs.encode, provider, threads)
-        self._act = _session(Path(policy_dir) / manifest.graphs.act, provider, threads)
-        self._check_signatures()
-        self.precision = self._precision()
+        graphs = manifest.graphs
+        self._encode = _session(Path(policy_dir) / graphs.encode, provider, threads)
+        self._act = _session(Path(policy_dir) / graphs.act, provider, threads)
+        self.precision = _precision({graphs.encode: self._encode, graphs.act: self._act})
+        self._prompt_words = PromptWords(policy_dir, manifest)
+        wanted = policy_ports(manifest, self.precision, self._prompt_words.width)
+        check_ports(graphs.encode, _ports(self._encode), wanted[0])
+        check_ports(graphs.act, _ports(self._act), wanted[1])
+        self.fingerprint = fingerprint(
+            {
+                'engine': 'onnxruntime',
+                'version': ort.__version__,
+                'provider': provider,
+                'graphs': graph_facts(manifest),
+            }
+        )
+        self._prompt: Prompt | None = None
+        device = DEVICES.get(provider, 'cpu')
+        ports = (*self._encode.get_inputs(), *self._encode.get_outputs())
+        self._buffers = {port.name: _buffer(port, device) for port in ports}
+        self._actions = _buffer(self._act.get_outputs()[0], 'cpu')
+        self._encode_binding = self._encode.io_binding()
+        for port in self._encode.get_inputs():
+            self._encode_binding.bind_ortvalue_input(port.name, self._buffers[port.name])
+        for port in self._encode.get_outputs():
+            self._encode_binding.bind_ortvalue_output(port.name, self._buffers[port.name])
+        self._act_bindings: dict[int, ort.IOBinding] = {}
+        for bucket in manifest.tokens.buckets:
+            self._bind_act(bucket)
 
     def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`."""
-        feed = {'pixels': pixels, 'prompt_ids': prompt.ids, 'prompt_mask': prompt.mask}
+        if prompt is not self._prompt:  # once per instruction
+            words, mask = self._prompt_words(prompt)
+            self._put('words', words)
+            self._put('word_mask', mask)
+            self._prompt = prompt
+        self._put('pixels', pixels)
         if proprio is not None:
-            feed['proprio'] = proprio
-        outputs = _run(self._encode, ENCODE_OUTPUTS, feed)
-        handle = dict(zip(ENCODE_OUTPUTS, outputs, strict=True))
-        handle['prompt_mask'] = prompt.mask
-        return Encoded(kept=tuple(handle['kept'].tolist()), handle=handle)
+            self._put('proprio', proprio)
+        _run(self._encode, self._encode_binding)
+        kept = self._buffers['kept'].numpy()
+        return Encoded(kept=tuple(kept.tolist()), handle=self._buffers)
 
     def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
         """See :meth:`Engine.act`."""
-        feed = dict(encoded.handle)
-        feed['tokens'] = feed['tokens'][:, :bucket]
-        feed['positions'] = feed['positions'][:, :bucket]
-        return _run(self._act, ('actions',), feed)[0]
+        _run(self._act, self._act_bindings.get(bucket) or self._bind_act(bucket))
+        return self._actions.numpy().copy()
 
     def kept_patches(self, encoded: Encoded) -> np.ndarray:
         """See :meth:`Engine.kept_patches`."""
-        return encoded.handle['positions'][0, : sum(encoded.kept)]
+        return self._buffers['positions'].numpy()[0, : sum(encoded.kept)].copy()
 
     def close(self) -> None:
         """Free both sessions."""
-        del self._encode, self._act
+        self._act_bindings.clear()
+        del self._encode_binding, self._encode, self._act
 
-    def _precision(self) -> str:
-        """Read in which numbers the graphs compute, from their metadata."""
-        graphs = self._manifest.graphs
-        said = {
-            name: session.get_modelmeta().custom_metadata_map.get('precision')
-            for name, session in ((graphs.encode, self._encode), (graphs.act, self._act))
-        }
-        for name, precision in said.items():
-            if not precision:
-                raise EngineError(f'{name}: its metadata has no precision; export the policy again')
-        return '+'.join(dict.fromkeys(said.values()))
+    def _bind_act(self, bucket: int) -> ort.IOBinding:
+        """Bind what ``encode`` left; of tokens and positions the first ``bucket``, in place."""
+        binding = self._act.io_binding()
+        for port in self._act.get_inputs():
+            buffer = self._buffers[port.name]
+            shape = list(buffer.shape())
+            if port.name in ('tokens', 'positions'):
+                shape[1] = bucket
+            binding.bind_input(
+                port.name,
+                buffer.device_name(),
+                0,
+                np.dtype(TYPES[port.type]),
+                shape,
+                buffer.data_ptr(),
+            )
+        binding.bind_ortvalue_output('actions', self._actions)
+        self._act_bindings[bucket] = binding
+        return binding
 
-    def _check_signatures(self) -> None:
-        """Refuse graphs whose inputs or outputs are not the manifest's."""
-        manifest = self._manifest
-        cameras = len(manifest.cameras)
-        height, width = manifest.cameras[0].size
-        channels = 3 * len(manifest.preprocessing.normalisation)
-        prompt = [1, manifest.prompt.length]
-        tokens = manifest.tokens.buckets[-1]
-        any_size = None
-        encode = {
-            'pixels': ('tensor(float)', [cameras, channels, height, width]),
-            'prompt_ids': ('tensor(int64)', prompt),
-            'prompt_mask': ('tensor(bool)', prompt),
-            'tokens': ('tensor(float)', [1, tokens, any_size]),
-            'positions': ('tensor(int64)', [1, tokens]),
-            'kept': ('tensor(int32)', [cameras]),
-            'context': ('tensor(float)', [1, any_size, any_size]),
-        }
-        if manifest.proprio is not None:
-            encode['proprio'] = ('tensor(float)', [1, manifest.proprio.size])
-        act = {
-            'tokens': ('tensor(float)', [1, any_size, any_size]),
-            'positions': ('tensor(int64)', [1, any_size]),
-            'kept': ('tensor(int32)', [cameras]),
-            'context': ('tensor(float)', [1, any_size, any_size]),
-            'prompt_mask': ('tensor(bool)', prompt),
-            'actions': ('tensor(float)', [manifest.action.chunk_length, ACTION_SIZE]),
-        }
-        _check_signature(manifest.graphs.encode, self._encode, encode)
-        _check_signature(manifest.graphs.act, self._act, act)
+    def _put(self, name: str, value: np.ndarray) -> None:
+        buffer = self._buffers[name]
+        if tuple(buffer.shape()) != value.shape:
+            raise EngineError(f'{name} is {value.shape}, the graph takes {tuple(buffer.shape())}')
+        buffer.update_inplace(np.ascontiguousarray(value))
+
+
+def _buffer(port: ort.NodeArg, device: str) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_shape_and_type(
+        port.shape, np.dtype(TYPES[port.type]), device, 0
+    )
 
 
 def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
@@ -146,28 +163,43 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     return session
 
 
-def _run(session: ort.InferenceSession, outputs: tuple[str, ...], feed: dict) -> list[np.ndarray]:
+def _run(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
     try:
-        return session.run(outputs, feed)
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
     except Exception as error:
         raise EngineError(f'onnxruntime failed: {_line(error)}') from None
 
 
-def _check_signature(name: str, session: ort.InferenceSession, wanted: dict) -> None:
-    found = {port.name: port for port in (*session.get_inputs(), *session.get_outputs())}
-    if found.keys() != wanted.keys():
-        raise EngineError(
-            f'{name}: has inputs and outputs {sorted(found)}, the manifest needs {sorted(wanted)}'
-        )
-    for port, (kind, shape) in wanted.items():
-        same = len(found[port].shape) == len(shape) and all(
-            size in (None, actual) for size, actual in zip(shape, found[port].shape, strict=True)
-        )
-        if found[port].type != kind or not same:
+def _precision(sessions: dict[str, ort.InferenceSession]) -> str:
+    """Read in which numbers the graphs compute, from their metadata.
+
+    :raises EngineError: When they do not say, say different things, or what cannot be run here.
+    """
+    said = {
+        name: session.get_modelmeta().custom_metadata_map.get('precision')
+        for name, session in sessions.items()
+    }
+    for name, precision in said.items():
+        if precision not in FLOAT_OF:
+            raise EngineError(f'{name}: its metadata has no precision; export the policy again')
+        if precision == 'bf16':
             raise EngineError(
-                f'{name}: {port} is {found[port].type} {found[port].shape}, the manifest needs '
-                f'{kind} {shape}'
+                f'{name}: is in bf16, for TensorRT alone; for ONNX Runtime export in fp16 or fp32'
             )
+    if len(set(said.values())) > 1:
+        raise EngineError(f'the graphs are in different numbers, {said}; export the policy again')
+    return next(iter(said.values()))
+
+
+def _ports(session: ort.InferenceSession) -> Ports:
+    return {
+        port.name: (
+            TYPES.get(port.type, port.type),
+            tuple(ANY if isinstance(size, str) else size for size in port.shape),
+        )
+        for port in (*session.get_inputs(), *session.get_outputs())
+    }
 
 
 def _line(error: Exception) -> str:

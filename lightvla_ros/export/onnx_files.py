@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightvla_ros.export.errors import ExportError
 from lightvla_ros.export.graphs import ActGraph, EncodeGraph
@@ -20,47 +20,45 @@ from lightvla_ros.vla.model import LightVLA
 
 OPSET = 20
 PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+NAMES = {number: name for name, number in PRECISIONS.items()}
 INLINE_BYTES = 64 * 2**20  # larger weights go into a file of their own; ONNX's limit is 2 GiB
 
 
-def write_graphs(model: LightVLA, prompt_length: int, folder: Path, precision: str) -> list[str]:
-    """Write ``encode.onnx`` and ``act.onnx``, with ``.data`` beside them where they are large.
+def write_encode(model: LightVLA, prompt_length: int, path: Path) -> list[str]:
+    """Write the graph of towers, projector and pruner, in the numbers that the model is in.
 
-    :param model: In eval mode; converted to the precision where it lies.
     :param prompt_length: Positions of the prompt with BOS, P.
-    :returns: Names of the files.
-    :raises ExportError: When PyTorch cannot export a part.
+    :returns: Names of the files: weights of a large graph lie in ``NAME.data``.
+    :raises ExportError: When PyTorch cannot export it.
     """
-    model.eval().to(PRECISIONS[precision])
-    config, dtype = model.config, PRECISIONS[precision]
-    words = prompt_length - 1
-    width, patches = config.language.width, config.patches
-    context = 1 + int(config.proprio_size > 0) + words + config.action_slots + 1
-    pixels = torch.zeros(config.cameras, 6, config.image_size, config.image_size)
-    word_mask = torch.ones(1, words, dtype=torch.bool)
-    inputs = {'pixels': pixels, 'words': torch.zeros(1, words, width), 'word_mask': word_mask}
+    config, words = model.config, prompt_length - 1
+    inputs = {
+        'pixels': torch.zeros(config.cameras, 6, config.image_size, config.image_size),
+        'words': torch.zeros(1, words, config.language.width),
+        'word_mask': torch.ones(1, words, dtype=torch.bool),
+    }
     if config.proprio_size:
         inputs['proprio'] = torch.zeros(1, config.proprio_size)
-    files = _write(
-        EncodeGraph(model),
-        inputs,
-        ['tokens', 'positions', 'kept', 'context'],
-        folder / 'encode.onnx',
-        precision,
-    )
-    some = min(8, patches)
+    outputs = ['tokens', 'positions', 'kept', 'context']
+    return _write(EncodeGraph(model), inputs, outputs, path)
+
+
+def write_act(model: LightVLA, prompt_length: int, path: Path) -> list[str]:
+    """Write the graph of language model and head; see :func:`write_encode`."""
+    config, words = model.config, prompt_length - 1
+    width, some = config.language.width, min(8, config.patches)
+    context = 1 + int(config.proprio_size > 0) + words + config.action_slots + 1
+    number = model.projector.fc1.weight.dtype
     inputs = {
-        'tokens': torch.zeros(1, some, width, dtype=dtype),
+        'tokens': torch.zeros(1, some, width, dtype=number),
         'positions': torch.arange(some)[None],
-        'kept': torch.full((config.cameras,), some // config.cameras, dtype=torch.int32),
-        'context': torch.zeros(1, context, width, dtype=dtype),
-        'word_mask': word_mask,
+        'kept': torch.ones(config.cameras, dtype=torch.int32),
+        'context': torch.zeros(1, context, width, dtype=number),
+        'word_mask': torch.ones(1, words, dtype=torch.bool),
     }
-    bucket = torch.export.Dim('bucket', min=2, max=patches)
+    bucket = torch.export.Dim('bucket', min=2, max=config.patches)
     shapes = {name: {1: bucket} if name in ('tokens', 'positions') else None for name in inputs}
-    return files + _write(
-        ActGraph(model), inputs, ['actions'], folder / 'act.onnx', precision, shapes
-    )
+    return _write(ActGraph(model), inputs, ['actions'], path, shapes)
 
 
 def write_embedding(model: LightVLA, path: Path) -> None:
@@ -73,13 +71,13 @@ def write_embedding(model: LightVLA, path: Path) -> None:
 
 
 def _write(
-    module: nn.Module,
+    module: EncodeGraph | ActGraph,
     inputs: dict[str, Tensor],
     outputs: list[str],
     path: Path,
-    precision: str,
     shapes: dict | None = None,
 ) -> list[str]:
+    module.eval()
     try:
         with torch.no_grad(), _quiet():
             program = torch.onnx.export(
@@ -94,7 +92,8 @@ def _write(
             )
     except Exception as error:  # the exporter raises what it likes
         raise ExportError(f'{path.name}: PyTorch cannot export it: {_line(error)}') from error
-    program.model.metadata_props['precision'] = precision
+    number = module.model.projector.fc1.weight.dtype
+    program.model.metadata_props['precision'] = NAMES[number]
     size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
     program.save(path, external_data=size > INLINE_BYTES)
     onnx.checker.check_model(path)
@@ -115,5 +114,8 @@ def _quiet() -> Iterator[None]:
             logging.disable(before)
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
+    """Return what went wrong at first: the exporter wraps it in advice of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return ' '.join(str(error).split())[:300]

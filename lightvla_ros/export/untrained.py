@@ -10,15 +10,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from lightvla_ros.contract import Manifest, load_manifest, write_manifest
 from lightvla_ros.export.graph_layers import Weights
-from lightvla_ros.export.untrained_graphs import Shape, act_graph, encode_graph
-from lightvla_ros.policy import Observation, Policy
+from lightvla_ros.export.untrained_graphs import BOS, Shape, act_graph, encode_graph
+from lightvla_ros.export.verify import verify
+from lightvla_ros.golden import random_inputs, record
+from lightvla_ros.policy import Policy
 
-BOS, PAD, END_OF_PROMPT = 1, 0, 2
-GOLDEN_INSTRUCTIONS = (
-    'hold',
-    'pick up the alphabet soup and place it in the basket',
-    'pick up the black bowl between the plate and the ramekin and place it on the plate',
-)
+PAD, END_OF_PROMPT = 0, 2
 
 
 def write_untrained_policy(policy_dir: Path, seed: int = 0, shape: Shape | None = None) -> Manifest:
@@ -34,17 +31,19 @@ def write_untrained_policy(policy_dir: Path, seed: int = 0, shape: Shape | None 
     shape = shape or Shape()
     weights = Weights(seed)
     stop_embedding = weights(1, 1, shape.width)
-    onnx.save(encode_graph(shape, weights, stop_embedding), policy_dir / 'encode.onnx')
-    onnx.save(act_graph(shape, weights, stop_embedding), policy_dir / 'act.onnx')
+    encode, embedding = encode_graph(shape, weights, stop_embedding)
+    onnx.save(encode, policy_dir / 'encode.onnx')
+    onnx.save(act_graph(shape, weights), policy_dir / 'act.onnx')
+    np.save(policy_dir / 'embedding.npy', embedding)
     _byte_tokenizer().save(str(policy_dir / 'tokenizer.json'))
-    golden = _golden_inputs(shape, seed)
-    np.savez(policy_dir / 'golden.npz', **golden)
     document = _document(shape, seed)
-    write_manifest(policy_dir, document)
+    manifest = write_manifest(policy_dir, {**document, 'golden': None})
     # Now the folder can be run; run it for the outputs of its golden observations.
-    golden.update(_golden_outputs(policy_dir, golden))
-    np.savez(policy_dir / 'golden.npz', **golden)
+    policy = Policy.load(policy_dir)
+    record(policy, random_inputs(manifest, 3, seed), policy_dir / 'golden.npz')
+    policy.close()
     write_manifest(policy_dir, document)
+    verify(policy_dir)
     return load_manifest(policy_dir)
 
 
@@ -64,16 +63,45 @@ def _byte_tokenizer() -> Tokenizer:
 
 def _document(shape: Shape, seed: int) -> dict:
     """Return the manifest's document without its file hashes."""
+    document = manifest_document('untrained', shape.image, shape.patch)
+    return document | {
+        'prompt': document['prompt'] | {'append_ids': [END_OF_PROMPT], 'length': shape.prompt},
+        'tokens': {
+            'patch_size': shape.patch,
+            'buckets': [*(b for b in (16, 32, 64, 96) if b < shape.tokens), shape.tokens],
+        },
+        'graphs': {'encode': 'encode.onnx', 'act': 'act.onnx', 'embedding': 'embedding.npy'},
+        'golden': {
+            'file': 'golden.npz',
+            'precision': 'fp32',
+            'action_tolerance': 1e-3,
+            'min_jaccard': 0.9,
+        },
+        'provenance': {
+            'generator': __name__,
+            'seed': seed,
+            'trained': False,
+            'onnx': onnx.__version__,
+            'numpy': np.__version__,
+        },
+    }
+
+
+def manifest_document(name: str, image_size: int, patch_size: int) -> dict:
+    """Return a manifest's document for LIBERO's Panda, with plausible statistics.
+
+    What the tokenizer and the graphs decide is left to be filled in.
+    """
     return {
-        'name': 'untrained',
+        'name': name,
         'cameras': [
             {
-                'name': name,
-                'size': [shape.image, shape.image],
+                'name': camera,
+                'size': [image_size, image_size],
                 'rotate_degrees': 0,
                 'mirror': True,
             }
-            for name in ('third_person', 'wrist')
+            for camera in ('third_person', 'wrist')
         ],
         'preprocessing': {
             'jpeg_quality': 95,
@@ -91,8 +119,6 @@ def _document(shape: Shape, seed: int) -> dict:
             'template': 'In: What action should the robot take to {instruction}?\nOut:',
             'lowercase': True,
             'tokenizer': 'tokenizer.json',
-            'append_ids': [END_OF_PROMPT],
-            'length': shape.prompt,
         },
         'proprio': {
             'layout': ['ee_position', 'ee_axis_angle', 'gripper_qpos'],
@@ -100,7 +126,7 @@ def _document(shape: Shape, seed: int) -> dict:
             'q99': [0.2, 0.35, 1.4, 3.8, 1.5, 1.5, 0.045, 0.0],
         },
         'action': {
-            'chunk_length': shape.chunk,
+            'chunk_length': 8,
             'control_period': 0.05,
             'translation_scale': 0.05,
             'rotation_scale': 0.5,
@@ -112,45 +138,11 @@ def _document(shape: Shape, seed: int) -> dict:
             'reference': 'measured_pose',
             'slice': 'training',
         },
-        'tokens': {
-            'patch_size': shape.patch,
-            'buckets': [*(b for b in (16, 32, 64, 96) if b < shape.tokens), shape.tokens],
-        },
+        'tokens': {'patch_size': patch_size, 'buckets': []},
         'model': None,
-        'graphs': {'encode': 'encode.onnx', 'act': 'act.onnx'},
-        'golden': {'file': 'golden.npz', 'action_tolerance': 1e-3, 'min_jaccard': 0.9},
-        'provenance': {
-            'generator': 'lightvla_ros.export.untrained',
-            'seed': seed,
-            'trained': False,
-            'onnx': onnx.__version__,
-            'numpy': np.__version__,
-        },
+        'graphs': None,
+        'golden': None,
+        'engines': [],
+        'verified': [],
+        'provenance': {},
     }
-
-
-def _golden_inputs(shape: Shape, seed: int) -> dict[str, np.ndarray]:
-    random = np.random.default_rng([seed, 1])
-    count = len(GOLDEN_INSTRUCTIONS)
-    coarse = random.integers(0, 256, (count, shape.cameras, 8, 8, 3), np.uint8)
-    return {
-        'images': np.repeat(np.repeat(coarse, 20, axis=2), 20, axis=3),  # 160 x 160 blocks
-        'proprio': random.uniform(-0.1, 0.1, (count, shape.proprio)),
-        'instruction': np.array(GOLDEN_INSTRUCTIONS),
-        'kept': np.zeros((count, shape.tokens), bool),
-        'actions': np.zeros((count, shape.chunk, 7), np.float32),
-    }
-
-
-def _golden_outputs(policy_dir: Path, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    policy = Policy.load(policy_dir)
-    kept, actions = np.zeros_like(golden['kept']), np.zeros_like(golden['actions'])
-    for index, instruction in enumerate(golden['instruction']):
-        observation = Observation(
-            tuple(golden['images'][index]), str(instruction), golden['proprio'][index]
-        )
-        prediction = policy.infer(observation)
-        kept[index, prediction.kept_patches] = True
-        actions[index] = prediction.normalised
-    policy.close()
-    return {'kept': kept, 'actions': actions}

@@ -22,6 +22,7 @@ FLOAT, INT64, INT32, BOOL = (
     TensorProto.INT32,
     TensorProto.BOOL,
 )
+BOS = 1
 MASKED = np.float32(-3e4)  # added to a key's score: exp() of it is exactly 0, in fp16 too
 
 
@@ -52,14 +53,34 @@ class Shape:
         """Visual tokens of all cameras."""
         return self.cameras * self.grid**2
 
+    @property
+    def words(self) -> int:
+        """Positions of the prompt without BOS."""
+        return self.prompt - 1
 
-def encode_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onnx.ModelProto:
-    """Images, prompt and proprio -> visual tokens with the kept ones first."""
+    @property
+    def slots(self) -> int:
+        """Placeholders of the actions."""
+        return 7 * self.chunk
+
+    @property
+    def context(self) -> int:
+        """Tokens of the sequence besides the visual ones: BOS, proprio, words, slots, stop."""
+        return 1 + 1 + self.words + self.slots + 1
+
+
+def encode_graph(
+    shape: Shape, weights: Weights, stop_embedding: np.ndarray
+) -> tuple[onnx.ModelProto, np.ndarray]:
+    """Images, words and proprio -> visual tokens with the kept ones first.
+
+    :returns: The graph, and the table of embeddings that ``words`` come from.
+    """
     g = GraphBuilder('encode')
     s = shape
     pixels = g.input('pixels', FLOAT, [s.cameras, 3 * s.towers, s.image, s.image])
-    prompt_ids = g.input('prompt_ids', INT64, [1, s.prompt])
-    prompt_mask = g.input('prompt_mask', BOOL, [1, s.prompt])
+    words = g.input('words', FLOAT, [1, s.words, s.width])
+    word_mask = g.input('word_mask', BOOL, [1, s.words])
     proprio = g.input('proprio', FLOAT, [1, s.proprio])
 
     # [cameras, patches, towers * tower_width]; both cameras run as one batch
@@ -69,10 +90,12 @@ def encode_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> 
     patches = mlp(g, weights, features, s.towers * s.tower_width, s.width)  # [1, Lv, D]
 
     state = g.op('Reshape', mlp(g, weights, proprio, s.proprio, s.width), [1, 1, s.width])
-    words = g.op('Gather', weights(s.vocabulary, s.width, scale=np.sqrt(s.vocabulary)), prompt_ids)
-    context = g.op('Concat', state, words, axis=1)  # [1, 1 + P, D]
+    embedding = weights(s.vocabulary, s.width, scale=np.sqrt(s.vocabulary))
+    bos = embedding[None, BOS : BOS + 1]
+    slots = np.zeros((1, s.slots, s.width), np.float32)
+    context = g.op('Concat', bos, state, words, slots, stop_embedding, axis=1)
 
-    kept = _pruner(g, s, patches, state, words, prompt_mask, stop_embedding)  # bool [Lv]
+    kept = _pruner(g, s, patches, state, words, word_mask, stop_embedding)  # bool [Lv]
     # Kept first, both parts in their original order: distinct keys, so TopK has no ties to break.
     index = np.arange(s.tokens, dtype=np.float32)
     key = g.op('Where', kept, s.tokens - index, -index)
@@ -85,53 +108,46 @@ def encode_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> 
     g.output('tokens', tokens, FLOAT, [1, s.tokens, s.width])
     g.output('positions', positions, INT64, [1, s.tokens])
     g.output('kept', counts, INT32, [s.cameras])
-    g.output('context', context, FLOAT, [1, 1 + s.prompt, s.width])
-    return g.build()
+    g.output('context', context, FLOAT, [1, s.context, s.width])
+    return g.build(), embedding
 
 
-def act_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onnx.ModelProto:
-    """[bucket of visual tokens | proprio | prompt | 56 zeros | stop] -> a chunk of actions.
+def act_graph(shape: Shape, weights: Weights) -> onnx.ModelProto:
+    """[bucket of visual tokens | BOS | proprio | words | 56 zeros | stop] -> a chunk of actions.
 
     The order in the sequence is free, because attention is bidirectional and positions are
-    explicit: BOS 0, patches 1 .. Lv, proprio Lv + 1, prompt from Lv + 2, then the action slots.
+    explicit: BOS 0, patches 1 .. Lv, proprio Lv + 1, words from Lv + 2, then the action slots.
     """
     g = GraphBuilder('act')
     s = shape
-    slots = 7 * s.chunk
     tokens = g.input('tokens', FLOAT, [1, 'bucket', s.width])
     patch_index = g.input('positions', INT64, [1, 'bucket'])
     kept = g.input('kept', INT32, [s.cameras])
-    context = g.input('context', FLOAT, [1, 1 + s.prompt, s.width])
-    prompt_mask = g.input('prompt_mask', BOOL, [1, s.prompt])
+    context = g.input('context', FLOAT, [1, s.context, s.width])
+    word_mask = g.input('word_mask', BOOL, [1, s.words])
+    hidden = g.op('Concat', tokens, context, axis=1)
 
-    tail = np.concatenate([np.zeros((1, slots, s.width), np.float32), stop_embedding], axis=1)
-    hidden = g.op('Concat', tokens, context, tail, axis=1)
-
-    word = _word_index(g, prompt_mask)  # [1, P], 0 at BOS
-    word_position = g.op(
-        'Where', g.op('Greater', word, np.int64(0)), g.op('Add', word, np.int64(s.tokens + 1)), word
-    )
-    words = g.op('ReduceSum', g.op('Cast', prompt_mask, to=INT64), [1], keepdims=1)
-    slot_position = g.op('Add', words, (s.tokens + 1 + np.arange(slots + 1, dtype=np.int64))[None])
+    # padding stands in front of the words: what comes behind it moves up by its length
+    count = g.op('ReduceSum', g.op('Cast', word_mask, to=INT64), [1], keepdims=1)
+    padding = g.op('Sub', np.int64(s.words), count)
+    place = s.tokens + 2 + np.arange(s.words + s.slots + 1, dtype=np.int64)[None]
     position = g.op(
         'Concat',
         g.op('Add', patch_index, np.int64(1)),
-        np.array([[s.tokens + 1]], np.int64),
-        word_position,
-        slot_position,
+        np.array([[0, s.tokens + 1]], np.int64),
+        g.op('Sub', place, padding),
         axis=1,
     )
 
     bucket = g.op('Squeeze', g.op('Shape', tokens, start=1, end=2), [0])
     slot = g.op('Range', np.int64(0), bucket, np.int64(1))
     count = g.op('Cast', g.op('ReduceSum', kept, [0], keepdims=0), to=INT64)
-    is_kept = g.op('Unsqueeze', g.op('Less', slot, count), [0])
     used = g.op(
         'Concat',
-        is_kept,
-        np.ones((1, 1), bool),
-        prompt_mask,
-        np.ones((1, slots + 1), bool),
+        g.op('Unsqueeze', g.op('Less', slot, count), [0]),
+        np.ones((1, 2), bool),
+        word_mask,
+        np.ones((1, s.slots + 1), bool),
         axis=1,
     )
     mask = g.op('Unsqueeze', g.op('Where', used, np.float32(0), MASKED), [1, 2])  # [1, 1, 1, N]
@@ -140,7 +156,7 @@ def act_graph(shape: Shape, weights: Weights, stop_embedding: np.ndarray) -> onn
         hidden = llama_block(g, weights, hidden, position, mask, width=s.width, heads=s.heads)
     hidden = rms(g, hidden)
     # The states before each action slot, as in training: [-58:-2] (reference/lightvla.md 0.1)
-    read = g.op('Slice', hidden, [-slots - 2], [-2], [1])
+    read = g.op('Slice', hidden, [-s.slots - 2], [-2], [1])
     read = g.op('Reshape', read, [s.chunk, 7 * s.width])
     actions = mlp(g, weights, read, 7 * s.width, 7, scale=0.15)
     actions = g.op('Add', actions, np.eye(7)[6])  # the hand stays open
@@ -167,7 +183,7 @@ def _pruner(
     patches: str,
     state: str,
     words: str,
-    prompt_mask: str,
+    word_mask: str,
     stop_embedding: np.ndarray,
 ) -> str:
     """LightVLA's parameter-free pruner as published -> bool [Lv], true on kept patches.
@@ -178,9 +194,8 @@ def _pruner(
     """
     patch_hat = rms(g, patches)
     task = rms(g, g.op('Concat', state, words, stop_embedding, axis=1))
-    is_word = g.op('Greater', _word_index(g, prompt_mask), np.int64(0))
     one = np.ones((1, 1), bool)
-    used = g.op('Concat', one, is_word, one, axis=1)
+    used = g.op('Concat', one, word_mask, one, axis=1)
     mask = g.op('Unsqueeze', g.op('Where', used, np.float32(0), MASKED), [1])
 
     scale = np.float32(1 / np.sqrt(s.width))
@@ -192,9 +207,3 @@ def _pruner(
     picks = g.op('ArgMax', scores, axis=2, keepdims=0, select_last_index=0)  # [1, Lv]
     picked = g.op('Equal', g.op('Transpose', picks), np.arange(s.tokens)[None])  # [query, patch]
     return g.op('Cast', g.op('ReduceMax', g.op('Cast', picked, to=INT32), [0], keepdims=0), to=BOOL)
-
-
-def _word_index(g: GraphBuilder, prompt_mask: str) -> str:
-    """Index of each prompt token among the real ones, 0 at BOS; -1 on the padding in front."""
-    count = g.op('CumSum', g.op('Cast', prompt_mask, to=INT64), np.int64(1))
-    return g.op('Sub', count, np.int64(1))

@@ -209,6 +209,7 @@ class PolicyNode(GuardedLifecycleNode):
                     provider=self._values.provider,
                     threads=self._values.threads,
                 )
+                policy.require_verified()
                 policy.replay_golden()
                 outcome.append(policy)
             except Exception as error:

@@ -113,6 +113,8 @@ def _document(published: Published, unnorm_key: str | None, action_slice: str) -
         'model': {'config': model, 'weights': []},
         'graphs': None,
         'golden': None,
+        'engines': [],
+        'verified': [],
         'provenance': {
             'generator': 'lightvla import',
             'checkpoint': published.folder.resolve().name,

@@ -11,6 +11,7 @@ from lightvla_ros.engine.base import Encoded, EngineError
 class FakeEngine:
     backend = 'fake'
     precision = 'fp32'
+    fingerprint = '0' * 64
 
     def __init__(self):
         self.mode = 'ok'  # ok, raise, nan, inf, shape, long, far, hang

@@ -1,0 +1,84 @@
+"""Where each tensor of the two graphs lies in GPU memory: pure arithmetic.
+
+All tensors lie in one block, and the graphs share those that pass between them, so that nothing is
+copied: ``act`` takes the first ``bucket`` rows of ``tokens`` and ``positions`` where ``encode`` put
+them. The tensors that the host writes or reads come first; a pinned block of host memory repeats
+that part at the same offsets. Behind the tensors lies the scratch memory of both engines, one and
+the same, since they never run at once::
+
+    GPU   | pixels words word_mask proprio positions kept actions | tokens context | scratch |
+    host  | pixels words word_mask proprio positions kept actions |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.engine.ports import Ports
+
+ALIGNMENT = 256  # bytes, which TensorRT asks of tensors and of scratch memory
+ITEM_BYTES = {'float32': 4, 'float16': 2, 'bfloat16': 2, 'int64': 8, 'int32': 4, 'bool': 1}
+HOST_TENSORS = ('pixels', 'words', 'word_mask', 'proprio', 'positions', 'kept', 'actions')
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor.
+
+    :param dtype: A key of ``ITEM_BYTES``.
+    :param offset: Bytes from the beginning of the block.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size [bytes]."""
+        size = ITEM_BYTES[self.dtype]
+        for length in self.shape:
+            size *= length
+        return size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All tensors by name.
+
+    :param host_bytes: Size of the part that host memory repeats.
+    :param device_bytes: Size of all tensors; scratch memory begins there.
+    """
+
+    tensors: dict[str, Tensor]
+    host_bytes: int
+    device_bytes: int
+
+
+def lay_out(encode: Ports, act: Ports) -> Layout:
+    """Place the tensors of both graphs; those that they share are as ``encode`` has them."""
+    ports = {**act, **encode}
+    tensors: dict[str, Tensor] = {}
+    end = host_bytes = 0
+    for name in sorted(ports, key=lambda name: name not in HOST_TENSORS):
+        tensors[name] = tensor = Tensor(*ports[name], offset=end)
+        end = aligned(end + tensor.nbytes)
+        if name in HOST_TENSORS:
+            host_bytes = end
+    return Layout(tensors, host_bytes, end)
+
+
+def aligned(size: int) -> int:
+    """Round a number of bytes up to the alignment."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def profile_index(buckets: tuple[int, ...], bucket: int) -> int:
+    """Return the index of a bucket's optimisation profile: they are in the buckets' order.
+
+    :raises EngineError: When the bucket has none.
+    """
+    if bucket not in buckets:
+        raise EngineError(f'no profile for {bucket} tokens; the engine has {list(buckets)}')
+    return buckets.index(bucket)

@@ -1,0 +1,168 @@
+"""The engine on TensorRT 10 and 11: NVIDIA GPUs, a Jetson's among them.
+
+Unverified: no GPU was at hand. What needs none is tested: the memory's layout
+(``tensor_layout.py``), the choice of the plan (``tensorrt_facts.py``), and that the graphs build
+(TensorRT-RTX's builder runs on a CPU).
+
+One observation is two CUDA graphs with one wait each::
+
+    encode   pixels, proprio -> GPU, run, kept -> host       wait: the host picks the bucket
+    act      run on the first ``bucket`` tokens, actions -> host      wait: the chunk
+
+Tokens never leave the GPU. The words are uploaded when the prompt changes.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightvla_ros.engine.base import Encoded, EngineError, Prompt
+from lightvla_ros.engine.ports import check_ports, policy_ports
+from lightvla_ros.engine.prompt_words import PromptWords
+from lightvla_ros.engine.tensor_layout import aligned, lay_out, profile_index
+from lightvla_ros.engine.tensorrt_facts import find_built, import_tensorrt, machine_facts
+from lightvla_ros.manifest import Manifest
+
+if TYPE_CHECKING:
+    from lightvla_ros.engine.tensorrt_plan import Plan
+
+
+class TensorRTEngine:
+    """Two plans, built before on this machine; here nothing is built.
+
+    Ready when constructed: every bucket has run.
+
+    :param threads: Of no use here; every engine takes it.
+    :raises EngineError: When the folder has no engine of this machine, or CUDA or TensorRT fails.
+    """
+
+    backend = 'tensorrt'
+
+    def __init__(self, policy_dir: Path, manifest: Manifest, threads: int = 1) -> None:
+        policy_dir = Path(policy_dir)
+        built = find_built(policy_dir, manifest, machine_facts())
+        self.precision = built.precision
+        self.fingerprint = built.fingerprint
+        self._buckets = manifest.tokens.buckets
+        self._takes_proprio = manifest.proprio is not None
+        self._words = PromptWords(policy_dir, manifest)
+        self._prompt: Prompt | None = None
+        self._runs = 0
+        with ExitStack() as stack:
+            self._start(stack, manifest, policy_dir / built.encode, policy_dir / built.act)
+            self._stack = stack.pop_all()  # from here on close() frees it
+
+    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+        """See :meth:`Engine.encode`. It invalidates what was encoded before."""
+        buffers = self._buffers
+        self._runs += 1
+        buffers.write('pixels', pixels)
+        if self._takes_proprio:
+            buffers.write('proprio', proprio)
+        if prompt is not self._prompt:
+            self._upload_prompt(prompt)
+        self._launch(self._encode_graph)
+        return Encoded(kept=tuple(buffers.host('kept').tolist()), handle=self._runs)
+
+    def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
+        """See :meth:`Engine.act`."""
+        self._check_latest(encoded)
+        self._launch(self._act_graphs[profile_index(self._buckets, bucket)])
+        return self._buffers.host('actions').copy()
+
+    def kept_patches(self, encoded: Encoded) -> np.ndarray:
+        """See :meth:`Engine.kept_patches`."""
+        self._check_latest(encoded)
+        self._buffers.download('positions')
+        self._wait()
+        return self._buffers.host('positions')[0, : sum(encoded.kept)].copy()
+
+    def close(self) -> None:
+        """Free the GPU's memory and all else."""
+        self._stack.close()
+
+    def _start(self, stack: ExitStack, manifest: Manifest, encode: Path, act: Path) -> None:
+        """Load the plans, allocate the memory, and capture and run every graph."""
+        from lightvla_ros.engine import cuda  # needs the bindings
+        from lightvla_ros.engine.tensorrt_plan import Plan
+
+        self._cuda = cuda
+        self._stream = cuda.acquire(
+            stack,
+            'cudaStreamDestroy',
+            'cudaStreamCreateWithFlags',
+            cuda.cudart.cudaStreamNonBlocking,
+        )
+        trt = import_tensorrt()
+        plans = [Plan(trt, encode), Plan(trt, act)]
+        stack.callback(plans.clear)
+        ports = policy_ports(manifest, self.precision, self._words.width)
+        for path, plan, wanted in zip((encode, act), plans, ports, strict=True):
+            check_ports(path.name, plan.ports, wanted)
+        layout = lay_out(*ports)
+        scratch = aligned(max(plan.scratch_bytes for plan in plans))
+        self._buffers = cuda.Buffers(stack, self._stream, layout, scratch)
+        uploads = ('pixels', 'proprio') if self._takes_proprio else ('pixels',)
+        self._encode_graph = self._ready_graph(stack, plans[0], uploads, 'kept')
+        self._act_graphs = [
+            self._ready_graph(stack, plans[1], (), 'actions', index, bucket)
+            for index, bucket in enumerate(self._buckets)
+        ]
+
+    def _ready_graph(
+        self,
+        stack: ExitStack,
+        plan: Plan,
+        uploads: tuple[str, ...],
+        result: str,
+        profile: int = 0,
+        bucket: int | None = None,
+    ) -> Any:
+        """Return the CUDA graph of one run with its copies, after it has run once.
+
+        Every graph has an execution context of its own. What is captured is a context's state, its
+        profile and shapes among it: a graph is void once its context changes. NVIDIA's developer
+        guide advises one context per captured graph, with scratch memory in common.
+        """
+        stream = int(self._stream)
+        contexts = [plan.context(self._buffers, stream, profile, bucket)]
+        stack.callback(contexts.clear)  # a graph needs its context for as long as it lives
+
+        def enqueue() -> None:
+            for name in uploads:
+                self._buffers.upload(name)
+            plan.enqueue(contexts[0], stream)
+            self._buffers.download(result)
+
+        enqueue()  # the first run after a change of shape does work that cannot be captured
+        self._wait()
+        graph = self._cuda.capture(stack, self._stream, enqueue)
+        self._launch(graph)
+        return graph
+
+    def _upload_prompt(self, prompt: Prompt) -> None:
+        words, mask = self._words(prompt)
+        self._prompt = None  # should the upload fail, the next one is not skipped
+        for name, values in (('words', words), ('word_mask', mask)):
+            self._buffers.write(name, values)
+            self._buffers.upload(name)
+        self._prompt = prompt
+
+    def _launch(self, graph: Any) -> None:
+        self._cuda.call('cudaGraphLaunch', graph, self._stream)
+        self._wait()
+
+    def _wait(self) -> None:
+        self._cuda.call('cudaStreamSynchronize', self._stream)
+
+    def _check_latest(self, encoded: Encoded) -> None:
+        """Refuse an observation whose tokens were overwritten."""
+        if encoded.handle != self._runs:
+            raise EngineError(
+                'the tokens of this observation are gone: encode has been called since; '
+                'act before the next encode'
+            )

@@ -1,0 +1,96 @@
+"""What a TensorRT engine is tied to, and whether one of a policy folder is of this machine.
+
+A plan runs with the TensorRT and on the kind of GPU it was built for; anywhere else TensorRT
+refuses it, or runs it untested. So its facts stand in the manifest, and here they are compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
+from lightvla_ros.manifest import BuiltEngine, Manifest
+
+TARGET = 'tensorrt'
+
+
+def import_tensorrt() -> ModuleType:
+    """Import ``tensorrt``.
+
+    :raises EngineError: When it cannot be imported.
+    """
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise EngineError(
+            f'tensorrt cannot be imported ({error}); JetPack brings it (apt install '
+            'python3-libnvinfer), for other machines it is on PyPI (pip install tensorrt-cu13)'
+        ) from None
+    return tensorrt
+
+
+def machine_facts() -> dict[str, str]:
+    """Return the versions of TensorRT and of the CUDA driver, and the GPU.
+
+    :raises EngineError: When TensorRT, CUDA's bindings or a GPU is missing.
+    """
+    trt = import_tensorrt()
+    from lightvla_ros.engine import cuda  # here: it needs the bindings, the rest of this file none
+
+    return {'tensorrt': trt.__version__, **cuda.gpu_facts()}
+
+
+def engine_facts(manifest: Manifest, precision: str, machine: dict[str, str]) -> dict[str, Any]:
+    """Return all that a plan depends on, ready for :func:`fingerprint`.
+
+    :param precision: Of the graphs: ``fp32``, ``fp16`` or ``bf16``.
+    :param machine: See :func:`machine_facts`.
+    """
+    return {
+        'engine': TARGET,
+        'graphs': graph_facts(manifest),
+        **machine,
+        'precision': precision,
+        'profiles': list(manifest.tokens.buckets),
+    }
+
+
+def differences(built: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Say which facts differ, one phrase each."""
+    return [
+        f'{name}: {built.get(name, "none")} there, {here.get(name, "none")} here'
+        if name != 'graphs'
+        else 'graphs: exported again since'
+        for name in sorted(built.keys() | here.keys())
+        if built.get(name) != here.get(name)
+    ]
+
+
+def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) -> BuiltEngine:
+    """Return the folder's engine of this machine.
+
+    :param machine: See :func:`machine_facts`.
+    :raises EngineError: When there is none; it names the command that builds it and, where the
+        folder holds others, in what the nearest one differs.
+    """
+    differing = []
+    for engine in manifest.engines:
+        if engine.target != TARGET:
+            continue
+        facts = engine_facts(manifest, engine.precision, machine)
+        if engine.fingerprint == fingerprint(facts):
+            return engine
+        differing.append(differences(engine.facts, facts))
+    fault = 'holds no TensorRT engine'
+    if differing:
+        nearest = '; '.join(min(differing, key=len))
+        fault = f'its TensorRT engine is of another machine or export ({nearest})'
+    raise EngineError(f'{policy_dir}: {fault}; build one here: {build_command(policy_dir)}')
+
+
+def build_command(policy_dir: Path) -> str:
+    """Return the command that builds a policy's engine on this machine."""
+    return f'python models/export_trt.py --policy {policy_dir} --target {TARGET}'

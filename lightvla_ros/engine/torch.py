@@ -1,0 +1,75 @@
+"""The model itself as an engine: the reference of ``lightvla verify``, and training's evaluation.
+
+It runs what was trained, token by token, with no bucket to pad and no graph in between. Needs the
+extra ``train``; a robot does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightvla_ros.contract import Manifest
+from lightvla_ros.engine.base import Encoded, Prompt
+from lightvla_ros.engine.fingerprint import fingerprint
+from lightvla_ros.vla.weights import load_model
+
+PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+
+
+class TorchEngine:
+    """PyTorch, eager, on the CPU.
+
+    :param precision: What the weights are converted to.
+    :raises ContractError: When the folder holds no weights.
+    """
+
+    backend = 'torch-cpu'
+
+    def __init__(
+        self, policy_dir: Path, manifest: Manifest, threads: int = 1, precision: str = 'fp32'
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.precision = precision
+        self.model = load_model(policy_dir, PRECISIONS[precision])
+        self.fingerprint = fingerprint(
+            {
+                'engine': 'torch',
+                'version': torch.__version__,
+                'precision': precision,
+                'weights': {name: manifest.files[name] for name in manifest.model.weights},
+            }
+        )
+
+    @torch.inference_mode()
+    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+        """See :meth:`Engine.encode`."""
+        model, number = self.model, PRECISIONS[self.precision]
+        ids, mask = torch.from_numpy(prompt.ids), torch.from_numpy(prompt.mask)
+        state = None if proprio is None else torch.from_numpy(proprio).to(number)
+        words = model.language_model.model.embed_tokens(ids[:, 1:])
+        context = model.embed_context(words, mask[:, :-1], state, model.embed_ends())
+        encoded = model.encode(torch.from_numpy(pixels)[None].to(number), context)
+        cameras = model.config.cameras
+        kept = [model.config.patches_per_camera] * cameras
+        if encoded.selection is not None:
+            kept = encoded.selection.counts(cameras)[0].tolist()
+        return Encoded(tuple(kept), encoded)
+
+    @torch.inference_mode()
+    def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
+        """See :meth:`Engine.act`. Fewer than K tokens are taken when the bucket holds no more."""
+        handle = encoded.handle
+        handle = replace(handle, tokens=handle.tokens[:, :bucket], picks=handle.picks[:, :bucket])
+        return self.model.decode(handle)[0].float().numpy()
+
+    def kept_patches(self, encoded: Encoded) -> np.ndarray:
+        """See :meth:`Engine.kept_patches`."""
+        return encoded.handle.picks[0].numpy()
+
+    def close(self) -> None:
+        """Free the model."""
+        del self.model

@@ -1,0 +1,100 @@
+"""Which sizes the act graph is run in: few, and little padding for the counts that occur."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from pathlib import Path
+
+from lightvla_ros.export.errors import ExportError
+from lightvla_ros.vla.config import VLAConfig
+
+MULTIPLE = 8  # tensor cores work on tiles of 8
+MOST = 6  # buckets; each is a profile and a CUDA graph
+# of all visual tokens, where nothing is known about the counts (64, 96, 128, 192, 256, 512 of 512)
+LADDER = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 1)
+
+
+def act_flops(config: VLAConfig, context: int, tokens: int) -> int:
+    """FLOPs of the decoder layers for a number of visual tokens, 2 per multiply-add.
+
+    :param context: Tokens of the sequence besides the visual ones.
+    """
+    language, length = config.language, context + tokens
+    matrices = 4 * language.width**2 + 3 * language.width * language.mlp_width
+    return language.layers * (2 * length * matrices + 4 * length**2 * language.width)
+
+
+def fit_buckets(
+    histogram: dict[int, int], config: VLAConfig, context: int, most: int = MOST
+) -> tuple[int, ...]:
+    """Choose at most ``most`` buckets of least expected FLOPs; all tokens are among them.
+
+    Exact, by dynamic programming over multiples of 8.
+
+    :param histogram: How often each number of kept tokens was seen.
+    :raises ExportError: When a count is impossible or nothing was counted.
+    """
+    patches = config.patches
+    if not histogram or min(histogram.values()) < 0 or not sum(histogram.values()):
+        raise ExportError('the histogram of kept tokens is empty; record one, or name the buckets')
+    for kept in histogram:
+        if not 1 <= kept <= patches:
+            raise ExportError(f'the histogram counts {kept} kept tokens; 1 to {patches} can be')
+    sizes = sorted({*range(MULTIPLE, patches, MULTIPLE), patches})
+    weight = [0] * len(sizes)
+    for kept, times in histogram.items():
+        weight[bisect_left(sizes, kept)] += times
+    cost = [act_flops(config, context, size) for size in sizes]
+    total = [0]
+    for each in weight:
+        total.append(total[-1] + each)
+    # best[i]: least FLOPs for all counts up to sizes[i] when the last bucket is sizes[i]
+    best = [(total[i + 1] * cost[i], (size,)) for i, size in enumerate(sizes)]
+    for _ in range(most - 1):
+        best = [
+            min(
+                [best[i]]
+                + [
+                    (best[j][0] + (total[i + 1] - total[j + 1]) * cost[i], (*best[j][1], sizes[i]))
+                    for j in range(i)
+                ],
+                key=lambda each: (each[0], len(each[1])),
+            )
+            for i in range(len(sizes))
+        ]
+    return best[-1][1]
+
+
+def choose_buckets(
+    text: str, histogram: Path | None, config: VLAConfig, context: int
+) -> tuple[int, ...]:
+    """Read what ``--buckets`` and ``--histogram`` ask for.
+
+    :param text: ``auto``, or numbers with commas between them; all tokens are added.
+    :param histogram: JSON: ``{"K": times}`` or a list of the counts that were seen.
+    :raises ExportError: When it cannot be read or makes no sense.
+    """
+    patches = config.patches
+    if text != 'auto':
+        try:
+            found = sorted({*map(int, text.split(',')), patches})
+        except ValueError:
+            raise ExportError(f"--buckets {text}: 'auto' or numbers such as 64,96 wanted") from None
+        if found[0] < 2 or found[-1] > patches:
+            raise ExportError(f'--buckets {text}: each must be in 2 to {patches}')
+        return tuple(found)
+    if histogram is None:
+        if patches < MULTIPLE / LADDER[0]:
+            return (patches,)
+        return tuple(sorted({max(2, round(patches * share)) for share in LADDER}))
+    try:
+        document = json.loads(histogram.read_text())
+        if isinstance(document, list):
+            document = {count: document.count(count) for count in set(document)}
+        counts = {int(kept): int(times) for kept, times in document.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ExportError(
+            f'--histogram {histogram}: {error}; JSON such as {{"78": 12, "80": 3}} is wanted'
+        ) from None
+    return fit_buckets(counts, config, context)

@@ -1,0 +1,47 @@
+"""How far an engine is from its reference, in what a robot would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightvla_ros.actions import chunk_from_policy
+from lightvla_ros.manifest import Action
+
+COIN_TOSS = 0.02  # a gripper command this near to the middle may fall on either side
+
+
+@dataclass(frozen=True)
+class ActionError:
+    """Largest differences over the steps of a chunk.
+
+    :param millimetres: Between the ends of two steps [mm].
+    :param degrees: Between two rotations [degrees].
+    :param flips: Steps whose gripper command goes the other way.
+    """
+
+    millimetres: float
+    degrees: float
+    flips: int
+
+
+def action_error(reference: np.ndarray, found: np.ndarray, spec: Action) -> ActionError:
+    """Compare two normalised outputs [chunk_length, 7], both finite."""
+    one, two = chunk_from_policy(reference, spec), chunk_from_policy(found, spec)
+    distance = np.linalg.norm(one.translations - two.translations, axis=1).max()
+    # q and -q are one rotation; |q - p| = 2 sin(angle / 4) and |q + p| = 2 cos(angle / 4)
+    apart, together = (
+        np.linalg.norm(one.rotations + sign * two.rotations, axis=1) for sign in (-1, 1)
+    )
+    angle = 4 * np.arctan2(np.minimum(apart, together), np.maximum(apart, together))
+    decided = np.abs(one.gripper - 0.5) > COIN_TOSS
+    flips = (one.gripper > 0.5) != (two.gripper > 0.5)
+    return ActionError(
+        float(distance * 1e3), float(np.degrees(angle.max())), int((flips & decided).sum())
+    )
+
+
+def jaccard(one: np.ndarray, two: np.ndarray) -> float:
+    """Overlap of two sets of patch indices: 1 when equal, 0 when disjoint."""
+    return len(np.intersect1d(one, two)) / len(np.union1d(one, two))

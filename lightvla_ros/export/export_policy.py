@@ -1,0 +1,143 @@
+"""From a folder with weights to a folder with graphs that a robot can run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from lightvla_ros import __version__
+from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, load_manifest
+from lightvla_ros.engine.torch import TorchEngine
+from lightvla_ros.export.errors import ExportError
+from lightvla_ros.export.limits import limits_between
+from lightvla_ros.export.onnx_files import (
+    OPSET,
+    PRECISIONS,
+    write_act,
+    write_embedding,
+    write_encode,
+)
+from lightvla_ros.golden import random_inputs, record
+from lightvla_ros.manifest import Manifest
+from lightvla_ros.policy import Policy
+from lightvla_ros.vla.weights import reference_precision
+
+GOLDEN, SEED = 3, 0
+Say = Callable[[str], None]
+
+
+def copy_weights(policy_dir: Path, out: Path) -> None:
+    """Make a new folder of a policy's weights, tokenizer and manifest, without its graphs.
+
+    Files are hard links where the file system has them: 15 GB need not be there twice.
+
+    :raises ExportError: When there are no weights, or the new folder holds something.
+    """
+    manifest = load_manifest(policy_dir)
+    if manifest.model is None:
+        raise ExportError(f'{policy_dir}: holds no weights, only graphs; export from the original')
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise ExportError(f'{out} is not empty; remove it or name another folder')
+    names = [manifest.prompt.tokenizer, *manifest.model.weights]
+    for name in names:
+        try:
+            os.link(policy_dir / name, out / name)
+        except OSError:
+            shutil.copyfile(policy_dir / name, out / name)
+    shutil.copyfile(policy_dir / MANIFEST_NAME, out / MANIFEST_NAME)
+    amend_manifest(
+        out,
+        dropped_files=sorted(manifest.files.keys() - set(names)),
+        graphs=None,
+        golden=None,
+        engines=[],
+        verified=[],
+    )
+
+
+def add_graphs(
+    policy_dir: Path,
+    *,
+    precision: str,
+    buckets: Sequence[int],
+    observations: Path | None = None,
+    keep_weights: bool = True,
+    say: Say = print,
+) -> Manifest:
+    """Write graphs, table of embeddings and golden observations into a folder with weights.
+
+    The golden answers are PyTorch's, before anything is converted.
+
+    :param observations: ``.npz`` of recorded observations (``policy.observations``); without it
+        pictures of coloured squares are drawn.
+    :param keep_weights: Else they are removed at the end: a robot needs none.
+    :raises ExportError: When a part cannot be exported.
+    """
+    manifest = load_manifest(policy_dir)
+    say('reading the weights')
+    stored = reference_precision(policy_dir, manifest.model.weights)
+    engine = TorchEngine(policy_dir, manifest, threads=torch.get_num_threads(), precision=stored)
+    policy = Policy(policy_dir, manifest, engine)
+    say(f'golden observations, answered by PyTorch in {stored}')
+    record(policy, _inputs(observations, manifest), policy_dir / 'golden.npz')
+    model = engine.model
+    say('embedding.npy')
+    write_embedding(model, policy_dir / 'embedding.npy')
+    model = model.to(PRECISIONS[precision])
+    length = manifest.prompt.length
+    say(f'encode.onnx: towers, projector and pruner in {precision}')
+    files = write_encode(model, length, policy_dir / 'encode.onnx')
+    say(f'act.onnx: language model and head in {precision}')
+    files += write_act(model, length, policy_dir / 'act.onnx')
+    policy.close()
+    say('hashing and writing the manifest')
+    changes = {} if keep_weights else {'model': None}
+    dropped = [] if keep_weights else list(manifest.model.weights)
+    for name in dropped:
+        (policy_dir / name).unlink()
+    limits = limits_between(stored, precision)
+    return amend_manifest(
+        policy_dir,
+        new_files=['golden.npz', 'embedding.npy', *files],
+        dropped_files=dropped,
+        graphs={'encode': 'encode.onnx', 'act': 'act.onnx', 'embedding': 'embedding.npy'},
+        golden={
+            'file': 'golden.npz',
+            'precision': stored,
+            'action_tolerance': limits.action_tolerance,
+            'min_jaccard': limits.min_jaccard,
+        },
+        tokens={'patch_size': manifest.tokens.patch_size, 'buckets': list(buckets)},
+        provenance=manifest.provenance
+        | {
+            'export': {
+                'precision': precision,
+                'opset': OPSET,
+                'lightvla_ros': __version__,
+                'torch': torch.__version__,
+                'onnx': onnx.__version__,
+            }
+        },
+        **changes,
+    )
+
+
+def _inputs(path: Path | None, manifest: Manifest) -> dict[str, np.ndarray]:
+    if path is None:
+        return random_inputs(manifest, GOLDEN, SEED)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = {'images', 'instruction'} | ({'proprio'} if manifest.proprio else set())
+            return {name: file[name] for name in names}
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(
+            f'--observations {path}: {error}; an .npz with images, instruction and proprio (where '
+            'the policy takes one) is wanted'
+        ) from None

@@ -1,0 +1,250 @@
+"""``lightvla verify``: whether the engines of a policy folder compute what was trained.
+
+Every engine is compared with PyTorch, where the folder holds weights and PyTorch is at hand, and
+else with the golden observations that PyTorch answered at export. First what is kept, for nothing
+else can be compared where that differs; then the actions, in every bucket; then that padding has no
+say. What is found goes into the manifest, and a node runs no engine that has not passed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightvla_ros.contract import ContractError, amend_manifest, load_manifest
+from lightvla_ros.engine.base import Encoded, EngineError, Prompt
+from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.export.differences import ActionError, action_error, jaccard
+from lightvla_ros.export.limits import limits_between
+from lightvla_ros.golden import random_inputs
+from lightvla_ros.manifest import Manifest, Verification
+from lightvla_ros.policy import Observation, Policy, observations
+
+SEED = 20261125
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The reference's answer to one observation.
+
+    :param kept: int64 [K], ascending.
+    :param actions: float32 [chunk_length, 7] by bucket.
+    """
+
+    kept: np.ndarray
+    actions: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What engines are compared with.
+
+    :param kind: ``torch`` or ``golden``.
+    :param precision: Numbers that it computes in.
+    """
+
+    kind: str
+    precision: str
+    cases: list[tuple[Observation, Expected]]
+
+
+@dataclass
+class Comparison:
+    """What was found about one engine so far."""
+
+    jaccards: list[float] = field(default_factory=list)
+    wrong_positions: int = 0  # observations whose position ids do not ascend
+    same: list[ActionError] = field(default_factory=list)  # where the kept sets are equal
+    other: list[ActionError] = field(default_factory=list)
+    buckets: dict[int, float] = field(default_factory=dict)  # largest error, normalised
+    padding_matters: bool = False
+    not_finite: int = 0  # outputs with NaN or infinity
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine to look at: its name and options for ``load_engine``."""
+
+    name: str
+    options: dict[str, Any]
+
+
+def candidates(manifest: Manifest) -> list[Candidate]:
+    """Return the engines that this machine and this folder could run."""
+    import onnxruntime
+
+    found = [
+        Candidate('onnxruntime', {'provider': provider})
+        for provider in onnxruntime.get_available_providers()
+        if provider.startswith(('CPU', 'CUDA', 'Tensorrt'))
+    ]
+    if importlib.util.find_spec('openvino'):
+        found += [Candidate('openvino', {'precision': number}) for number in ('fp32', 'bf16')]
+    if manifest.engines:
+        found.append(Candidate('tensorrt', {}))
+    return found
+
+
+def verify(
+    policy_dir: Path, *, only: str | None = None, count: int = 8, threads: int = 1
+) -> tuple[list[Verification], list[str]]:
+    """Compare engines with the reference and write what was found into the manifest.
+
+    :param only: Name of one kind of engine; all that there are when None.
+    :param count: Random observations besides the golden ones; they need PyTorch's answers.
+    :returns: A verification of each engine, and a line for each that could not be loaded.
+    :raises ContractError: When the folder cannot be trusted, or holds no graphs.
+    """
+    manifest = load_manifest(policy_dir)
+    if manifest.graphs is None or manifest.golden is None:
+        raise ContractError(f'{policy_dir}: holds no exported graphs, so there is no engine yet')
+    reference = _reference(policy_dir, manifest, count, threads)
+    found, absent = [], []
+    for candidate in candidates(manifest):
+        if only not in (None, candidate.name):
+            continue
+        try:
+            policy = Policy.load(policy_dir, candidate.name, threads=threads, **candidate.options)
+        except EngineError as error:
+            absent.append(f'{candidate.name} {candidate.options}: {error}')
+            continue
+        found.append(_judge(policy, _compare(policy, reference.cases), reference))
+        policy.close()
+    kept = [e for e in manifest.verified if e.fingerprint not in {v.fingerprint for v in found}]
+    amend_manifest(policy_dir, verified=[asdict(each) for each in [*kept, *found]])
+    return found, absent
+
+
+def _reference(policy_dir: Path, manifest: Manifest, count: int, threads: int) -> Reference:
+    with np.load(Path(policy_dir) / manifest.golden.file, allow_pickle=False) as file:
+        golden = dict(file)
+    if manifest.model is None or not importlib.util.find_spec('torch'):
+        answers = zip(golden['kept'], golden['actions'], strict=True)
+        expected = []
+        for kept, actions in answers:
+            bucket = smallest_bucket(manifest.tokens.buckets, int(kept.sum()))
+            holding = [each for each in manifest.tokens.buckets if each >= bucket]
+            expected.append(Expected(np.flatnonzero(kept), dict.fromkeys(holding, actions)))
+        cases = list(zip(observations(golden), expected, strict=True))
+        return Reference('golden', manifest.golden.precision, cases)
+    from lightvla_ros.vla.weights import reference_precision
+
+    precision = reference_precision(policy_dir, manifest.model.weights)
+    policy = Policy.load(policy_dir, 'torch', threads=threads, precision=precision)
+    seen = observations(golden) + observations(random_inputs(manifest, count, SEED))
+    cases = [(each, Expected(*_answer(policy, each))) for each in seen]
+    policy.close()
+    return Reference('torch', precision, cases)
+
+
+def _answer(policy: Policy, observation: Observation) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Run every bucket; one that holds fewer tokens than were kept takes the first of them."""
+    encoded = policy.engine.encode(*policy.prepare(observation))
+    kept = policy.engine.kept_patches(encoded)
+    buckets = policy.manifest.tokens.buckets
+    return kept, {bucket: policy.engine.act(encoded, bucket) for bucket in buckets}
+
+
+def _compare(policy: Policy, cases: list[tuple[Observation, Expected]]) -> Comparison:
+    comparison = Comparison()
+    for observation, expected in cases:
+        kept, actions = _answer(policy, observation)
+        comparison.jaccards.append(jaccard(expected.kept, kept))
+        comparison.wrong_positions += int((np.diff(kept) <= 0).any())
+        same = np.array_equal(expected.kept, kept)
+        for bucket, wanted in expected.actions.items():
+            if not same and bucket < max(len(kept), len(expected.kept)):
+                continue  # the first tokens of two sets: not the same question
+            if not np.isfinite(actions[bucket]).all():
+                comparison.not_finite += 1
+                continue
+            error = action_error(wanted, actions[bucket], policy.manifest.action)
+            (comparison.same if same else comparison.other).append(error)
+            if same:
+                worst = float(np.abs(wanted - actions[bucket]).max())
+                comparison.buckets[bucket] = max(worst, comparison.buckets.get(bucket, 0.0))
+    comparison.padding_matters = not all(_padding_has_no_say(policy, cases[0][0]))
+    return comparison
+
+
+def _padding_has_no_say(policy: Policy, observation: Observation) -> Iterator[bool]:
+    """Yield whether actions stay the same to the bit when padding holds something else."""
+    pixels, prompt, proprio = policy.prepare(observation)
+    engine, full = policy.engine, policy.manifest.tokens.buckets[-1]
+    encoded = engine.encode(pixels, prompt, proprio)
+    before = engine.act(encoded, full)
+    if isinstance(encoded.handle, dict) and 'tokens' in encoded.handle:  # reachable on the CPU
+        _overwrite_dropped(encoded)
+        yield np.array_equal(before, engine.act(encoded, full))
+    other = Prompt(np.where(prompt.mask, prompt.ids, prompt.ids.max()), prompt.mask)
+    yield np.array_equal(before, engine.act(engine.encode(pixels, other, proprio), full))
+
+
+def _overwrite_dropped(encoded: Encoded) -> None:
+    count = sum(encoded.kept)
+    encoded.handle['tokens'].numpy()[:, count:] = 100
+    encoded.handle['positions'].numpy()[:, count:] = 0
+
+
+def _judge(policy: Policy, found: Comparison, reference: Reference) -> Verification:
+    engine = policy.engine
+    limits = limits_between(reference.precision, engine.precision)
+    figures = {
+        'observations': len(found.jaccards),
+        'jaccard_mean': float(np.mean(found.jaccards)),
+        'jaccard_min': float(np.min(found.jaccards)),
+        'wrong_positions': found.wrong_positions,
+        'same_kept': _worst(found.same),
+        'other_kept': _worst(found.other),
+        'bucket_errors': {str(key): value for key, value in sorted(found.buckets.items())},
+        'padding_matters': found.padding_matters,
+        'not_finite': found.not_finite,
+    }
+    faults = []
+    if figures['jaccard_mean'] < limits.mean_jaccard or figures['jaccard_min'] < limits.min_jaccard:
+        faults.append(
+            f'kept sets overlap {figures["jaccard_mean"]:.3f}, at worst '
+            f'{figures["jaccard_min"]:.3f}; at least {limits.mean_jaccard} and '
+            f'{limits.min_jaccard} are wanted'
+        )
+    if found.wrong_positions:
+        faults.append(f'position ids of {found.wrong_positions} observations do not ascend')
+    worst = figures['same_kept']
+    if worst['millimetres'] > limits.millimetres or worst['degrees'] > limits.degrees:
+        faults.append(
+            f'with the same kept set steps differ by {worst["millimetres"]:.3g} mm and '
+            f'{worst["degrees"]:.3g} degrees; at most {limits.millimetres} and '
+            f'{limits.degrees} are allowed'
+        )
+    if worst['flips']:
+        faults.append(f'with the same kept set {worst["flips"]} gripper commands are flipped')
+    if not found.same:
+        faults.append('no observation has the same kept set, so no action could be compared')
+    if found.not_finite:
+        faults.append(f'{found.not_finite} outputs hold NaN or infinity')
+    if found.padding_matters:
+        faults.append('the content of padding changes the actions')
+    return Verification(
+        fingerprint=engine.fingerprint,
+        backend=engine.backend,
+        precision=engine.precision,
+        date=datetime.date.today().isoformat(),
+        reference=reference.kind,
+        passed=not faults,
+        figures=figures | {'faults': faults},
+    )
+
+
+def _worst(errors: list[ActionError]) -> dict[str, float]:
+    return {
+        'compared': len(errors),
+        'millimetres': max((each.millimetres for each in errors), default=0.0),
+        'degrees': max((each.degrees for each in errors), default=0.0),
+        'flips': sum(each.flips for each in errors),
+    }

@@ -1,0 +1,45 @@
+"""Making golden observations: a policy's answers, recorded, so that engines can be held to them.
+
+The form of the arrays is described at ``policy.observations``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.manifest import Manifest
+from lightvla_ros.policy import Policy, observations
+
+INSTRUCTIONS = (
+    'hold',
+    'pick up the alphabet soup and place it in the basket',
+    'pick up the black bowl between the plate and the ramekin and place it on the plate',
+)
+BLOCK = 20  # pixels of a square of one colour: JPEG and resizing have something to do
+SIDE = 8 * BLOCK
+
+
+def random_inputs(manifest: Manifest, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Draw observations of coloured squares, states about the middle, and some instructions."""
+    random = np.random.default_rng([seed, 1])
+    coarse = random.integers(0, 256, (count, len(manifest.cameras), 8, 8, 3), np.uint8)
+    inputs = {
+        'images': np.repeat(np.repeat(coarse, BLOCK, axis=2), BLOCK, axis=3),
+        'instruction': np.array([INSTRUCTIONS[i % len(INSTRUCTIONS)] for i in range(count)]),
+    }
+    if manifest.proprio is not None:
+        low, high = np.array(manifest.proprio.q01), np.array(manifest.proprio.q99)
+        inputs['proprio'] = random.uniform(low, high, (count, len(low)))
+    return inputs
+
+
+def record(policy: Policy, inputs: dict[str, np.ndarray], path: Path) -> None:
+    """Run a policy on observations and write both as a file of golden observations."""
+    kept, actions = [], []
+    for observation in observations(inputs):
+        prediction = policy.infer(observation)
+        kept.append(np.isin(np.arange(policy.manifest.tokens.buckets[-1]), prediction.kept_patches))
+        actions.append(prediction.normalised)
+    np.savez_compressed(path, **inputs, kept=np.array(kept), actions=np.array(actions))

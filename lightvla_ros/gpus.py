@@ -1,0 +1,75 @@
+"""GPUs and their spec-sheet peaks, for ``lightvla plan``. None of it was measured here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU.
+
+    :param name: As printed.
+    :param peaks: Dense tensor peak of each number type [TFLOP/s], without sparsity, accumulating
+        in fp32 (int32); the first is the 16-bit type.
+    :param bandwidth: Peak bandwidth of its memory [GB/s, 1e9 bytes].
+    :param memory: Nominal size of its memory [GiB]; None when no source at hand says it.
+    :param aliases: Other names, ``nvidia-smi``'s among them.
+    :param note: What the figures above hide.
+    """
+
+    name: str
+    peaks: dict[str, float]
+    bandwidth: float
+    memory: float | None
+    aliases: tuple[str, ...] = ()
+    note: str = ''
+
+
+# Peaks and bandwidths: reference/peers.md C.3. Where it names the 16-bit peak only (H20, H100, RTX
+# 4090), its fp8 rows halve the floor at the same balance: twice the peak. Memory of H20 and H100:
+# docs.nvidia.com/datacenter/tesla/mig-user-guide/supported-gpus.html; of the RTX 4090: C.3, reading
+# c; of the Orin: its name. That guide has no figure for Thor ("Unified (N/A)"), hence None.
+GPUS = (
+    Gpu('H20', {'bf16': 148, 'fp8': 296}, 4000, 96),
+    Gpu(
+        'H100 SXM',
+        {'bf16': 989, 'fp8': 1978},
+        3350,
+        80,
+        ('H100', 'H100 SXM5', 'H100 80GB HBM3'),
+    ),
+    Gpu('RTX 4090', {'bf16': 165, 'fp8': 330}, 1008, 24, ('4090',)),
+    Gpu(
+        'AGX Orin 64',
+        {'fp16': 42.5, 'int8': 85},
+        204.8,
+        64,
+        ('AGX Orin 64GB',),
+        'the CPU shares the memory, and the clock throttles with heat and power mode',
+    ),
+    Gpu(
+        'AGX Thor',
+        {'bf16': 258, 'fp8': 517, 'fp4': 1035},
+        273,
+        None,
+        ('Thor',),
+        'the CPU shares the memory; FlashRT measured about 225 GB/s of it (peers.md C.2)',
+    ),
+)
+
+
+def find_gpu(name: str) -> Gpu:
+    """Return the GPU of that name or alias; case, spaces, dashes and makers' names do not matter.
+
+    :raises ValueError: When there is none; the message lists the names.
+    """
+    for gpu in GPUS:
+        if _key(name) in map(_key, (gpu.name, *gpu.aliases)):
+            return gpu
+    raise ValueError(f'GPU {name!r} is not known: use one of {", ".join(g.name for g in GPUS)}')
+
+
+def _key(name: str) -> str:
+    return re.sub(r'nvidia|geforce|jetson|[^a-z0-9]', '', name.lower())

@@ -1,0 +1,276 @@
+"""Exported graphs compute what PyTorch computes, and `lightvla verify` sees it when they do not."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from small_policy import BUCKETS, export, small_config, write_weights
+
+from lightvla_ros.cli import main
+from lightvla_ros.contract import ContractError, amend_manifest, load_manifest, write_manifest
+from lightvla_ros.export import onnx_files
+from lightvla_ros.export.differences import action_error, jaccard
+from lightvla_ros.export.errors import ExportError
+from lightvla_ros.export.export_command import main as export_trt
+from lightvla_ros.export.verify import verify
+from lightvla_ros.policy import Policy
+from lightvla_ros.vla.config import PRUNING
+from lightvla_ros.vla.language import LlamaModel
+from lightvla_ros.vla.model import LightVLA
+from lightvla_ros.vla.weights import load_model
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp('small') / 'weights')
+
+
+@pytest.fixture(scope='module')
+def exported(weights, tmp_path_factory):
+    return export(weights, tmp_path_factory.mktemp('small') / 'exported')
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / 'policy')
+
+
+def test_no_graph_has_nonzero_or_a_table_of_embeddings(exported):
+    for name in ('encode', 'act'):
+        graph = onnx.load(exported / f'{name}.onnx').graph
+        kinds = {node.op_type for node in graph.node}
+        assert not kinds & {'NonZero', 'Unique', 'Compress', 'Loop', 'If', 'CumSum'}
+        vocabulary = small_config().language.vocabulary
+        assert all(vocabulary not in tensor.dims for tensor in graph.initializer)
+        dynamic = {
+            port.name
+            for port in (*graph.input, *graph.output)
+            if any(size.dim_param for size in port.type.tensor_type.shape.dim)
+        }
+        assert dynamic == ({'tokens', 'positions'} if name == 'act' else set())
+
+
+@pytest.mark.parametrize('method', PRUNING[2:] + PRUNING[:1])
+def test_every_way_of_pruning_exports(method, tmp_path):
+    out = export(write_weights(tmp_path / 'weights', method), tmp_path / 'out')
+    (found,), _ = verify(out, only='onnxruntime', count=3)
+    assert found.passed, found.figures
+    policy = Policy.load(out)
+    bucket = policy.infer(_observation(policy)).bucket
+    assert bucket == 32 if method == 'off' else bucket in BUCKETS
+
+
+def _observation(policy):
+    from lightvla_ros.golden import random_inputs
+    from lightvla_ros.policy import observations
+
+    return observations(random_inputs(policy.manifest, 1, 5))[0]
+
+
+def test_fp16_computes_norms_softmax_and_scores_in_fp32(weights, tmp_path):
+    out = export(weights, tmp_path / 'out', 'fp16')
+    model = onnx.shape_inference.infer_shapes(onnx.load(out / 'encode.onnx'))
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    for node in model.graph.node:
+        if node.op_type in ('LayerNormalization', 'Softmax', 'ReduceMean', 'ArgMax'):
+            assert kinds[node.input[0]] == single, node.name
+    multiplied = [kinds[n.output[0]] for n in model.graph.node if n.op_type == 'MatMul']
+    assert multiplied.count(single) == 3  # the pruner's, and no other
+    assert multiplied.count(half) > 10
+    (found,), _ = verify(out, only='onnxruntime')
+    assert found.passed, found.figures
+    assert found.precision == 'fp16'
+    assert Policy.load(out).engine.precision == 'fp16'
+
+
+def test_a_verified_engine_may_run_and_another_may_not(folder):
+    policy = Policy.load(folder)
+    with pytest.raises(ContractError, match='was never verified; run `lightvla verify'):
+        policy.require_verified()
+    assert main(['verify', str(folder), '--engine', 'onnxruntime']) == 0
+    Policy.load(folder).require_verified()
+    failed = [
+        {**each, 'passed': False} for each in json.loads((folder / 'manifest.json').read_text())[
+            'verified'
+        ]
+    ]  # fmt: skip
+    amend_manifest(folder, verified=failed)
+    with pytest.raises(ContractError, match='did not pass its verification'):
+        Policy.load(folder).require_verified()
+
+
+def test_without_weights_the_golden_answers_are_the_reference(weights, tmp_path, capsys):
+    out = export(weights, tmp_path / 'out', keep_weights=False)
+    assert load_manifest(out).model is None
+    assert not list(out.glob('*.safetensors'))
+    assert main(['verify', str(out), '--engine', 'onnxruntime', '--json']) == 0
+    (found,) = json.loads(capsys.readouterr().out)['engines']
+    assert found['reference'] == 'golden'
+    assert found['figures']['observations'] == 3
+    assert max(found['figures']['bucket_errors'].values()) < 1e-4
+
+
+def causal(monkeypatch, model):
+    def forward(self, x, positions, key_mask=None, first_layer=0):
+        count = x.shape[1]
+        # by position, as a causal model would mask this sequence
+        bias = torch.where(positions[0][None] > positions[0][:, None], -3e4, 0.0)[None, None]
+        rotation = self.rotation(positions, x.dtype)
+        for layer in self.layers[first_layer:]:
+            x = layer(x, rotation, bias.expand(1, 1, count, count))
+        return x
+
+    monkeypatch.setattr(LlamaModel, 'forward', forward)
+
+
+def renumbered(monkeypatch, model):
+    rotation = LlamaModel.rotation
+    monkeypatch.setattr(
+        LlamaModel,
+        'rotation',
+        lambda self, places, dtype: rotation(self, torch.arange(places.shape[1])[None], dtype),
+    )
+
+
+def slice_off_by_one(monkeypatch, model):
+    monkeypatch.setattr(
+        LightVLA,
+        'act',
+        lambda self, x: self.action_head(self.language_model.model.norm(x[:, -57:-1])),
+    )
+
+
+def swapped_cameras(monkeypatch, model):
+    candidates = LightVLA.candidates
+    monkeypatch.setattr(
+        LightVLA,
+        'candidates',
+        lambda self, pixels, context: candidates(self, pixels.flip(1), context),
+    )
+
+
+def dropped_norm(monkeypatch, model):
+    model.language_model.model.layers[1].post_attention_layernorm = torch.nn.Identity()
+
+
+def dropped_pruner_norm(monkeypatch, model):
+    from lightvla_ros.vla import pruner
+
+    monkeypatch.setattr(pruner, 'rms', lambda x: x)
+
+
+def padding_unmasked(monkeypatch, model):
+    place = LightVLA.place_context
+
+    def forward(self, word_mask):
+        positions, mask = place(self, word_mask)
+        return positions, torch.ones_like(mask)
+
+    monkeypatch.setattr(LightVLA, 'place_context', forward)
+
+
+FAULTS = {
+    causal: 'act',
+    renumbered: 'act',
+    slice_off_by_one: 'act',
+    dropped_norm: 'act',
+    padding_unmasked: 'act',
+    swapped_cameras: 'encode',
+    dropped_pruner_norm: 'encode',
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS, ids=lambda fault: fault.__name__)
+def test_a_planted_fault_is_caught(fault, folder, monkeypatch):
+    """The faults that ports of OpenVLA-OFT have had (lightvla.md, sections 6 and 7)."""
+    part = FAULTS[fault]
+    model = load_model(folder)
+    with monkeypatch.context() as patch:
+        fault(patch, model)
+        write = {'act': onnx_files.write_act, 'encode': onnx_files.write_encode}[part]
+        write(model, load_manifest(folder).prompt.length, folder / f'{part}.onnx')
+    write_manifest(folder, json.loads((folder / 'manifest.json').read_text()))
+    assert main(['verify', str(folder), '--engine', 'onnxruntime']) == 1
+    (found,) = load_manifest(folder).verified
+    assert found.figures['faults']
+    with pytest.raises(ContractError, match='did not pass'):
+        Policy.load(folder).require_verified()
+
+
+def test_errors_are_in_millimetres_and_degrees(exported):
+    spec = load_manifest(exported).action
+    one = np.zeros((8, 7), np.float32)
+    two = one.copy()
+    two[2, 0] = 0.1  # of 0.05 m
+    two[3, 4] = 0.5  # of 0.5 rad times 0.2, the range of the statistics
+    two[:3, 6] = 1.0
+    error = action_error(one, two, spec)
+    assert error.millimetres == pytest.approx(5, rel=1e-6)
+    assert error.degrees == pytest.approx(np.degrees(0.05), rel=1e-6)
+    assert error.flips == 3
+    one[:, 6] = 0.49  # so near to the middle that a rounding error decides
+    assert action_error(one, two, spec).flips == 0
+    assert jaccard(np.array([1, 2, 3]), np.array([2, 3, 4])) == 0.5
+
+
+def test_the_command_exports_and_says_what_it_would_do(weights, tmp_path, capsys):
+    out = tmp_path / 'out'
+    command = ['--policy', str(weights), '--out', str(out), '--buckets', '8,16']
+    assert export_trt([*command, '--dry-run']) == 0
+    said = capsys.readouterr().out
+    assert not out.exists()
+    for word in ('encode', 'act', 'embedding', 'disk', 'memory', 'buckets    8 (', '32 ('):
+        assert word in said
+    assert export_trt(command) == 0
+    manifest = load_manifest(out)
+    assert manifest.tokens.buckets == (8, 16, 32)
+    assert manifest.provenance['export']['precision'] == 'fp32'
+    Policy.load(out).replay_golden()
+    assert export_trt(command) == 1
+    assert 'is not empty' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--policy', '{weights}'], '--out DIR is missing'),
+        (['--policy', '{weights}', '--out', '{new}', '--precision', 'bf16'], 'bf16 is for Tensor'),
+        (['--policy', '{weights}', '--out', '{new}', '--buckets', '8,x'], "'auto' or numbers"),
+        (['--policy', '{weights}', '--out', '{new}', '--buckets', '64'], 'must be in 2 to 32'),
+        (['--policy', '{weights}', '--out', '{new}', '--histogram', '{new}'], 'JSON such as'),
+        (['--policy', '{weights}', '--out', '{new}', '--observations', '{new}'], 'an .npz with'),
+        (['--policy', '{exported}'], 'is exported already'),
+        (['--policy', '{exported}', '--target', 'tensorrt', '--histogram', 'x'], 'was settled'),
+        (['--policy', '{exported}', '--target', 'tensorrt'], 'tensorrt'),
+        (['--policy', '{new}', '--out', '{new}'], 'no manifest.json'),
+        (['--checkpoint', '{new}', '--out', '{new}'], 'no such folder'),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_one_line_with_the_fix(
+    arguments, message, weights, exported, tmp_path, capsys
+):
+    places = {'weights': weights, 'exported': exported, 'new': tmp_path / 'new'}
+    assert export_trt([each.format(**places) for each in arguments]) == 1
+    said = capsys.readouterr().out
+    (line,) = [each for each in said.splitlines() if each.startswith('export_trt: ')]
+    assert message in line
+    assert not (tmp_path / 'new').exists()
+
+
+def test_graphs_alone_cannot_be_exported_again(weights, tmp_path):
+    out = export(weights, tmp_path / 'out', keep_weights=False)
+    with pytest.raises(ExportError, match='holds no weights'):
+        export(out, tmp_path / 'again')
+
+
+def test_large_weights_lie_beside_the_graph(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_files, 'INLINE_BYTES', 1000)
+    out = export(weights, tmp_path / 'out')
+    assert (out / 'act.onnx.data').stat().st_size > (out / 'act.onnx').stat().st_size
+    assert {'act.onnx.data', 'encode.onnx.data'} <= load_manifest(out).files.keys()
+    (found,), _ = verify(out, only='onnxruntime', count=1)
+    assert found.passed

@@ -1,0 +1,465 @@
+"""Building plans: TensorRT-RTX's builder, which needs no GPU, on graphs of the real signature."""
+
+import dataclasses
+import shutil
+import warnings
+
+import onnx.parser
+import pytest
+import tensorrt_rtx
+import torch
+from torch import nn
+
+from lightvla_ros.contract import amend_manifest, load_manifest
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.engine.ports import policy_ports
+from lightvla_ros.engine.tensorrt_facts import find_built, import_tensorrt
+from lightvla_ros.engine.tensorrt_log import error_log
+from lightvla_ros.export import tensorrt_build
+from lightvla_ros.export.tensorrt_build import build_engines
+from lightvla_ros.export.tensorrt_errors import BuildError, build_error
+from lightvla_ros.export.tensorrt_network import build_plan, refuse_data_dependence
+from lightvla_ros.export.tensorrt_progress import Phases, progress_monitor
+from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
+from lightvla_ros.manifest import Graphs
+
+WIDTH = 32
+TORCH = {
+    'float32': torch.float32,
+    'float16': torch.float16,
+    'int64': torch.int64,
+    'int32': torch.int32,
+    'bool': torch.bool,
+}
+# TensorRT-RTX has the timing cache's functions, but does nothing in them.
+no_timings = pytest.mark.filterwarnings(
+    'ignore:.*Timing cache operations are no-ops:DeprecationWarning'
+)
+ENCODE_OUTPUTS = ('tokens', 'positions', 'kept', 'context')
+
+
+class Encode(nn.Module):
+    """All that TensorRT might mind in ``encode``: a convolution, ArgMax, TopK, a gather, counts."""
+
+    def __init__(self, cameras, patch, proprio, slots):
+        super().__init__()
+        self.cameras = cameras
+        self.patches = nn.Conv2d(6, WIDTH, patch, patch)
+        self.proprio = nn.Linear(proprio, WIDTH)
+        self.ends = nn.Parameter(torch.zeros(1, slots + 2, WIDTH))
+
+    def forward(self, pixels, words, word_mask, proprio):
+        dtype = self.ends.dtype
+        tokens = self.patches(pixels.to(dtype)).flatten(2).transpose(1, 2).reshape(1, -1, WIDTH)
+        proprio = self.proprio(proprio.to(dtype))[:, None]
+        words = words.to(dtype) * word_mask[..., None]
+        context = torch.cat([self.ends[:, :1], proprio, words, self.ends[:, 1:]], dim=1)
+        scores = context.float() @ tokens.float().transpose(1, 2)
+        index = torch.arange(tokens.shape[1])
+        kept = (scores[0].argmax(-1)[:, None] == index).any(0)
+        key = torch.where(kept, len(index) - index, -index).float()
+        order = key.topk(len(index)).indices
+        counts = kept.to(torch.int32).view(self.cameras, -1).sum(1, dtype=torch.int32)
+        return tokens.index_select(1, order), order[None], counts, context
+
+
+class Act(nn.Module):
+    """One block of masked attention with positions, and a head."""
+
+    def __init__(self, words, patches, chunk):
+        super().__init__()
+        self.words, self.patches, self.chunk = words, patches, chunk
+        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.head = nn.Linear(WIDTH, 1)
+
+    def forward(self, tokens, positions, kept, context, word_mask):
+        states = torch.cat([tokens, context], dim=1)
+        places = torch.cat([positions, self.patches + torch.arange(context.shape[1])[None]], dim=1)
+        states = states + torch.sin(places.float())[..., None].to(states.dtype)
+        is_kept = (torch.arange(tokens.shape[1]) < kept.sum())[None]
+        others = torch.ones(1, context.shape[1] - self.words, dtype=torch.bool)
+        real = torch.cat([is_kept, others[:, :2], word_mask, others[:, 2:]], dim=1)
+        scores = self.query(states).float() @ self.key(states).float().transpose(1, 2)
+        scores = scores + torch.where(real, 0.0, -3e4)[:, None]
+        states = scores.softmax(-1).to(states.dtype) @ self.value(states)
+        return self.head(states[:, -self.chunk * 7 :]).view(self.chunk, 7).float()
+
+
+def export(module, ports, outputs, path, dynamic=()):
+    inputs = {
+        name: torch.zeros([8 if size < 0 else size for size in shape], dtype=TORCH[dtype])
+        for name, (dtype, shape) in ports.items()
+        if name not in outputs
+    }
+    order = module.forward.__code__.co_varnames[1 : 1 + len(inputs)]
+    bucket = torch.export.Dim('bucket', min=2, max=4096)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the exporter's libraries deprecate each other
+        program = torch.onnx.export(
+            module.eval().half(),
+            tuple(inputs[name] for name in order),
+            dynamo=True,
+            opset_version=20,
+            input_names=order,
+            output_names=outputs,
+            dynamic_shapes=tuple({1: bucket} if name in dynamic else None for name in order),
+            verbose=False,
+        )
+    program.model.metadata_props['precision'] = 'fp16'
+    program.save(path, external_data=True)
+
+
+@pytest.fixture(scope='session')
+def graphs_dir(policy_dir, tmp_path_factory):
+    """A folder with two fp16 graphs of the untrained policy's signature, and its manifest."""
+    folder = tmp_path_factory.mktemp('graphs')
+    manifest = load_manifest(policy_dir)
+    encode, act = policy_ports(manifest, 'fp16', WIDTH)
+    words, patches = manifest.prompt.length - 1, manifest.tokens.buckets[-1]
+    chunk = manifest.action.chunk_length
+    cameras, patch = len(manifest.cameras), manifest.tokens.patch_size
+    export(
+        Encode(cameras, patch, manifest.proprio.size, chunk * 7),
+        encode,
+        ENCODE_OUTPUTS,
+        folder / 'encode.onnx',
+    )
+    export(
+        Act(words, patches, chunk),
+        act,
+        ('actions',),
+        folder / 'act.onnx',
+        dynamic=('tokens', 'positions'),
+    )
+    graphs = Graphs(encode='encode.onnx', act='act.onnx', embedding='embedding.npy')
+    return folder, dataclasses.replace(manifest, graphs=graphs)
+
+
+def write_graph(path, body, inputs='float16[1, bucket, 32] tokens, int64[1, bucket] positions'):
+    text = (
+        f'<ir_version: 9, opset_import: ["" : 20]> act ({inputs}) => (float actions) {{ {body} }}'
+    )
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def build(path, buckets=(16, 32)):
+    return build_plan(tensorrt_rtx, path, buckets, lambda config: None, print)
+
+
+def test_both_graphs_build_on_a_cpu_with_a_profile_for_each_bucket(graphs_dir):
+    folder, manifest = graphs_dir
+    lines = []
+    before = sorted(folder.iterdir())
+
+    built = build_engines(folder, manifest, 'tensorrt-rtx', progress=lines.append)
+
+    assert built.target == 'tensorrt-rtx'
+    assert built.version == tensorrt_rtx.__version__
+    assert [plan.graph for plan in built.plans] == ['encode', 'act']
+    assert [plan.profiles for plan in built.plans] == [(), manifest.tokens.buckets]
+    assert all(plan.nbytes > 10_000 and plan.seconds > 0 for plan in built.plans)
+    assert lines == ['encode: building', 'act: building with 5 profiles']
+    assert built.files == ()
+    assert built.engine is None
+    assert sorted(folder.iterdir()) == before
+
+
+def test_profiles_are_in_the_plan(graphs_dir):
+    """A plan grows with its profiles: they are compiled, not only named."""
+    folder, manifest = graphs_dir
+    one = build(folder / 'act.onnx', manifest.tokens.buckets[:1])
+    all_of_them = build(folder / 'act.onnx', manifest.tokens.buckets)
+    assert all_of_them.nbytes > 1.5 * one.nbytes
+
+
+def test_fp32_is_not_rounded_to_tf32(graphs_dir):
+    folder, _ = graphs_dir
+    flags = []
+
+    def look(config):
+        flags.append(config.get_flag(tensorrt_rtx.BuilderFlag.TF32))
+
+    build_plan(tensorrt_rtx, folder / 'encode.onnx', (), look, print)
+    assert flags == [False]
+
+
+def test_the_gpus_to_compile_for_can_be_named(graphs_dir):
+    folder, manifest = graphs_dir
+    built = build_engines(
+        folder,
+        manifest,
+        'tensorrt-rtx',
+        compute_capabilities=('8.6', '12.0'),
+        workspace=64,
+        progress=lambda line: None,
+    )
+    assert built.plans[0].nbytes > 10_000
+
+
+@pytest.mark.parametrize('capability', ['8.7', 'SM86', ''])
+def test_a_gpu_that_rtx_does_not_know_is_refused(graphs_dir, capability):
+    folder, manifest = graphs_dir
+    with pytest.raises(BuildError, match=r'does not compile for .*; it does for 7\.5, 8\.0, 8\.6'):
+        build_engines(folder, manifest, 'tensorrt-rtx', compute_capabilities=(capability,))
+
+
+def test_tensorrt_without_its_package_is_one_clear_line(graphs_dir):
+    folder, manifest = graphs_dir
+    with pytest.raises(EngineError):
+        import_tensorrt()  # should this begin to pass, the test below needs another machine
+    with pytest.raises(BuildError, match='tensorrt cannot be imported.*tensorrt-rtx$') as caught:
+        build_engines(folder, manifest, 'tensorrt')
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('target', 'options', 'said'),
+    [
+        ('tensor-rt', {}, "no target 'tensor-rt'; choose tensorrt or tensorrt-rtx"),
+        ('tensorrt', {'compute_capabilities': ('8.9',)}, 'builds for the GPU it runs on'),
+        ('tensorrt-rtx', {'workspace': 0}, '--workspace is 0 MiB'),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(graphs_dir, target, options, said):
+    folder, manifest = graphs_dir
+    with pytest.raises(BuildError, match=said):
+        build_engines(folder, manifest, target, **options)
+
+
+def test_a_folder_without_graphs_is_refused(graphs_dir):
+    folder, manifest = graphs_dir
+    with pytest.raises(BuildError, match='holds no graphs; export them first'):
+        build_engines(folder, dataclasses.replace(manifest, graphs=None), 'tensorrt-rtx')
+
+
+def test_nonzero_is_refused_with_its_node_named(tmp_path):
+    path = write_graph(
+        tmp_path / 'act.onnx',
+        'chosen = NonZero(positions) some = Cast<to = 1>(chosen) '
+        'actions = ReduceSum<keepdims = 0>(some)',
+    )
+    model = onnx.load(path)
+    model.graph.node[0].name = 'the_pruner'
+    onnx.save(model, path)
+    with pytest.raises(BuildError, match=r'act\.onnx: node the_pruner \(NonZero\).*CUDA graph'):
+        build(path)
+
+
+def test_nonzero_is_refused_also_where_the_parser_takes_it(tmp_path):
+    """Regular TensorRT parses and builds it."""
+    builder = tensorrt_rtx.Builder(error_log(tensorrt_rtx))
+    network = builder.create_network(0)
+    layer = network.add_non_zero(network.add_input('x', tensorrt_rtx.float32, (4,)))
+    layer.name = 'the_pruner'
+    with pytest.raises(BuildError, match=r'act\.onnx: layer the_pruner \(NonZero\).*CUDA graph'):
+        refuse_data_dependence(tensorrt_rtx, network, 'act.onnx')
+
+
+def test_profiles_that_the_graph_contradicts_are_refused(tmp_path):
+    """A graph with one position more than tokens takes no bucket."""
+    path = write_graph(
+        tmp_path / 'act.onnx',
+        'one = Constant<value_ints = [1]>() last = Constant<value_ints = [9999]>() '
+        'rest = Slice(positions, one, last, one) many = Cast<to = 10>(rest) '
+        'two = Constant<value_ints = [2]>() column = Unsqueeze(many, two) '
+        'sums = Add(tokens, column) wide = Cast<to = 1>(sums) '
+        'actions = ReduceSum<keepdims = 0>(wide)',
+        'float16[1, bucket, 32] tokens, int64[1, more] positions',
+    )
+    with pytest.raises(BuildError, match="act.onnx: .*does not take the manifest's buckets"):
+        build(path)
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'buckets', 'said'),
+    [
+        ('float16[batch, 9, 32] tokens', (16,), r'tokens is \[-1, 9, 32\]'),
+        ('float16[1, bucket, 32] context', (16,), r'context is \[1, -1, 32\]'),
+        ('float16[1, bucket, 32] tokens', (), r'tokens is \[1, -1, 32\]'),
+    ],
+)
+def test_other_dynamic_inputs_are_refused(tmp_path, inputs, buckets, said):
+    name = inputs.split()[-1]
+    path = write_graph(
+        tmp_path / 'act.onnx',
+        f'wide = Cast<to = 1>({name}) actions = ReduceSum<keepdims = 0>(wide)',
+        inputs,
+    )
+    with pytest.raises(BuildError, match=said + '.*export the policy again'):
+        build(path, buckets)
+
+
+def test_files_that_are_no_graph_are_refused(tmp_path):
+    (tmp_path / 'act.onnx').write_bytes(b'not a graph')
+    with pytest.raises(BuildError, match=r'act\.onnx: '):
+        build(tmp_path / 'act.onnx')
+    with pytest.raises(BuildError, match=r'gone\.onnx: '):
+        build(tmp_path / 'gone.onnx')
+
+
+def test_missing_external_data_is_refused(graphs_dir, tmp_path):
+    folder, _ = graphs_dir
+    (tmp_path / 'act.onnx').write_bytes((folder / 'act.onnx').read_bytes())
+    with pytest.raises(BuildError, match=r'act\.onnx: .*initializer.*NAME\.data'):
+        build(tmp_path / 'act.onnx')
+
+
+def test_an_error_is_not_said_of_the_next_build(graphs_dir, tmp_path):
+    folder, _ = graphs_dir
+    with pytest.raises(BuildError):
+        build(tmp_path / 'gone.onnx')
+    build(folder / 'encode.onnx', ())
+    assert error_log(tensorrt_rtx).take() == []
+
+
+@pytest.mark.parametrize(
+    ('said', 'advice'),
+    [
+        ('Requested amount of GPU memory (1073741824 bytes) could not be allocated', '--workspace'),
+        ('Could not find any implementation for node X due to insufficient workspace', '--works'),
+        ('Could not find any implementation for node {ForeignNode[a...b]}.', '--precision'),
+        ('CUDA initialization failure with error: 35', 'nvidia-smi'),
+    ],
+)
+def test_what_tensorrt_says_comes_with_advice(said, advice):
+    error = str(build_error('act.onnx', said))
+    assert error.startswith(f'act.onnx: {said}')
+    assert advice in error
+
+
+def test_phases_say_how_long_the_longest_takes():
+    phases = Phases()
+    phases.start('Building engine', 6, now=0.0)
+    assert phases.line(now=3.0) == 'Building engine 0/6, 3 s so far'
+    phases.step('Building engine', 0)
+    phases.start('Computing profile costs', 25, now=10.0)
+    phases.start('Timing graph nodes', 4, now=60.0)
+    for step in range(5):
+        phases.step('Computing profile costs', step)
+    phases.step('Timing graph nodes', 2)
+    assert phases.line(now=60.0) == 'Computing profile costs 5/25, about 200 s left of it'
+    phases.finish('Computing profile costs')
+    assert phases.line(now=66.0) == 'Timing graph nodes 3/4, about 2 s left of it'
+    phases.step('unheard of', 1)
+    phases.finish('unheard of')
+
+
+def test_progress_is_said_while_it_builds(graphs_dir, monkeypatch):
+    folder, manifest = graphs_dir
+    monkeypatch.setattr('lightvla_ros.export.tensorrt_progress.SECONDS_BETWEEN_LINES', 0.0)
+    lines = []
+    build_plan(tensorrt_rtx, folder / 'encode.onnx', (), lambda config: None, lines.append)
+    assert len(lines) > 10
+    assert all(line.startswith('encode: ') for line in lines)
+
+
+def test_ctrl_c_stops_the_build(graphs_dir, monkeypatch):
+    folder, manifest = graphs_dir
+    monkeypatch.setattr('lightvla_ros.export.tensorrt_progress.SECONDS_BETWEEN_LINES', 0.0)
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(tensorrt_rtx, folder / 'encode.onnx', (), lambda config: None, interrupt)
+
+
+def test_the_monitor_goes_on_until_interrupted():
+    monitor = progress_monitor(tensorrt_rtx, 'act', print)
+    monitor.phase_start('Building engine', None, 6)
+    assert monitor.step_complete('Building engine', 0)
+    assert not monitor.interrupted
+
+
+@no_timings
+@pytest.mark.parametrize('before', [None, b'', b'damaged' * 100])
+def test_timings_are_kept_from_build_to_build(tmp_path, before):
+    config = tensorrt_rtx.Builder(tensorrt_rtx.Logger()).create_builder_config()
+    path = tmp_path / 'cache' / 'gpu.timings'
+    if before is not None:
+        path.parent.mkdir()
+        path.write_bytes(before)
+    cache = TimingCache(path)
+    cache.attach(config)
+    cache.attach(config)
+    cache.save()
+    assert path.stat().st_size > 0
+    assert [file.name for file in path.parent.iterdir()] == ['gpu.timings']
+    TimingCache(path).attach(config)
+
+
+@no_timings
+def test_timings_that_cannot_be_kept_are_no_failure(tmp_path):
+    config = tensorrt_rtx.Builder(tensorrt_rtx.Logger()).create_builder_config()
+    (tmp_path / 'file').touch()
+    cache = TimingCache(tmp_path / 'file' / 'gpu.timings')
+    cache.attach(config)
+    cache.save()
+
+
+def test_timings_of_another_gpu_or_tensorrt_lie_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    machine = {'tensorrt': '10.13.3', 'gpu': 'NVIDIA RTX 4090 (a/b)', 'compute_capability': '8.9'}
+    path = timing_cache_path(machine)
+    assert path == tmp_path / 'lightvla_ros' / 'tensorrt-10.13.3-NVIDIA-RTX-4090-a-b-8.9.timings'
+    assert timing_cache_path({**machine, 'tensorrt': '11.4.0'}) != path
+
+
+def test_the_untrained_policy_builds(policy_dir):
+    build_engines(policy_dir, load_manifest(policy_dir), 'tensorrt-rtx')
+
+
+@pytest.fixture
+def rtx_as_tensorrt(policy_dir, tmp_path, monkeypatch):
+    """A policy folder on a machine whose TensorRT is TensorRT-RTX: they have the builder's API."""
+    machine = {'tensorrt': '1.7', 'gpu': 'none', 'compute_capability': '8.9', 'cuda_driver': '13.0'}
+    monkeypatch.setattr(tensorrt_build, 'machine_facts', lambda: machine)
+    monkeypatch.setattr(tensorrt_build, 'import_tensorrt', lambda: tensorrt_rtx)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return shutil.copytree(policy_dir, tmp_path / 'policy'), machine
+
+
+@no_timings
+def test_plans_are_kept_and_not_built_twice(rtx_as_tensorrt):
+    folder, machine = rtx_as_tensorrt
+    built = build_engines(folder, load_manifest(folder), 'tensorrt')
+    manifest = amend_manifest(folder, new_files=built.files, engines=[built.engine])
+
+    engine = find_built(folder, load_manifest(folder), machine)
+    assert engine == manifest.engines[0]
+    assert engine.encode == f'encode-{engine.fingerprint[:12]}.plan'
+    assert engine.precision == 'fp32'
+    for plan, file in zip(built.plans, (engine.encode, engine.act), strict=True):
+        assert (folder / file).stat().st_size == plan.nbytes
+    assert len(list((folder.parent / 'cache/lightvla_ros').iterdir())) == 1
+
+    again = build_engines(folder, manifest, 'tensorrt')
+    assert again.engine == built.engine
+    assert again.files == ()
+    assert [plan.nbytes for plan in again.plans] == [plan.nbytes for plan in built.plans]
+    assert [plan.seconds for plan in again.plans] == [0.0, 0.0]
+
+
+@no_timings
+def test_a_build_that_fails_leaves_the_folder_as_it_was(rtx_as_tensorrt):
+    folder, _ = rtx_as_tensorrt
+    manifest = load_manifest(folder)
+    write_graph(
+        folder / manifest.graphs.act,
+        'chosen = NonZero(positions) some = Cast<to = 1>(chosen) '
+        'actions = ReduceSum<keepdims = 0>(some)',
+    )
+    before = sorted(folder.iterdir())
+    with pytest.raises(BuildError, match='NonZero'):
+        build_engines(folder, manifest, 'tensorrt')  # after encode has been built
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_graph_that_does_not_say_its_precision_is_refused(rtx_as_tensorrt):
+    folder, _ = rtx_as_tensorrt
+    manifest = load_manifest(folder)
+    for content in (b'not a graph', onnx.ModelProto().SerializeToString()):
+        (folder / manifest.graphs.encode).write_bytes(content)
+        with pytest.raises(BuildError, match=r'encode\.onnx: .*; export the policy again'):
+            build_engines(folder, manifest, 'tensorrt')

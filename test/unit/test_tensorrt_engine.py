@@ -1,0 +1,241 @@
+"""The TensorRT engine as far as it goes without a GPU: memory, choice of the plan, refusals."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import onnx
+import pytest
+import tensorrt_rtx
+
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.engine import cuda
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.engine.fingerprint import fingerprint
+from lightvla_ros.engine.ports import ANY, check_ports, policy_ports
+from lightvla_ros.engine.prompt_words import PromptWords
+from lightvla_ros.engine.tensor_layout import (
+    ALIGNMENT,
+    HOST_TENSORS,
+    aligned,
+    lay_out,
+    profile_index,
+)
+from lightvla_ros.engine.tensorrt import TensorRTEngine
+from lightvla_ros.engine.tensorrt_facts import differences, engine_facts, find_built
+from lightvla_ros.engine.tensorrt_plan import Plan
+from lightvla_ros.manifest import BuiltEngine
+
+THOR = {
+    'tensorrt': '10.13.3.9',
+    'gpu': 'NVIDIA Thor',
+    'compute_capability': '11.0',
+    'cuda_driver': '13.0',
+}
+
+
+@pytest.fixture(scope='module')
+def manifest(policy_dir):
+    return load_manifest(policy_dir)
+
+
+def built_for(manifest, machine, precision='fp16'):
+    facts = engine_facts(manifest, precision, machine)
+    return BuiltEngine('tensorrt', precision, fingerprint(facts), facts, 'encode.plan', 'act.plan')
+
+
+def with_engines(manifest, *engines):
+    return dataclasses.replace(manifest, engines=engines)
+
+
+def test_ports_are_those_of_the_graphs(policy_dir, manifest):
+    wanted = policy_ports(manifest, 'fp32', PromptWords(policy_dir, manifest).width)
+    for file, ports in zip((manifest.graphs.encode, manifest.graphs.act), wanted, strict=True):
+        graph = onnx.load(policy_dir / file, load_external_data=False).graph
+        found = {}
+        for port in (*graph.input, *graph.output):
+            kind = port.type.tensor_type
+            shape = tuple(d.dim_value if d.HasField('dim_value') else ANY for d in kind.shape.dim)
+            found[port.name] = (onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape)
+        check_ports(file, found, ports)
+        assert found == ports
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16', 'bf16'])
+def test_tensors_lie_apart_and_aligned(manifest, precision):
+    layout = lay_out(*policy_ports(manifest, precision, 48))
+    end = 0
+    for tensor in layout.tensors.values():
+        assert tensor.offset == end  # in order, without a gap but for the alignment
+        assert tensor.offset % ALIGNMENT == 0
+        end = aligned(tensor.offset + tensor.nbytes)
+    assert layout.device_bytes == end
+
+
+def test_the_host_sees_the_front_and_nothing_else(manifest):
+    layout = lay_out(*policy_ports(manifest, 'fp16', 48))
+    for name, tensor in layout.tensors.items():
+        assert (tensor.offset < layout.host_bytes) == (name in HOST_TENSORS)
+    assert layout.tensors.keys() - set(HOST_TENSORS) == {'tokens', 'context'}
+
+
+def test_the_graphs_share_what_passes_between_them(manifest):
+    encode, act = policy_ports(manifest, 'fp16', 48)
+    layout = lay_out(encode, act)
+    assert encode.keys() & act.keys() == {'tokens', 'positions', 'kept', 'context', 'word_mask'}
+    assert layout.tensors.keys() == encode.keys() | act.keys()
+    assert ANY not in {size for tensor in layout.tensors.values() for size in tensor.shape}
+
+
+def test_sizes_of_a_7b_policy(manifest):
+    """Two cameras of 256 patches at width 4096, prompts of 64, in fp16."""
+    camera = dataclasses.replace(manifest.cameras[0], size=(224, 224))
+    manifest = dataclasses.replace(
+        manifest,
+        cameras=(camera, camera),
+        prompt=dataclasses.replace(manifest.prompt, length=64),
+        tokens=dataclasses.replace(manifest.tokens, patch_size=14, buckets=(64, 512)),
+    )
+    layout = lay_out(*policy_ports(manifest, 'fp16', 4096))
+    sizes = {name: tensor.nbytes for name, tensor in layout.tensors.items()}
+    assert sizes == {
+        'pixels': 2 * 6 * 224 * 224 * 4,
+        'words': 63 * 4096 * 4,
+        'word_mask': 63,
+        'proprio': 8 * 4,
+        'positions': 512 * 8,
+        'kept': 2 * 4,
+        'actions': 56 * 4,
+        'tokens': 512 * 4096 * 2,
+        'context': (1 + 1 + 63 + 56 + 1) * 4096 * 2,
+    }
+    assert layout.device_bytes < 9 * 2**20
+
+
+def test_a_policy_without_proprio_has_no_tensor_for_it(manifest):
+    encode, _ = policy_ports(manifest, 'fp16', 48)
+    without, _ = policy_ports(dataclasses.replace(manifest, proprio=None), 'fp16', 48)
+    assert encode.keys() - without.keys() == {'proprio'}
+    assert encode['context'][1][1] - without['context'][1][1] == 1
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'pixels': ('float16', (2, 6, 128, 128))}, r'pixels is float16 \[2, 6, 128, 128\]'),
+        ({'words': ('float32', (1, 9, 48))}, r'words is float32 \[1, 9, 48\], .* \[1, 191, 48\]'),
+        ({'extra': ('bool', (1,))}, r'extra is bool \[1\], the manifest needs it absent'),
+        ({'proprio': None}, r'proprio is absent, the manifest needs it float32 \[1, 8\]'),
+    ],
+)
+def test_a_plan_of_other_graphs_is_refused(manifest, change, said):
+    wanted, _ = policy_ports(manifest, 'fp16', 48)
+    found = {name: port for name, port in (wanted | change).items() if port is not None}
+    with pytest.raises(EngineError, match=f'encode.plan: {said}.*export the policy again'):
+        check_ports('encode.plan', found, wanted)
+
+
+def test_every_bucket_has_the_profile_of_its_place():
+    buckets = (16, 64, 512)
+    assert [profile_index(buckets, bucket) for bucket in buckets] == [0, 1, 2]
+    for bucket in (0, 17, 513):
+        with pytest.raises(EngineError, match=rf'no profile for {bucket} tokens.*\[16, 64, 512\]'):
+            profile_index(buckets, bucket)
+
+
+def test_the_engine_of_this_machine_is_found(policy_dir, manifest):
+    orin = {**THOR, 'gpu': 'Orin', 'compute_capability': '8.7'}
+    wanted = built_for(manifest, THOR)
+    manifest = with_engines(manifest, built_for(manifest, orin), wanted)
+    assert find_built(policy_dir, manifest, THOR) is wanted
+
+
+def test_a_folder_without_engines_is_refused_with_the_command(policy_dir, manifest):
+    with pytest.raises(EngineError) as caught:
+        find_built(policy_dir, manifest, THOR)
+    assert str(caught.value) == (
+        f'{policy_dir}: holds no TensorRT engine; build one here: '
+        f'python models/export_trt.py --policy {policy_dir} --target tensorrt'
+    )
+
+
+@pytest.mark.parametrize(
+    ('fact', 'value'),
+    [
+        ('tensorrt', '10.3.0.30'),
+        ('gpu', 'Orin'),
+        ('compute_capability', '8.7'),
+        ('cuda_driver', '12.6'),
+    ],
+)
+def test_an_engine_of_another_machine_is_refused_with_what_differs(
+    policy_dir, manifest, fact, value
+):
+    far = {name: 'other' for name in THOR}
+    near = {**THOR, fact: value}
+    manifest = with_engines(manifest, built_for(manifest, far), built_for(manifest, near))
+    with pytest.raises(EngineError) as caught:
+        find_built(policy_dir, manifest, THOR)
+    said = f'({fact}: {value} there, {THOR[fact]} here); build one here: python models/'
+    assert said in str(caught.value)
+
+
+def test_an_engine_of_older_graphs_or_buckets_is_refused(policy_dir, manifest):
+    engine = built_for(manifest, THOR)
+    files = {**manifest.files, manifest.graphs.act: '0' * 64}
+    exported_again = dataclasses.replace(with_engines(manifest, engine), files=files)
+    with pytest.raises(EngineError, match=r'\(graphs: exported again since\)'):
+        find_built(policy_dir, exported_again, THOR)
+    tokens = dataclasses.replace(manifest.tokens, buckets=manifest.tokens.buckets[1:])
+    fewer = dataclasses.replace(with_engines(manifest, engine), tokens=tokens)
+    with pytest.raises(EngineError, match=r'profiles: \[16, 32, .* there, \[32, .* here'):
+        find_built(policy_dir, fewer, THOR)
+
+
+def test_differences_name_what_one_side_lacks():
+    assert differences({'gpu': 'Orin'}, {}) == ['gpu: Orin there, none here']
+    assert differences({'gpu': 'Orin'}, {'gpu': 'Orin'}) == []
+
+
+def test_without_tensorrt_the_engine_says_how_to_get_it(policy_dir, manifest):
+    """Here it is not installed: PyPI's package fetches it from elsewhere."""
+    with pytest.raises(EngineError, match='tensorrt cannot be imported.*JetPack.*pip install'):
+        TensorRTEngine(policy_dir, manifest, threads=2)
+
+
+def test_a_failed_cuda_call_is_named_with_its_error():
+    with pytest.raises(EngineError, match=r'^cudaFree failed: cudaError\w+, \w.+$'):
+        cuda.call('cudaFree', 1)
+
+
+def test_what_was_not_acquired_is_not_released():
+    with ExitStack() as stack, pytest.raises(EngineError, match='^cudaFree failed'):
+        cuda.acquire(stack, 'no such function', 'cudaFree', 1)
+
+
+def test_a_machine_without_a_gpu_says_so():
+    code = 'from lightvla_ros.engine import cuda; cuda.gpu_facts()'
+    run = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},
+        capture_output=True,
+        text=True,
+    )
+    assert 'EngineError: no GPU that CUDA can use here (cudaGetDeviceProp' in run.stderr
+
+
+def test_a_damaged_plan_is_refused_with_what_tensorrt_says(tmp_path):
+    (tmp_path / 'encode.plan').write_bytes(b'no plan' * 1000)
+    with pytest.raises(EngineError, match=r'encode\.plan: TensorRT 1\..* cannot load it: .*rror'):
+        Plan(tensorrt_rtx, tmp_path / 'encode.plan')
+
+
+def test_a_robot_loads_no_training_library():
+    code = (
+        'import sys, lightvla_ros.engine.tensorrt; '
+        'print({"torch", "onnx", "transformers", "tensorrt", "cuda"} & set(sys.modules))'
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == 'set()'
