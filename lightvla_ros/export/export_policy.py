@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from lightvla_ros.export.errors import ExportError
 from lightvla_ros.export.limits import limits_between
 from lightvla_ros.export.onnx_files import (
     OPSET,
-    PRECISIONS,
     write_act,
     write_embedding,
     write_encode,
@@ -26,7 +26,7 @@ from lightvla_ros.export.onnx_files import (
 from lightvla_ros.golden import random_inputs, record
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.policy import Policy
-from lightvla_ros.vla.weights import reference_precision
+from lightvla_ros.vla.weights import StoredWeights, config_of, reference_precision
 
 GOLDEN, SEED = 3, 0
 Say = Callable[[str], None]
@@ -73,7 +73,7 @@ def add_graphs(
 ) -> Manifest:
     """Write graphs, table of embeddings and golden observations into a folder with weights.
 
-    The golden answers are PyTorch's, before anything is converted.
+    The golden answers are PyTorch's; that is the step that needs the whole model in memory.
 
     :param observations: ``.npz`` of recorded observations (``policy.observations``); without it
         pictures of coloured squares are drawn.
@@ -87,16 +87,21 @@ def add_graphs(
     policy = Policy(policy_dir, manifest, engine)
     say(f'golden observations, answered by PyTorch in {stored}')
     record(policy, _inputs(observations, manifest), policy_dir / 'golden.npz')
-    model = engine.model
-    say('embedding.npy')
-    write_embedding(model, policy_dir / 'embedding.npy')
-    model = model.to(PRECISIONS[precision])
-    length = manifest.prompt.length
-    say(f'encode.onnx: towers, projector and pruner in {precision}')
-    files = write_encode(model, length, policy_dir / 'encode.onnx')
-    say(f'act.onnx: language model and head in {precision}')
-    files += write_act(model, length, policy_dir / 'act.onnx')
     policy.close()
+    weights = StoredWeights(policy_dir, manifest.model.weights)
+    say('embedding.npy')
+    write_embedding(weights, policy_dir / 'embedding.npy')
+    files = []
+    for name, write in (('encode.onnx', write_encode), ('act.onnx', write_act)):
+        say(f'{name} in {precision}')
+        files += write(
+            config_of(manifest),
+            weights,
+            precision,
+            manifest.prompt.length,
+            policy_dir / name,
+            _Reporter(name, say),
+        )
     say('hashing and writing the manifest')
     changes = {} if keep_weights else {'model': None}
     dropped = [] if keep_weights else list(manifest.model.weights)
@@ -127,6 +132,23 @@ def add_graphs(
         },
         **changes,
     )
+
+
+class _Reporter:
+    """Says how far a file is, every ten seconds, and how long it will take."""
+
+    def __init__(self, name: str, say: Say) -> None:
+        self._name, self._say = name, say
+        self._started = self._said = time.perf_counter()
+
+    def __call__(self, written: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self._said > 10:
+            left = (now - self._started) * (total / written - 1)
+            self._say(
+                f'{self._name}: {written / 1e9:.1f} of {total / 1e9:.1f} GB, {left:.0f} s left'
+            )
+            self._said = now
 
 
 def _inputs(path: Path | None, manifest: Manifest) -> dict[str, np.ndarray]:

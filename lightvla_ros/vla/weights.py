@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.manifest import Manifest
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.model import LightVLA
 
 STORED = {'F32': 'fp32', 'F16': 'fp16', 'BF16': 'bf16'}  # safetensors' names
+
+
+class StoredWeights(Mapping[str, Tensor]):
+    """The weights of a policy folder by name, each read from its file when it is asked for."""
+
+    def __init__(self, policy_dir: Path, files: Sequence[str]) -> None:
+        self._file_of: dict[str, Path] = {}
+        for file in files:
+            path = Path(policy_dir) / file
+            with safe_open(path, framework='pt') as opened:
+                self._file_of |= dict.fromkeys(opened.keys(), path)
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self._file_of[name], framework='pt') as file:
+            return file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __len__(self) -> int:
+        return len(self._file_of)
 
 
 def reference_precision(policy_dir: Path, weights: Sequence[str]) -> str:
@@ -42,6 +65,11 @@ def reference_precision(policy_dir: Path, weights: Sequence[str]) -> str:
     return STORED[most]
 
 
+def config_of(manifest: Manifest) -> VLAConfig:
+    """Return the configuration of the model that a manifest describes."""
+    return VLAConfig.from_dict({**manifest.model.config, 'action_slice': manifest.action.slice})
+
+
 def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
     """Build the model of a policy folder in eval mode, shard by shard.
 
@@ -52,7 +80,7 @@ def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
     manifest = load_manifest(policy_dir)
     if manifest.model is None:
         raise ContractError(f'{policy_dir}: holds graphs but no weights of a model')
-    config = VLAConfig.from_dict({**manifest.model.config, 'action_slice': manifest.action.slice})
+    config = config_of(manifest)
     with torch.device('meta'):
         model = LightVLA(config)
     missing = set(model.state_dict())

@@ -18,9 +18,9 @@ from lightvla_ros.export.export_command import main as export_trt
 from lightvla_ros.export.verify import verify
 from lightvla_ros.policy import Policy
 from lightvla_ros.vla.config import PRUNING
-from lightvla_ros.vla.language import LlamaModel
+from lightvla_ros.vla.language import LlamaBlock, LlamaModel
 from lightvla_ros.vla.model import LightVLA
-from lightvla_ros.vla.weights import load_model
+from lightvla_ros.vla.weights import StoredWeights, config_of
 
 
 @pytest.fixture(scope='module')
@@ -114,7 +114,7 @@ def test_without_weights_the_golden_answers_are_the_reference(weights, tmp_path,
     assert max(found['figures']['bucket_errors'].values()) < 1e-4
 
 
-def causal(monkeypatch, model):
+def causal(monkeypatch):
     def forward(self, x, positions, key_mask=None, first_layer=0):
         count = x.shape[1]
         # by position, as a causal model would mask this sequence
@@ -127,7 +127,7 @@ def causal(monkeypatch, model):
     monkeypatch.setattr(LlamaModel, 'forward', forward)
 
 
-def renumbered(monkeypatch, model):
+def renumbered(monkeypatch):
     rotation = LlamaModel.rotation
     monkeypatch.setattr(
         LlamaModel,
@@ -136,7 +136,7 @@ def renumbered(monkeypatch, model):
     )
 
 
-def slice_off_by_one(monkeypatch, model):
+def slice_off_by_one(monkeypatch):
     monkeypatch.setattr(
         LightVLA,
         'act',
@@ -144,7 +144,7 @@ def slice_off_by_one(monkeypatch, model):
     )
 
 
-def swapped_cameras(monkeypatch, model):
+def swapped_cameras(monkeypatch):
     candidates = LightVLA.candidates
     monkeypatch.setattr(
         LightVLA,
@@ -153,17 +153,21 @@ def swapped_cameras(monkeypatch, model):
     )
 
 
-def dropped_norm(monkeypatch, model):
-    model.language_model.model.layers[1].post_attention_layernorm = torch.nn.Identity()
+def dropped_norm(monkeypatch):
+    def forward(self, x, rotation, key_bias):
+        x = x + self.self_attn(self.input_layernorm(x), rotation, key_bias)
+        return x + self.mlp(x)
+
+    monkeypatch.setattr(LlamaBlock, 'forward', forward)
 
 
-def dropped_pruner_norm(monkeypatch, model):
+def dropped_pruner_norm(monkeypatch):
     from lightvla_ros.vla import pruner
 
     monkeypatch.setattr(pruner, 'rms', lambda x: x)
 
 
-def padding_unmasked(monkeypatch, model):
+def padding_unmasked(monkeypatch):
     place = LightVLA.place_context
 
     def forward(self, word_mask):
@@ -188,11 +192,13 @@ FAULTS = {
 def test_a_planted_fault_is_caught(fault, folder, monkeypatch):
     """The faults that ports of OpenVLA-OFT have had (lightvla.md, sections 6 and 7)."""
     part = FAULTS[fault]
-    model = load_model(folder)
+    manifest = load_manifest(folder)
+    weights = StoredWeights(folder, manifest.model.weights)
+    write = {'act': onnx_files.write_act, 'encode': onnx_files.write_encode}[part]
     with monkeypatch.context() as patch:
-        fault(patch, model)
-        write = {'act': onnx_files.write_act, 'encode': onnx_files.write_encode}[part]
-        write(model, load_manifest(folder).prompt.length, folder / f'{part}.onnx')
+        fault(patch)
+        length = manifest.prompt.length
+        write(config_of(manifest), weights, 'fp32', length, folder / f'{part}.onnx')
     write_manifest(folder, json.loads((folder / 'manifest.json').read_text()))
     assert main(['verify', str(folder), '--engine', 'onnxruntime']) == 1
     (found,) = load_manifest(folder).verified
