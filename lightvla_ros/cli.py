@@ -54,7 +54,13 @@ def _declare_bench(parser: argparse.ArgumentParser):
     from lightvla_ros.nodes import bench_node
 
     bench_node.add_arguments(node)
-    return bench_node.run_bench
+    engine = benches.add_parser('engine', help='what engines take for a chunk, pruned and not')
+
+    from lightvla_ros.bench import command
+
+    command.add_arguments(engine)
+    runs = {'node': bench_node.run_bench, 'engine': command.run}
+    return lambda parsed: runs[parsed.bench](parsed)
 
 
 def _declare_import(parser: argparse.ArgumentParser):

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,14 @@ def parse_manifest(document: Any, where: str = MANIFEST_NAME) -> Manifest:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Hex SHA-256 of a file; remembered until its size or its time of change is another."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, *_status: int) -> str:
+    # An export looks at the same folder several times, and 15 GB take most of a minute.
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 

@@ -122,11 +122,14 @@ class Graphs:
     """File names of the two graphs and of the table of embeddings that goes with them.
 
     A graph's large weights lie beside it in ``NAME.data``.
+
+    :param precision: Numbers that both compute in: ``fp32``, ``fp16`` or ``bf16``.
     """
 
     encode: str
     act: str
     embedding: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -134,13 +137,11 @@ class BuiltEngine:
     """The graphs, built for one kind of machine.
 
     :param target: ``tensorrt``.
-    :param precision: ``fp32``, ``fp16`` or ``bf16``.
     :param fingerprint: Of ``facts``; see ``engine/fingerprint.py``.
     :param facts: All that the build depends on: graphs, versions, GPU, profiles.
     """
 
     target: str
-    precision: str
     fingerprint: str
     facts: dict[str, Any]
     encode: str
@@ -167,13 +168,9 @@ class Verification:
 
 @dataclass(frozen=True)
 class Golden:
-    """Recorded observations and the tolerances within which they must come out again.
-
-    :param precision: Numbers in which the answers were computed.
-    """
+    """Recorded observations and the tolerances within which they must come out again."""
 
     file: str
-    precision: str
     action_tolerance: float
     min_jaccard: float
 

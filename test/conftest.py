@@ -38,3 +38,31 @@ def policy_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('policy') / 'untrained'
     write_untrained_policy(folder)
     return folder
+
+
+@pytest.fixture(scope='session')
+def small_weights(tmp_path_factory):
+    """The true model with small random weights; copy the folder before changing anything."""
+    from small_policy import write_weights
+
+    return write_weights(tmp_path_factory.mktemp('small') / 'weights')
+
+
+@pytest.fixture(scope='session')
+def small_policy(small_weights, tmp_path_factory):
+    """Its export in fp32."""
+    from small_policy import export
+
+    return export(small_weights, tmp_path_factory.mktemp('small') / 'fp32')
+
+
+@pytest.fixture(scope='session')
+def small_policy_fp16(small_weights, tmp_path_factory):
+    """Its export in fp16, with the weights beside the graphs, as those of a large model are."""
+    from small_policy import export
+
+    from lightvla_ros.export import onnx_files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_files, 'INLINE_BYTES', 1000)
+        return export(small_weights, tmp_path_factory.mktemp('small') / 'fp16', 'fp16')

@@ -7,7 +7,7 @@ from pathlib import Path
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Engine, EngineError
 
-ENGINES = ('onnxruntime', 'tensorrt')
+ENGINES = ('onnxruntime', 'openvino', 'tensorrt')
 
 
 def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> Engine:
@@ -21,6 +21,10 @@ def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> E
         from lightvla_ros.engine.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(policy_dir, manifest, **options)
+    if name == 'openvino':
+        from lightvla_ros.engine.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(policy_dir, manifest, **options)
     if name == 'tensorrt':
         from lightvla_ros.engine.tensorrt import TensorRTEngine
 

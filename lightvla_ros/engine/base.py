@@ -40,10 +40,13 @@ class Encoded:
     :param kept: Kept visual tokens per camera, in the manifest's order. Their sum K is at least 1.
     :param handle: The engine's own: tokens, position ids and context, wherever they live. Good
         until the next ``encode``.
+    :param tensors: The graphs' tensors by name, in place, where they are in the host's memory; for
+        tests and verification.
     """
 
     kept: tuple[int, ...]
-    handle: Any
+    handle: Any = None
+    tensors: dict[str, np.ndarray] | None = None
 
 
 class Engine(Protocol):

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
 from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
-from lightvla_ros.engine.ports import ANY, FLOAT_OF, Ports, check_ports, policy_ports
+from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 
 TYPES = {
@@ -50,11 +50,16 @@ class OnnxRuntimeEngine:
                 f'{", ".join(ort.get_available_providers())}; install the build that has it '
                 '(onnxruntime-gpu for CUDA and TensorRT) or ask for another provider'
             )
+        if manifest.graphs.precision == 'bf16':
+            raise EngineError(
+                f'{policy_dir}: its graphs are in bf16, for TensorRT alone; for ONNX Runtime '
+                'export in fp32 or fp16'
+            )
         self.backend = f'onnxruntime-{provider.removesuffix("ExecutionProvider").lower()}'
         graphs = manifest.graphs
         self._encode = _session(Path(policy_dir) / graphs.encode, provider, threads)
         self._act = _session(Path(policy_dir) / graphs.act, provider, threads)
-        self.precision = _precision({graphs.encode: self._encode, graphs.act: self._act})
+        self.precision = graphs.precision
         self._prompt_words = PromptWords(policy_dir, manifest)
         wanted = policy_ports(manifest, self.precision, self._prompt_words.width)
         check_ports(graphs.encode, _ports(self._encode), wanted[0])
@@ -71,6 +76,9 @@ class OnnxRuntimeEngine:
         device = DEVICES.get(provider, 'cpu')
         ports = (*self._encode.get_inputs(), *self._encode.get_outputs())
         self._buffers = {port.name: _buffer(port, device) for port in ports}
+        self._tensors = None
+        if device == 'cpu':
+            self._tensors = {name: each.numpy() for name, each in self._buffers.items()}
         self._actions = _buffer(self._act.get_outputs()[0], 'cpu')
         self._encode_binding = self._encode.io_binding()
         for port in self._encode.get_inputs():
@@ -93,7 +101,7 @@ class OnnxRuntimeEngine:
             self._put('proprio', proprio)
         _run(self._encode, self._encode_binding)
         kept = self._buffers['kept'].numpy()
-        return Encoded(kept=tuple(kept.tolist()), handle=self._buffers)
+        return Encoded(kept=tuple(kept.tolist()), tensors=self._tensors)
 
     def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
         """See :meth:`Engine.act`."""
@@ -169,27 +177,6 @@ def _run(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
         binding.synchronize_outputs()
     except Exception as error:
         raise EngineError(f'onnxruntime failed: {_line(error)}') from None
-
-
-def _precision(sessions: dict[str, ort.InferenceSession]) -> str:
-    """Read in which numbers the graphs compute, from their metadata.
-
-    :raises EngineError: When they do not say, say different things, or what cannot be run here.
-    """
-    said = {
-        name: session.get_modelmeta().custom_metadata_map.get('precision')
-        for name, session in sessions.items()
-    }
-    for name, precision in said.items():
-        if precision not in FLOAT_OF:
-            raise EngineError(f'{name}: its metadata has no precision; export the policy again')
-        if precision == 'bf16':
-            raise EngineError(
-                f'{name}: is in bf16, for TensorRT alone; for ONNX Runtime export in fp16 or fp32'
-            )
-    if len(set(said.values())) > 1:
-        raise EngineError(f'the graphs are in different numbers, {said}; export the policy again')
-    return next(iter(said.values()))
 
 
 def _ports(session: ort.InferenceSession) -> Ports:

@@ -45,7 +45,7 @@ class TensorRTEngine:
     def __init__(self, policy_dir: Path, manifest: Manifest, threads: int = 1) -> None:
         policy_dir = Path(policy_dir)
         built = find_built(policy_dir, manifest, machine_facts())
-        self.precision = built.precision
+        self.precision = manifest.graphs.precision
         self.fingerprint = built.fingerprint
         self._buckets = manifest.tokens.buckets
         self._takes_proprio = manifest.proprio is not None

@@ -43,17 +43,16 @@ def machine_facts() -> dict[str, str]:
     return {'tensorrt': trt.__version__, **cuda.gpu_facts()}
 
 
-def engine_facts(manifest: Manifest, precision: str, machine: dict[str, str]) -> dict[str, Any]:
+def engine_facts(manifest: Manifest, machine: dict[str, str]) -> dict[str, Any]:
     """Return all that a plan depends on, ready for :func:`fingerprint`.
 
-    :param precision: Of the graphs: ``fp32``, ``fp16`` or ``bf16``.
     :param machine: See :func:`machine_facts`.
     """
     return {
         'engine': TARGET,
         'graphs': graph_facts(manifest),
         **machine,
-        'precision': precision,
+        'precision': manifest.graphs.precision,
         'profiles': list(manifest.tokens.buckets),
     }
 
@@ -77,10 +76,8 @@ def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) ->
         folder holds others, in what the nearest one differs.
     """
     differing = []
+    facts = engine_facts(manifest, machine)
     for engine in manifest.engines:
-        if engine.target != TARGET:
-            continue
-        facts = engine_facts(manifest, engine.precision, machine)
         if engine.fingerprint == fingerprint(facts):
             return engine
         differing.append(differences(engine.facts, facts))

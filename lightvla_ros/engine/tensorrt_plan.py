@@ -35,6 +35,7 @@ class Plan:
     def __init__(self, trt: ModuleType, path: Path) -> None:
         self._trt = trt
         self._path = path
+        error_log(trt).take()  # what was said before is not about this file
         self._runtime = trt.Runtime(error_log(trt))
         # mapped: a Jetson's GPU shares the memory into which 13 GB would else be read first
         with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:

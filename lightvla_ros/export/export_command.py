@@ -1,4 +1,8 @@
-"""The command line of ``models/export_trt.py``."""
+"""The command line of ``models/export_trt.py``.
+
+What needs PyTorch is imported where it is used: engines for an exported policy are built on the
+robot's computer, which has none.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,19 @@ from pathlib import Path
 from lightvla_ros.contract import ContractError, amend_manifest, load_manifest
 from lightvla_ros.export.bucket_fit import act_flops, choose_buckets
 from lightvla_ros.export.errors import ExportError
-from lightvla_ros.export.export_policy import add_graphs, copy_weights
+from lightvla_ros.instruction import InstructionError
 from lightvla_ros.manifest import Manifest
-from lightvla_ros.vla.config import PrunerConfig, VLAConfig
-from lightvla_ros.vla.dropped import used_shapes
+from lightvla_ros.vla.config import ConfigError, PrunerConfig, VLAConfig, preset
 from lightvla_ros.vla.errors import CheckpointError
-from lightvla_ros.vla.import_policy import import_policy
 
+FAULTS = (
+    CheckpointError,
+    ConfigError,
+    ContractError,
+    ExportError,
+    FileExistsError,
+    InstructionError,
+)
 TARGETS = ('tensorrt', 'tensorrt-rtx')
 BYTES = {'fp32': 4, 'fp16': 2, 'bf16': 2}
 # Measured on two cores; an estimate for whoever waits.
@@ -41,18 +51,25 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         _run(parsed, Steps())
-    except (ExportError, ContractError, CheckpointError, FileExistsError) as error:
+    except FAULTS as error:
         print(f'export_trt: {error}')
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"export_trt: {error}; an export needs pip install 'lightvla_ros[train]'")
         return 1
     return 0
 
 
 def _run(parsed: argparse.Namespace, say: Steps) -> None:
+    if parsed.preset:
+        _prove(parsed, say)
+        return
     source = parsed.policy or parsed.checkpoint
     manifest = load_manifest(parsed.policy) if parsed.policy else None
     built = manifest is not None and manifest.graphs is not None and parsed.out is None
     if built:
         _check_built(parsed, manifest)
+        print('\n'.join(_build_estimate(parsed, manifest)))
     elif parsed.out is None:
         raise ExportError('--out DIR is missing: where shall the exported policy lie?')
     precision = parsed.precision or ('fp32' if parsed.target == 'onnx' else 'fp16')
@@ -60,7 +77,7 @@ def _run(parsed: argparse.Namespace, say: Steps) -> None:
         raise ExportError('--precision bf16 is for TensorRT; ONNX Runtime takes fp32 or fp16')
     if not built:
         config, length = _model(parsed, manifest)
-        context = 2 + int(config.proprio_size > 0) + length - 1 + config.action_slots
+        context = context_length(config, length)
         buckets = choose_buckets(parsed.buckets, parsed.histogram, config, context)
         print('\n'.join(_estimate(source, config, precision, buckets, context, parsed)))
     if parsed.dry_run:
@@ -71,6 +88,27 @@ def _run(parsed: argparse.Namespace, say: Steps) -> None:
     if parsed.target != 'onnx':
         _build(folder, parsed, say)
     print(f'next: lightvla verify {folder}')
+
+
+def _prove(parsed: argparse.Namespace, say: Steps) -> None:
+    """Build layers of a preset's shapes without a GPU."""
+    if parsed.target != 'tensorrt-rtx':
+        raise ExportError('--preset only proves that shapes build: add --target tensorrt-rtx')
+    if parsed.layers < 1:
+        raise ExportError(f'--layers {parsed.layers}: at least 1')
+    from lightvla_ros.export.shape_proof import first_layers, prove
+    from lightvla_ros.vla.import_policy import PROMPT_LENGTH
+
+    config = first_layers(preset(parsed.preset), parsed.layers)
+    buckets = choose_buckets(
+        parsed.buckets, parsed.histogram, config, context_length(config, PROMPT_LENGTH)
+    )
+    prove(config, parsed.precision or 'fp16', PROMPT_LENGTH, buckets, say)
+
+
+def context_length(config: VLAConfig, prompt_length: int) -> int:
+    """Tokens of the sequence besides the visual ones: BOS and words, proprio, slots, stop."""
+    return prompt_length + int(config.proprio_size > 0) + config.action_slots + 1
 
 
 def _check_built(parsed: argparse.Namespace, manifest: Manifest) -> None:
@@ -91,9 +129,8 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
         from lightvla_ros.vla.checkpoint import read_published
         from lightvla_ros.vla.import_policy import PROMPT_LENGTH
 
-        return read_published(parsed.checkpoint, pruning=PrunerConfig(parsed.pruning)).config, (
-            PROMPT_LENGTH
-        )
+        published = read_published(parsed.checkpoint, pruning=PrunerConfig(parsed.pruning))
+        return published.config, PROMPT_LENGTH
     if manifest.model is None:
         raise ExportError(f'{parsed.policy}: holds no weights; export from the folder that does')
     return VLAConfig.from_dict(manifest.model.config), manifest.prompt.length
@@ -102,6 +139,9 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
 def _export(
     parsed: argparse.Namespace, precision: str, buckets: tuple[int, ...], say: Steps
 ) -> None:
+    from lightvla_ros.export.export_policy import add_graphs, copy_weights
+    from lightvla_ros.vla.import_policy import import_policy
+
     out: Path = parsed.out
     created = not out.exists()
     if not created and any(out.iterdir()):
@@ -155,6 +195,8 @@ def _estimate(
     parsed: argparse.Namespace,
 ) -> list[str]:
     """Say what will be made, and what it takes."""
+    from lightvla_ros.vla.dropped import used_shapes
+
     sizes = {'encode': 0, 'act': 0, 'embedding': 0}
     for name, shape in used_shapes(config).items():
         part = 'act' if name.startswith(('language_model', 'action_head')) else 'encode'
@@ -174,6 +216,23 @@ def _estimate(
     ]
 
 
+def _build_estimate(parsed: argparse.Namespace, manifest: Manifest) -> list[str]:
+    """Say which engines will be built of an exported folder, and what they take."""
+    graphs = manifest.graphs
+    sizes = {
+        name: sum(path.stat().st_size for path in parsed.policy.glob(f'{name}*'))
+        for name in (graphs.encode, graphs.act)
+    }
+    total = sum(sizes.values())
+    workspace = 'all there is' if parsed.workspace is None else f'{parsed.workspace} MiB a layer'
+    return [
+        f'{parsed.policy}: engines for {parsed.target}',
+        *(f'  {name:12} {size / 1e9:8.3f} GB' for name, size in sizes.items()),
+        f'  profiles of {graphs.act}: {", ".join(map(str, manifest.tokens.buckets))}',
+        f'  disk and memory: about {total / 1e9:.3f} GB more; workspace: {workspace}',
+    ]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='export_trt.py',
@@ -181,6 +240,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--policy', type=Path, metavar='DIR', help='a policy folder with weights')
+    source.add_argument(
+        '--preset', metavar='NAME', help='random weights; with --layers and --target tensorrt-rtx'
+    )
     source.add_argument('--checkpoint', type=Path, metavar='DIR', help='a published checkpoint')
     parser.add_argument(
         '--out', type=Path, metavar='DIR', help='new folder; leave out to add engines to --policy'
@@ -197,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
         '--observations', type=Path, metavar='FILE.npz', help='recorded, for the golden answers'
     )
     parser.add_argument('--workspace', type=int, metavar='MIB', help='of TensorRT, per layer')
+    parser.add_argument('--layers', type=int, default=2, help='of --preset [2]')
     parser.add_argument('--no-weights', action='store_true', help='leave the weights out of --out')
     parser.add_argument('--dry-run', action='store_true', help='say what would be made, and stop')
     checkpoint = parser.add_argument_group('with --checkpoint')

@@ -16,7 +16,7 @@ from lightvla_ros import __version__
 from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, load_manifest
 from lightvla_ros.engine.torch import TorchEngine
 from lightvla_ros.export.errors import ExportError
-from lightvla_ros.export.limits import limits_between
+from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.onnx_files import (
     OPSET,
     write_act,
@@ -26,7 +26,7 @@ from lightvla_ros.export.onnx_files import (
 from lightvla_ros.golden import random_inputs, record
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.policy import Policy
-from lightvla_ros.vla.weights import StoredWeights, config_of, reference_precision
+from lightvla_ros.vla.weights import StoredWeights, config_of
 
 GOLDEN, SEED = 3, 0
 Say = Callable[[str], None]
@@ -73,7 +73,8 @@ def add_graphs(
 ) -> Manifest:
     """Write graphs, table of embeddings and golden observations into a folder with weights.
 
-    The golden answers are PyTorch's; that is the step that needs the whole model in memory.
+    The golden answers are PyTorch's, in fp32; that is the step that needs the whole model in
+    memory.
 
     :param observations: ``.npz`` of recorded observations (``policy.observations``); without it
         pictures of coloured squares are drawn.
@@ -82,10 +83,9 @@ def add_graphs(
     """
     manifest = load_manifest(policy_dir)
     say('reading the weights')
-    stored = reference_precision(policy_dir, manifest.model.weights)
-    engine = TorchEngine(policy_dir, manifest, threads=torch.get_num_threads(), precision=stored)
+    engine = TorchEngine(policy_dir, manifest, threads=torch.get_num_threads())
     policy = Policy(policy_dir, manifest, engine)
-    say(f'golden observations, answered by PyTorch in {stored}')
+    say('golden observations, answered by PyTorch in fp32')
     record(policy, _inputs(observations, manifest), policy_dir / 'golden.npz')
     policy.close()
     weights = StoredWeights(policy_dir, manifest.model.weights)
@@ -107,15 +107,19 @@ def add_graphs(
     dropped = [] if keep_weights else list(manifest.model.weights)
     for name in dropped:
         (policy_dir / name).unlink()
-    limits = limits_between(stored, precision)
+    limits = LIMITS[precision]
     return amend_manifest(
         policy_dir,
         new_files=['golden.npz', 'embedding.npy', *files],
         dropped_files=dropped,
-        graphs={'encode': 'encode.onnx', 'act': 'act.onnx', 'embedding': 'embedding.npy'},
+        graphs={
+            'encode': 'encode.onnx',
+            'act': 'act.onnx',
+            'embedding': 'embedding.npy',
+            'precision': precision,
+        },
         golden={
             'file': 'golden.npz',
-            'precision': stored,
             'action_tolerance': limits.action_tolerance,
             'min_jaccard': limits.min_jaccard,
         },
@@ -123,7 +127,6 @@ def add_graphs(
         provenance=manifest.provenance
         | {
             'export': {
-                'precision': precision,
                 'opset': OPSET,
                 'lightvla_ros': __version__,
                 'torch': torch.__version__,

@@ -48,7 +48,6 @@ class GraphBuilder:
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid('', OPSET)], ir_version=9
         )
-        helper.set_model_props(model, {'precision': 'fp32'})
         onnx.checker.check_model(model, full_check=True)
         return model
 

@@ -32,9 +32,3 @@ LIMITS = {
     'fp16': Limits(0.97, 0.8, 0.5, 0.5, 2e-2),
     'bf16': Limits(0.95, 0.7, 2.0, 2.0, 8e-2),
 }
-
-
-def limits_between(reference: str, engine: str) -> Limits:
-    """Return the limits of the coarser of two precisions: a reference rounds, too."""
-    order = list(LIMITS)
-    return LIMITS[max(reference, engine, key=order.index)]

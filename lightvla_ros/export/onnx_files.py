@@ -167,7 +167,6 @@ def _write(
             _fill(value, lambda name=name: read(name).to(number))
     for node in list(model.graph):
         _transpose_weight(node, lambda name: read(name).to(number).T.contiguous())
-    model.metadata_props['precision'] = precision
     large = sum(each.const_value.nbytes for each in model.graph.initializers.values())
     written = 0
 

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import onnx
-
 from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.fingerprint import fingerprint
 from lightvla_ros.engine.tensorrt_facts import (
@@ -110,11 +108,10 @@ def build_engines(
 def _build_here(
     policy_dir: Path, manifest: Manifest, machine: dict[str, str], workspace: int | None, say: Say
 ) -> Built:
-    precision = _precision(policy_dir / manifest.graphs.encode)
-    facts = engine_facts(manifest, precision, machine)
+    facts = engine_facts(manifest, machine)
     identity = fingerprint(facts)
     files = {graph: f'{graph}-{identity[:12]}.plan' for graph in ('encode', 'act')}
-    entry = {'target': TARGET, 'precision': precision, 'fingerprint': identity, 'facts': facts}
+    entry = {'target': TARGET, 'fingerprint': identity, 'facts': facts}
     entry.update(files)
     version = machine['tensorrt']
     if any(engine.fingerprint == identity for engine in manifest.engines):
@@ -166,18 +163,6 @@ def _graphs(manifest: Manifest) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     """Name, file and profiles of both graphs."""
     graphs = manifest.graphs
     return ('encode', graphs.encode, ()), ('act', graphs.act, manifest.tokens.buckets)
-
-
-def _precision(path: Path) -> str:
-    """Read in which numbers a graph computes, from its metadata."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's exceptions have no common base but this
-        raise BuildError(f'{path}: not an ONNX file: {error}; export the policy again') from None
-    said = {entry.key: entry.value for entry in model.metadata_props}
-    if 'precision' not in said:
-        raise BuildError(f'{path}: its metadata has no precision; export the policy again')
-    return said['precision']
 
 
 def _write(path: Path, plan: Any) -> None:

@@ -70,10 +70,14 @@ def _document(shape: Shape, seed: int) -> dict:
             'patch_size': shape.patch,
             'buckets': [*(b for b in (16, 32, 64, 96) if b < shape.tokens), shape.tokens],
         },
-        'graphs': {'encode': 'encode.onnx', 'act': 'act.onnx', 'embedding': 'embedding.npy'},
+        'graphs': {
+            'encode': 'encode.onnx',
+            'act': 'act.onnx',
+            'embedding': 'embedding.npy',
+            'precision': 'fp32',
+        },
         'golden': {
             'file': 'golden.npz',
-            'precision': 'fp32',
             'action_tolerance': 1e-3,
             'min_jaccard': 0.9,
         },

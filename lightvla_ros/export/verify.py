@@ -21,7 +21,7 @@ from lightvla_ros.contract import ContractError, amend_manifest, load_manifest
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.export.differences import ActionError, action_error, jaccard
-from lightvla_ros.export.limits import limits_between
+from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.golden import random_inputs
 from lightvla_ros.manifest import Manifest, Verification
 from lightvla_ros.policy import Observation, Policy, observations
@@ -45,12 +45,10 @@ class Expected:
 class Reference:
     """What engines are compared with.
 
-    :param kind: ``torch`` or ``golden``.
-    :param precision: Numbers that it computes in.
+    :param kind: ``torch`` or ``golden``; in fp32 either way.
     """
 
     kind: str
-    precision: str
     cases: list[tuple[Observation, Expected]]
 
 
@@ -132,15 +130,12 @@ def _reference(policy_dir: Path, manifest: Manifest, count: int, threads: int) -
             holding = [each for each in manifest.tokens.buckets if each >= bucket]
             expected.append(Expected(np.flatnonzero(kept), dict.fromkeys(holding, actions)))
         cases = list(zip(observations(golden), expected, strict=True))
-        return Reference('golden', manifest.golden.precision, cases)
-    from lightvla_ros.vla.weights import reference_precision
-
-    precision = reference_precision(policy_dir, manifest.model.weights)
-    policy = Policy.load(policy_dir, 'torch', threads=threads, precision=precision)
+        return Reference('golden', cases)
+    policy = Policy.load(policy_dir, 'torch', threads=threads)
     seen = observations(golden) + observations(random_inputs(manifest, count, SEED))
     cases = [(each, Expected(*_answer(policy, each))) for each in seen]
     policy.close()
-    return Reference('torch', precision, cases)
+    return Reference('torch', cases)
 
 
 def _answer(policy: Policy, observation: Observation) -> tuple[np.ndarray, dict[int, np.ndarray]]:
@@ -179,7 +174,7 @@ def _padding_has_no_say(policy: Policy, observation: Observation) -> Iterator[bo
     engine, full = policy.engine, policy.manifest.tokens.buckets[-1]
     encoded = engine.encode(pixels, prompt, proprio)
     before = engine.act(encoded, full)
-    if isinstance(encoded.handle, dict) and 'tokens' in encoded.handle:  # reachable on the CPU
+    if encoded.tensors:  # where they can be reached
         _overwrite_dropped(encoded)
         yield np.array_equal(before, engine.act(encoded, full))
     other = Prompt(np.where(prompt.mask, prompt.ids, prompt.ids.max()), prompt.mask)
@@ -188,13 +183,13 @@ def _padding_has_no_say(policy: Policy, observation: Observation) -> Iterator[bo
 
 def _overwrite_dropped(encoded: Encoded) -> None:
     count = sum(encoded.kept)
-    encoded.handle['tokens'].numpy()[:, count:] = 100
-    encoded.handle['positions'].numpy()[:, count:] = 0
+    encoded.tensors['tokens'][:, count:] = 100
+    encoded.tensors['positions'][:, count:] = 0
 
 
 def _judge(policy: Policy, found: Comparison, reference: Reference) -> Verification:
     engine = policy.engine
-    limits = limits_between(reference.precision, engine.precision)
+    limits = LIMITS[engine.precision]
     figures = {
         'observations': len(found.jaccards),
         'jaccard_mean': float(np.mean(found.jaccards)),

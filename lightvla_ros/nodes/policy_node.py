@@ -35,7 +35,12 @@ from lightvla_ros.nodes.diagnostics import StageHistory
 from lightvla_ros.nodes.input_topics import InputTopics, subscribe
 from lightvla_ros.nodes.job_runner import InputError, Result, run_job
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
-from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS, limits_from, nanoseconds
+from lightvla_ros.nodes.policy_parameters import (
+    POLICY_PARAMETERS,
+    engine_options,
+    limits_from,
+    nanoseconds,
+)
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.worker import Worker
@@ -206,8 +211,7 @@ class PolicyNode(GuardedLifecycleNode):
                 policy = self._load(
                     Path(self._values.policy),
                     self._values.engine,
-                    provider=self._values.provider,
-                    threads=self._values.threads,
+                    **engine_options(self._values),
                 )
                 policy.require_verified()
                 policy.replay_golden()

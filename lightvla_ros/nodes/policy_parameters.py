@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
+from lightvla_ros.engine import ENGINES
 from lightvla_ros.inbox import Limits
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 
 POLICY_PARAMETERS = ParameterTable(
     [
         Parameter('policy', '', 'Folder of the policy (the one with `manifest.json`).'),
-        Parameter('engine', 'onnxruntime', 'What runs the graphs.', choices=('onnxruntime',)),
+        Parameter('engine', 'onnxruntime', 'What runs the graphs.', choices=ENGINES),
         Parameter(
-            'provider', 'CPUExecutionProvider', 'Execution provider of ONNX Runtime, by name.'
+            'provider', 'CPUExecutionProvider', 'Execution provider of `onnxruntime`, by name.'
+        ),
+        Parameter(
+            'precision',
+            'fp32',
+            'Numbers that `openvino` computes in; the other engines follow the export.',
+            choices=('fp32', 'bf16'),
         ),
         Parameter('threads', 1, 'Of engine and preprocessing; leave cores for the robot.', 1, 64),
         Parameter('autostart', True, 'Configure and activate when the node starts.'),
@@ -134,6 +142,13 @@ POLICY_PARAMETERS = ParameterTable(
         ),
     ]
 )
+
+
+def engine_options(values: SimpleNamespace) -> dict[str, Any]:
+    """Return what the chosen engine is loaded with."""
+    of_one = {'onnxruntime': ('provider',), 'openvino': ('precision',), 'tensorrt': ()}
+    names = ('threads', *of_one[values.engine])
+    return {name: getattr(values, name) for name in names}
 
 
 def limits_from(values: SimpleNamespace) -> Limits:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +15,6 @@ from lightvla_ros.manifest import Manifest
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.model import LightVLA
-
-STORED = {'F32': 'fp32', 'F16': 'fp16', 'BF16': 'bf16'}  # safetensors' names
 
 
 class StoredWeights(Mapping[str, Tensor]):
@@ -40,29 +36,6 @@ class StoredWeights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._file_of)
-
-
-def reference_precision(policy_dir: Path, weights: Sequence[str]) -> str:
-    """Choose the numbers of a reference: fp32 where memory allows, else those on disk.
-
-    A model in fp32 may take 60 % of the machine's memory.
-
-    :raises CheckpointError: When the weights are of a type that no engine computes in.
-    """
-    sizes: dict[str, int] = {}
-    for name in weights:
-        with safe_open(Path(policy_dir) / name, framework='pt') as file:
-            for key in file.keys():  # noqa: SIM118 (not a dict)
-                part = file.get_slice(key)
-                count = math.prod(part.get_shape())
-                sizes[part.get_dtype()] = sizes.get(part.get_dtype(), 0) + count
-    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    if 4 * sum(sizes.values()) < 0.6 * memory:
-        return 'fp32'
-    most = max(sizes, key=sizes.get)
-    if most not in STORED:
-        raise CheckpointError(f'{policy_dir}: weights of type {most}; {list(STORED)} are taken')
-    return STORED[most]
 
 
 def config_of(manifest: Manifest) -> VLAConfig:

@@ -10,7 +10,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rig import rig
 from std_srvs.srv import Trigger
 
-from lightvla_ros.contract import MANIFEST_NAME, file_sha256
+from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, file_sha256
 from lightvla_ros.policy import Policy
 
 HOLDING, RUNNING, FAULT = VlaStatus.HOLDING, VlaStatus.RUNNING, VlaStatus.FAULT
@@ -73,7 +73,14 @@ def _break_truncated(folder):
     return 'encode.onnx: onnxruntime cannot load it'
 
 
-@pytest.mark.parametrize('damage', [_break_missing, _break_changed, _break_truncated])
+def _break_unverified(folder):
+    amend_manifest(folder, verified=[])
+    return 'was never verified; run `lightvla verify'
+
+
+@pytest.mark.parametrize(
+    'damage', [_break_missing, _break_changed, _break_truncated, _break_unverified]
+)
 def test_fault_11_engine_file_is_damaged(policy_dir, tmp_path, damage):
     folder = tmp_path / 'policy'
     shutil.copytree(policy_dir, folder)
@@ -95,6 +102,15 @@ def test_fault_11_wrong_provider(policy_dir):
         assert r.node.trigger_configure() == FAILURE
         wanted = 'has no CUDAExecutionProvider here'
         r.until(lambda: any(wanted in log for log in r.robot.logs), wanted)
+
+
+def test_fault_11_engine_that_was_never_built(policy_dir):
+    """Whatever this machine lacks, TensorRT or an engine for it, the log says what to do."""
+    with rig(policy_dir, autostart=False, load=Policy.load, engine='tensorrt') as r:
+        r.matched_user()
+        assert r.node.trigger_configure() == FAILURE
+        wanted = 'tensorrt'
+        r.until(lambda: any(wanted in log and 'cannot configure' in log for log in r.robot.logs))
 
 
 def test_fault_12_inference_raises(policy_dir):

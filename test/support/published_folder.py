@@ -130,12 +130,12 @@ def write_adapter(folder: Path, targets: dict[str, torch.Tensor], rank: int = 2)
 
 
 def _tokenizer() -> Tokenizer:
-    """One token per letter, with LLaMA's special ids."""
+    """One token per word, with LLaMA's special ids."""
+    words = 'In: What action should the robot take to pick up and place it on in Out:'.split()
     vocabulary = {'<unk>': 0, '<s>': 1, '</s>': 2}
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary |= {letter: index + 3 for index, letter in enumerate(alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocabulary |= {word: index for index, word in enumerate(words, 3)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
         single='<s> $A', special_tokens=[('<s>', 1)]
     )

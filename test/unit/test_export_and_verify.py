@@ -24,13 +24,13 @@ from lightvla_ros.vla.weights import StoredWeights, config_of
 
 
 @pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp('small') / 'weights')
+def weights(small_weights):
+    return small_weights
 
 
 @pytest.fixture(scope='module')
-def exported(weights, tmp_path_factory):
-    return export(weights, tmp_path_factory.mktemp('small') / 'exported')
+def exported(small_policy):
+    return small_policy
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def _observation(policy):
     return observations(random_inputs(policy.manifest, 1, 5))[0]
 
 
-def test_fp16_computes_norms_softmax_and_scores_in_fp32(weights, tmp_path):
-    out = export(weights, tmp_path / 'out', 'fp16')
+def test_fp16_computes_norms_softmax_and_scores_in_fp32(small_policy_fp16, tmp_path):
+    out = shutil.copytree(small_policy_fp16, tmp_path / 'out')
     model = onnx.shape_inference.infer_shapes(onnx.load(out / 'encode.onnx'))
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -106,6 +106,8 @@ def test_a_verified_engine_may_run_and_another_may_not(folder):
 def test_without_weights_the_golden_answers_are_the_reference(weights, tmp_path, capsys):
     out = export(weights, tmp_path / 'out', keep_weights=False)
     assert load_manifest(out).model is None
+    with pytest.raises(ExportError, match='holds no weights'):
+        export(out, tmp_path / 'again')
     assert not list(out.glob('*.safetensors'))
     assert main(['verify', str(out), '--engine', 'onnxruntime', '--json']) == 0
     (found,) = json.loads(capsys.readouterr().out)['engines']
@@ -234,7 +236,7 @@ def test_the_command_exports_and_says_what_it_would_do(weights, tmp_path, capsys
     assert export_trt(command) == 0
     manifest = load_manifest(out)
     assert manifest.tokens.buckets == (8, 16, 32)
-    assert manifest.provenance['export']['precision'] == 'fp32'
+    assert manifest.graphs.precision == 'fp32'
     Policy.load(out).replay_golden()
     assert export_trt(command) == 1
     assert 'is not empty' in capsys.readouterr().out
@@ -267,16 +269,32 @@ def test_a_wrong_request_is_one_line_with_the_fix(
     assert not (tmp_path / 'new').exists()
 
 
-def test_graphs_alone_cannot_be_exported_again(weights, tmp_path):
-    out = export(weights, tmp_path / 'out', keep_weights=False)
-    with pytest.raises(ExportError, match='holds no weights'):
-        export(out, tmp_path / 'again')
-
-
-def test_large_weights_lie_beside_the_graph(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_files, 'INLINE_BYTES', 1000)
-    out = export(weights, tmp_path / 'out')
-    assert (out / 'act.onnx.data').stat().st_size > (out / 'act.onnx').stat().st_size
+def test_large_weights_lie_beside_the_graph(small_policy_fp16):
+    out = small_policy_fp16
+    assert (out / 'act.onnx.data').stat().st_size > 100_000
     assert {'act.onnx.data', 'encode.onnx.data'} <= load_manifest(out).files.keys()
-    (found,), _ = verify(out, only='onnxruntime', count=1)
-    assert found.passed
+    Policy.load(out).replay_golden()
+
+
+def test_tensorrt_rtx_builds_an_exported_policy_in_fp16_with_all_profiles(
+    weights, tmp_path, capsys
+):
+    out = tmp_path / 'out'
+    command = ['--policy', str(weights), '--out', str(out), '--target', 'tensorrt-rtx']
+    assert export_trt([*command, '--buckets', '4,16']) == 0
+    said = capsys.readouterr().out
+    assert 'encode: ' in said
+    assert 'profiles [4, 16, 32]' in said
+    manifest = load_manifest(out)
+    assert manifest.graphs.precision == 'fp16'
+    assert manifest.engines == ()  # a proof: nothing is kept
+
+
+def test_layers_of_true_shapes_build_and_nothing_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ['--preset', 'libero-tiny', '--layers', '1']
+    assert export_trt([*command, '--target', 'tensorrt-rtx', '--buckets', '16,32']) == 0
+    assert 'profiles [16, 32, 128]' in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    assert export_trt(command) == 1
+    assert 'add --target tensorrt-rtx' in capsys.readouterr().out

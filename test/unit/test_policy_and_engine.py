@@ -5,7 +5,6 @@ import filecmp
 import shutil
 
 import numpy as np
-import onnx
 import pytest
 
 from lightvla_ros.contract import load_manifest
@@ -93,7 +92,7 @@ def test_pruner_is_the_published_one(policy):
     for seed in range(5):
         observation = _observation(seed)
         encoded = _encoded(policy, observation)
-        handle = {name: value.numpy() for name, value in encoded.handle.items()}
+        handle = encoded.tensors
         patches = np.empty_like(handle['tokens'][0])
         patches[handle['positions'][0]] = handle['tokens'][0]
         # [BOS | state | words | slots | stop]; BOS is no task token, the zeros of the slots are
@@ -118,8 +117,8 @@ def test_content_of_dropped_tokens_does_not_matter(policy):
     encoded = _encoded(policy, _observation())
     count = sum(encoded.kept)
     before = policy.engine.act(encoded, 128)
-    encoded.handle['tokens'].numpy()[:, count:] = 100.0
-    encoded.handle['positions'].numpy()[:, count:] = 7
+    encoded.tensors['tokens'][:, count:] = 100.0
+    encoded.tensors['positions'][:, count:] = 7
     np.testing.assert_array_equal(policy.engine.act(encoded, 128), before)
 
 
@@ -127,7 +126,7 @@ def test_tokens_are_told_apart_by_position_not_by_order(policy):
     encoded = _encoded(policy, _observation())
     count = sum(encoded.kept)
     before = policy.engine.act(encoded, count)
-    tokens, positions = (encoded.handle[name].numpy() for name in ('tokens', 'positions'))
+    tokens, positions = (encoded.tensors[name] for name in ('tokens', 'positions'))
     in_order = positions[0, :count].copy()
     tokens[0, :count], positions[0, :count] = tokens[0, count - 1 :: -1].copy(), in_order[::-1]
     np.testing.assert_allclose(policy.engine.act(encoded, count), before, atol=1e-5, rtol=0)
@@ -194,26 +193,16 @@ def test_graph_that_cannot_be_loaded(policy_dir, tmp_path):
         load_engine('onnxruntime', tmp_path, load_manifest(policy_dir))
 
 
-@pytest.fixture
-def folder_that_says(policy_dir, tmp_path):
-    def build(**metadata):
-        shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
-        model = onnx.load(tmp_path / 'act.onnx')
-        onnx.helper.set_model_props(model, metadata)
-        onnx.save(model, tmp_path / 'act.onnx')
-        return tmp_path
-
-    return build
-
-
-def test_precision_is_what_the_graphs_say(policy, folder_that_says):
+def test_precision_is_the_manifest_s_and_the_graphs_must_have_it(policy, policy_dir):
     assert policy.engine.precision == 'fp32'
-    with pytest.raises(EngineError, match='the graphs are in different numbers'):
-        load_engine('onnxruntime', folder_that_says(precision='fp16'), policy.manifest)
-    with pytest.raises(EngineError, match='act.onnx: is in bf16, for TensorRT alone'):
-        load_engine('onnxruntime', folder_that_says(precision='bf16'), policy.manifest)
-    with pytest.raises(EngineError, match='act.onnx: its metadata has no precision'):
-        load_engine('onnxruntime', folder_that_says(), policy.manifest)
+    manifest = policy.manifest
+    for precision, message in (
+        ('fp16', 'encode.onnx: context is float32 .*, the manifest needs it float16'),
+        ('bf16', 'in bf16, for TensorRT alone'),
+    ):
+        graphs = dataclasses.replace(manifest.graphs, precision=precision)
+        with pytest.raises(EngineError, match=message):
+            load_engine('onnxruntime', policy_dir, dataclasses.replace(manifest, graphs=graphs))
 
 
 def test_instruction_that_is_too_long_for_the_policy(policy):

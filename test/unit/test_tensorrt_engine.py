@@ -41,9 +41,9 @@ def manifest(policy_dir):
     return load_manifest(policy_dir)
 
 
-def built_for(manifest, machine, precision='fp16'):
-    facts = engine_facts(manifest, precision, machine)
-    return BuiltEngine('tensorrt', precision, fingerprint(facts), facts, 'encode.plan', 'act.plan')
+def built_for(manifest, machine):
+    facts = engine_facts(manifest, machine)
+    return BuiltEngine('tensorrt', fingerprint(facts), facts, 'encode.plan', 'act.plan')
 
 
 def with_engines(manifest, *engines):

@@ -1,0 +1,281 @@
+"""The engine on OpenVINO: x86 and ARM processors, in fp32 or, where they have it, in bf16.
+
+It reads the graphs that ``ports.py`` describes, in fp32, and lowers the numbers itself. The
+pruner's scores stay in fp32 (in bf16 up to half of the queries pick another token): ``encode`` is
+cut in two where they begin, and the second half is compiled by itself. An attribute that makes one
+node keep its numbers exists, but it is internal to OpenVINO, and was renamed between releases. The
+cut costs 1 to 2 per cent, and is made in fp32 too, so that one path is run and tested everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.contract import Manifest
+from lightvla_ros.engine.base import Encoded, EngineError, Prompt
+from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
+from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
+from lightvla_ros.engine.prompt_words import PromptWords
+
+try:
+    import openvino as ov
+except ModuleNotFoundError:
+    raise EngineError(
+        "openvino is not installed here: pip install 'lightvla_ros[openvino]'"
+    ) from None
+
+DEVICE = 'CPU'
+NUMBERS = {'fp32': 'f32', 'bf16': 'bf16'}  # in OpenVINO's words
+LAYERS = ('MatMul', 'Convolution')  # with a constant on the right: with weights
+
+
+class OpenVinoEngine:
+    """Compiled graphs on buffers that are allocated once; ready when constructed.
+
+    ``act`` is compiled once, for any bucket: one graph per bucket was up to a tenth faster and held
+    the weights as often as there are buckets. It takes the first rows of ``tokens`` in place.
+
+    :param threads: Threads per graph. They are not pinned: what else runs on a robot's cores moves,
+        and a pinned thread waits for it.
+    :param precision: ``fp32`` or ``bf16``; of all but the pruner's scores.
+    """
+
+    backend = 'openvino-cpu'
+
+    def __init__(
+        self, policy_dir: Path, manifest: Manifest, threads: int = 1, precision: str = 'fp32'
+    ) -> None:
+        core = ov.Core()
+        _check_precision(core, precision)
+        graphs = manifest.graphs
+        if graphs.precision != 'fp32':
+            raise EngineError(
+                f'{policy_dir}: its graphs are in {graphs.precision}; openvino takes fp32 and '
+                'lowers the numbers itself: export the policy with --precision fp32'
+            )
+        encode = _read(core, Path(policy_dir) / graphs.encode)
+        act = _read(core, Path(policy_dir) / graphs.act)
+        self._prompt_words = PromptWords(policy_dir, manifest)
+        encode_ports, act_ports = policy_ports(manifest, 'fp32', self._prompt_words.width)
+        check_ports(graphs.encode, _ports(encode, encode_ports), encode_ports)
+        check_ports(graphs.act, _ports(act, act_ports), act_ports)
+        self.precision = precision
+        self.fingerprint = fingerprint(
+            {
+                'engine': 'openvino',
+                'version': ov.__version__,
+                'precision': precision,
+                'graphs': graph_facts(manifest),
+            }
+        )
+        self._prompt: Prompt | None = None
+        self._buffers = {
+            name: np.zeros(shape, dtype)
+            for name, (dtype, shape) in {**act_ports, **encode_ports}.items()
+        }
+        features, *choice = _split(encode)
+        self._encode = [
+            self._request(_compile(core, features, threads, precision)),
+            *(self._request(_compile(core, half, threads, 'fp32')) for half in choice),
+        ]
+        self._act = _compile(core, act, threads, precision)
+        self._act_requests = {
+            bucket: self._request(self._act, bucket) for bucket in manifest.tokens.buckets
+        }
+        # Kernels are made at the first call of a length, which took up to six times as long.
+        for request in (*self._encode, *self._act_requests.values()):
+            _run(request)
+
+    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+        """See :meth:`Engine.encode`."""
+        if prompt is not self._prompt:  # once per instruction
+            words, mask = self._prompt_words(prompt)
+            self._put('words', words)
+            self._put('word_mask', mask)
+            self._prompt = prompt
+        self._put('pixels', pixels)
+        if proprio is not None:
+            self._put('proprio', proprio)
+        for request in self._encode:
+            _run(request)
+        return Encoded(kept=tuple(self._buffers['kept'].tolist()), tensors=self._buffers)
+
+    def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
+        """See :meth:`Engine.act`."""
+        if bucket not in self._act_requests:
+            self._act_requests[bucket] = self._request(self._act, bucket)
+        _run(self._act_requests[bucket])
+        return self._buffers['actions'].copy()
+
+    def kept_patches(self, encoded: Encoded) -> np.ndarray:
+        """See :meth:`Engine.kept_patches`."""
+        return self._buffers['positions'][0, : sum(encoded.kept)].copy()
+
+    def close(self) -> None:
+        """Free the compiled graphs."""
+        self._act_requests.clear()
+        self._encode.clear()
+        del self._act
+
+    def _request(self, model: ov.CompiledModel, bucket: int | None = None) -> ov.InferRequest:
+        """Bind a graph to the buffers, where it takes any length to their first ``bucket`` rows."""
+        request = model.create_infer_request()
+        for port in (*model.inputs, *model.outputs):
+            array = self._buffer(port)
+            if port.partial_shape.is_dynamic:
+                array = array[:, :bucket]
+            request.set_tensor(port, ov.Tensor(array, shared_memory=True))
+        return request
+
+    def _buffer(self, port: ov.ConstOutput) -> np.ndarray:
+        """Return the buffer of that name; make it where both halves of ``encode`` meet."""
+        name = _name(port, self._buffers)
+        if name not in self._buffers:
+            array = np.zeros(tuple(port.shape), port.element_type.to_dtype())
+            self._buffers.update(dict.fromkeys(port.names, array))
+        return self._buffers[name]
+
+    def _put(self, name: str, value: np.ndarray) -> None:
+        buffer = self._buffers[name]
+        if buffer.shape != value.shape:
+            raise EngineError(f'{name} is {value.shape}, the graph takes {buffer.shape}')
+        buffer[...] = value
+
+
+def _check_precision(core: ov.Core, precision: str) -> None:
+    if precision not in NUMBERS:
+        raise EngineError(f'precision {precision!r} is none of {", ".join(NUMBERS)}')
+    if precision == 'bf16' and 'BF16' not in core.get_property(DEVICE, 'OPTIMIZATION_CAPABILITIES'):
+        processor = core.get_property(DEVICE, 'FULL_DEVICE_NAME')
+        raise EngineError(
+            f'this processor ({processor}) does not compute in bf16, which on x86 takes AVX-512 or '
+            'AMX; use precision fp32'
+        )
+
+
+def _read(core: ov.Core, path: Path) -> ov.Model:
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        raise EngineError(f'{path}: openvino cannot load it: {_line(error)}') from None
+    return model
+
+
+def _ports(model: ov.Model, wanted: Container[str]) -> Ports:
+    """Return inputs and outputs in the form of :func:`policy_ports`."""
+    found = {}
+    for port in (*model.inputs, *model.outputs):
+        shape = tuple(ANY if each.is_dynamic else each.get_length() for each in port.partial_shape)
+        found[_name(port, wanted)] = (np.dtype(port.element_type.to_dtype()).name, shape)
+    return found
+
+
+def _name(port: ov.Output | ov.ConstOutput, known: Container[str]) -> str:
+    """Return the known one of a port's names: what only renames or reshapes adds its own."""
+    return next((name for name in sorted(port.names) if name in known), port.any_name)
+
+
+def _compile(core: ov.Core, model: ov.Model, threads: int, precision: str) -> ov.CompiledModel:
+    options = {
+        'PERFORMANCE_HINT': 'LATENCY',
+        'NUM_STREAMS': 1,
+        'INFERENCE_NUM_THREADS': threads,
+        'ENABLE_CPU_PINNING': False,
+        'INFERENCE_PRECISION_HINT': NUMBERS[precision],
+    }
+    try:
+        compiled = core.compile_model(model, DEVICE, options)
+    except RuntimeError as error:
+        raise EngineError(f'openvino cannot compile a graph: {_line(error)}') from None
+    used = compiled.get_property('INFERENCE_PRECISION_HINT').get_type_name()
+    if used != NUMBERS[precision]:  # it is a hint
+        raise EngineError(f'{precision} was asked for, openvino computes in {used}; ask for that')
+    return compiled
+
+
+def _run(request: ov.InferRequest) -> None:
+    try:
+        request.start_async()
+        request.wait()
+    except RuntimeError as error:
+        raise EngineError(f'openvino failed: {_line(error)}') from None
+
+
+def _split(encode: ov.Model) -> list[ov.Model]:
+    """Cut the graph in two where the pruner's scores begin. It is used up.
+
+    The scores are all that leads to ``kept`` behind the last layers with weights. The second half
+    are they and what follows from them, down to the sorted tokens.
+
+    :returns: Both halves, or the whole where nothing is pruned. Where they meet, an output of the
+        first has the names of an input of the second.
+    """
+    nodes = encode.get_ordered_ops()
+    given = encode.get_parameters()
+    varying = _descendants(nodes, given)  # the rest are weights and other constants
+    kept = [each for each in encode.get_results() if 'kept' in each.input_value(0).get_names()]
+    leading = _ancestors(nodes, kept) & varying
+    layers = [each for each in nodes if each.get_name() in leading and _has_weights(each, varying)]
+    scores = leading - _ancestors(nodes, [*given, *layers])
+    if not scores:
+        return [encode]
+    second = _descendants(nodes, [each for each in nodes if each.get_name() in scores])
+    new_results, new_parameters = [], []
+    for output in [each for node in nodes for each in node.outputs()]:
+        name = output.get_node().get_name()
+        takers = [each for each in output.get_target_inputs() if _owner(each) in second]
+        if name in second or name not in varying or not takers:
+            continue
+        if not output.get_names():
+            output.add_names({name})
+        parameter = ov.op.Parameter(output.get_element_type(), output.get_partial_shape())
+        parameter.output(0).set_names(output.get_names())
+        for each in takers:
+            each.replace_source_output(parameter.output(0))
+        new_parameters.append(parameter)
+        if output.get_node() not in given:
+            new_results.append(ov.op.Result(output))
+    results = encode.get_results()
+    first = [each for each in results if each.get_name() not in second]
+    used = [each for each in given if each.output(0).get_target_inputs()]
+    return [
+        ov.Model([*first, *new_results], used, 'features'),
+        ov.Model([e for e in results if e.get_name() in second], new_parameters, 'choice'),
+    ]
+
+
+def _has_weights(node: ov.Node, varying: set[str]) -> bool:
+    return node.get_type_name() in LAYERS and _sources(node)[1] not in varying
+
+
+def _descendants(nodes: list[ov.Node], first: Iterable[ov.Node]) -> set[str]:
+    """Return the names of the nodes in ``first`` and of all that take what they give."""
+    found = {each.get_name() for each in first}
+    for node in nodes:  # sources come first
+        if not found.isdisjoint(_sources(node)):
+            found.add(node.get_name())
+    return found
+
+
+def _ancestors(nodes: list[ov.Node], last: Iterable[ov.Node]) -> set[str]:
+    """Return the names of the nodes in ``last`` and of all that they come from."""
+    found = {each.get_name() for each in last}
+    for node in reversed(nodes):
+        if node.get_name() in found:
+            found.update(_sources(node))
+    return found
+
+
+def _sources(node: ov.Node) -> list[str]:
+    return [each.get_node().get_name() for each in node.input_values()]
+
+
+def _owner(place: ov.Input) -> str:
+    return place.get_node().get_name()
+
+
+def _line(error: Exception) -> str:
+    return ' '.join(str(error).split())[:300]

@@ -1,0 +1,83 @@
+"""Whether graphs of a preset's true shapes build, a few layers at a time, without a GPU.
+
+A whole 7B does not build in 24 GB; its layers are all alike, so that a few of them say the same.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightvla_ros.export.onnx_files import write_act, write_encode
+from lightvla_ros.export.tensorrt_network import build_plan
+from lightvla_ros.export.tensorrt_rtx import compile_for, import_rtx
+from lightvla_ros.vla.config import VLAConfig
+from lightvla_ros.vla.dropped import used_shapes
+
+
+class RandomWeights(Mapping[str, Tensor]):
+    """Numbers for every parameter of a model, made when they are asked for, always the same."""
+
+    def __init__(self, config: VLAConfig) -> None:
+        self._shapes = used_shapes(config)
+
+    def __getitem__(self, name: str) -> Tensor:
+        shape = self._shapes[name]
+        random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        return torch.randn(shape, generator=random) / max(shape[-1], 1) ** 0.5
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+def first_layers(config: VLAConfig, layers: int) -> VLAConfig:
+    """Return a model of the same widths with so many decoder layers and blocks of each tower."""
+    return replace(
+        config,
+        language=replace(config.language, layers=min(layers, config.language.layers)),
+        # one more than is run: the last block never is
+        dino=replace(config.dino, depth=min(layers + 1, config.dino.depth)),
+        siglip=replace(config.siglip, depth=min(layers + 1, config.siglip.depth)),
+    )
+
+
+def prove(
+    config: VLAConfig,
+    precision: str,
+    prompt_length: int,
+    buckets: Sequence[int],
+    say: Callable[[str], None],
+) -> None:
+    """Export both graphs with random weights and build them with TensorRT-RTX; keep nothing.
+
+    :raises ExportError: When one cannot be exported or built.
+    """
+    trt = import_rtx()
+    weights = RandomWeights(config)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write, profiles in (
+            ('encode.onnx', write_encode, ()),
+            ('act.onnx', write_act, tuple(buckets)),
+        ):
+            path = Path(folder) / name
+            say(f'{name} in {precision}')
+            write(config, weights, precision, prompt_length, path)
+            started = time.perf_counter()
+            plan = build_plan(trt, path, profiles, compile_for(trt, ()), say)
+            seconds = time.perf_counter() - started
+            say(
+                f'tensorrt-rtx {trt.__version__} {name}: {plan.nbytes / 1e6:.1f} MB in '
+                f'{seconds:.1f} s' + (f', profiles {list(profiles)}' if profiles else '')
+            )
+            for file in Path(folder).iterdir():
+                file.unlink()
