@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,17 +51,24 @@ def _declare_demo(parser: argparse.ArgumentParser):
 def _declare_bench(parser: argparse.ArgumentParser):
     benches = parser.add_subparsers(dest='bench', required=True)
     node = benches.add_parser('node', help='what the policy node adds outside the engine')
-
-    from lightvla_ros.nodes import bench_node
-
-    bench_node.add_arguments(node)
+    node.add_argument('--policy', type=Path, help='policy folder; default: an untrained one')
+    node.add_argument('--seconds', type=float, default=30.0, help='default: 30')
+    node.add_argument('--threads', type=int, default=1, help='of the engine; default: 1')
+    node.add_argument('--json', action='store_true', help='print JSON alone')
     engine = benches.add_parser('engine', help='what engines take for a chunk, pruned and not')
 
     from lightvla_ros.bench import command
 
     command.add_arguments(engine)
-    runs = {'node': bench_node.run_bench, 'engine': command.run}
-    return lambda parsed: runs[parsed.bench](parsed)
+
+    def run(parsed: argparse.Namespace) -> int:
+        if parsed.bench == 'engine':
+            return command.run(parsed)
+        from lightvla_ros.nodes import bench_node
+
+        return bench_node.run_bench(parsed)
+
+    return run
 
 
 def _declare_import(parser: argparse.ArgumentParser):

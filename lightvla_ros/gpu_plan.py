@@ -41,7 +41,7 @@ class Precision:
 class Costs:
     """What the model asks of any GPU.
 
-    :param parameters: Of each stage, and ``embeddings``: resident, but read by the row.
+    :param parameters: Of each stage. The embeddings are not among them: they stay on the host.
     :param tflop: By the number of kept tokens, then by stage [TFLOP].
     :param patches: All visual tokens.
     :param others: Tokens of the sequence that pruning cannot take.
@@ -89,7 +89,7 @@ class Plan:
         C.3: under 5 per cent of the FLOPs).
     :param target_balance: The same at the target rates, which are what is reached; hence the
         buckets go by it.
-    :param weights_gb: Resident weights, embeddings included [GB].
+    :param weights_gb: Weights in the GPU's memory [GB].
     :param copies: How often they fit into the memory; None when its size is not known.
     :param buckets: Numbers of visual tokens worth an engine shape, ascending, all tokens last.
     """
@@ -139,9 +139,10 @@ def count_costs(preset_name: str, kept: Sequence[int], text: int) -> Costs:
     config = preset(preset_name)
     wanted = dict.fromkeys([*(kept or (config.patches, 78)), config.patches])
     rows = count_flops(config, list(wanted), text)
-    parameters = dict.fromkeys((*STAGES, 'embeddings'), 0)
+    parameters = dict.fromkeys(STAGES, 0)
     for name, shape in used_shapes(config).items():
-        parameters[_stage_of(name)] += math.prod(shape)
+        if 'embed_tokens' not in name:
+            parameters[_stage_of(name)] += math.prod(shape)
     return Costs(
         parameters,
         {
@@ -158,8 +159,6 @@ def count_costs(preset_name: str, kept: Sequence[int], text: int) -> Costs:
 
 
 def _stage_of(parameter: str) -> str:
-    if 'embed_tokens' in parameter:
-        return 'embeddings'
     return {'language_model': 'llm', 'action_head': 'head'}.get(parameter.split('.')[0], 'vision')
 
 
@@ -200,7 +199,7 @@ def make_plan(
         rows.append(
             Row(number, number + costs.others, stages, floor, target, unpruned / floor, ms, percent)
         )
-    weights = sum(gigabytes.values()) + costs.parameters['embeddings'] * 16 / 8e9
+    weights = sum(gigabytes.values())
     # a token costs 2 FLOPs per weight: 2 S / peak = bits / 8 / bandwidth
     balance = gpu.peaks[precision.llm] * precision.llm_bits / 16 / gpu.bandwidth * 1e3
     target_balance = balance * TARGET_FLOPS / TARGET_BANDWIDTH

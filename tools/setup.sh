@@ -84,8 +84,9 @@ train_packages() {
   local key
   key="$(cat "$venv/.stamps/python")"
   done_already train "$key" && return
-  say 'PyTorch'
-  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt -e '.[train,oracle]'
+  say 'PyTorch, and engines to test without a GPU'
+  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt \
+    -e '.[train,oracle,openvino]'
   mark_done train "$key"
 }
 

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
 from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
+from lightvla_ros.engine.ort_buffer import OrtBuffer, check_shape
 from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 
@@ -74,17 +75,22 @@ class OnnxRuntimeEngine:
         )
         self._prompt: Prompt | None = None
         device = DEVICES.get(provider, 'cpu')
-        ports = (*self._encode.get_inputs(), *self._encode.get_outputs())
-        self._buffers = {port.name: _buffer(port, device) for port in ports}
-        self._tensors = None
-        if device == 'cpu':
-            self._tensors = {name: each.numpy() for name, each in self._buffers.items()}
-        self._actions = _buffer(self._act.get_outputs()[0], 'cpu')
+        encode, act = wanted
+        # Pixels are taken where they are: they are too many to be copied for nothing.
+        self._buffers = {
+            name: OrtBuffer(name, *port, device)
+            for name, port in encode.items()
+            if name != 'pixels'
+        }
+        self._pixels_shape = encode['pixels'][1]
+        self._actions = OrtBuffer('actions', *act['actions'], 'cpu')
         self._encode_binding = self._encode.io_binding()
-        for port in self._encode.get_inputs():
-            self._encode_binding.bind_ortvalue_input(port.name, self._buffers[port.name])
-        for port in self._encode.get_outputs():
-            self._encode_binding.bind_ortvalue_output(port.name, self._buffers[port.name])
+        outputs = {port.name for port in self._encode.get_outputs()}
+        for name, buffer in self._buffers.items():
+            if name in outputs:
+                self._encode_binding.bind_ortvalue_output(name, buffer.value)
+            else:
+                self._encode_binding.bind_ortvalue_input(name, buffer.value)
         self._act_bindings: dict[int, ort.IOBinding] = {}
         for bucket in manifest.tokens.buckets:
             self._bind_act(bucket)
@@ -93,24 +99,27 @@ class OnnxRuntimeEngine:
         """See :meth:`Engine.encode`."""
         if prompt is not self._prompt:  # once per instruction
             words, mask = self._prompt_words(prompt)
-            self._put('words', words)
-            self._put('word_mask', mask)
+            self._buffers['words'].write(words)
+            self._buffers['word_mask'].write(mask)
             self._prompt = prompt
-        self._put('pixels', pixels)
         if proprio is not None:
-            self._put('proprio', proprio)
+            self._buffers['proprio'].write(proprio)
+        check_shape('pixels', pixels, self._pixels_shape)
+        pixels = np.ascontiguousarray(pixels)
+        self._encode_binding.bind_cpu_input('pixels', pixels)
         _run(self._encode, self._encode_binding)
-        kept = self._buffers['kept'].numpy()
-        return Encoded(kept=tuple(kept.tolist()), tensors=self._tensors)
+        kept = tuple(self._buffers['kept'].read().tolist())
+        tensors = {name: each.array for name, each in self._buffers.items()}
+        return Encoded(kept, tensors=tensors if tensors['kept'] is not None else None)
 
     def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
         """See :meth:`Engine.act`."""
         _run(self._act, self._act_bindings.get(bucket) or self._bind_act(bucket))
-        return self._actions.numpy().copy()
+        return self._actions.read().copy()
 
     def kept_patches(self, encoded: Encoded) -> np.ndarray:
         """See :meth:`Engine.kept_patches`."""
-        return self._buffers['positions'].numpy()[0, : sum(encoded.kept)].copy()
+        return self._buffers['positions'].read()[0, : sum(encoded.kept)].copy()
 
     def close(self) -> None:
         """Free both sessions."""
@@ -122,32 +131,14 @@ class OnnxRuntimeEngine:
         binding = self._act.io_binding()
         for port in self._act.get_inputs():
             buffer = self._buffers[port.name]
-            shape = list(buffer.shape())
+            shape = list(buffer.shape)
             if port.name in ('tokens', 'positions'):
                 shape[1] = bucket
-            binding.bind_input(
-                port.name,
-                buffer.device_name(),
-                0,
-                np.dtype(TYPES[port.type]),
-                shape,
-                buffer.data_ptr(),
-            )
-        binding.bind_ortvalue_output('actions', self._actions)
+            device, where = buffer.value.device_name(), buffer.value.data_ptr()
+            binding.bind_input(port.name, device, 0, buffer.dtype, shape, where)
+        binding.bind_ortvalue_output('actions', self._actions.value)
         self._act_bindings[bucket] = binding
         return binding
-
-    def _put(self, name: str, value: np.ndarray) -> None:
-        buffer = self._buffers[name]
-        if tuple(buffer.shape()) != value.shape:
-            raise EngineError(f'{name} is {value.shape}, the graph takes {tuple(buffer.shape())}')
-        buffer.update_inplace(np.ascontiguousarray(value))
-
-
-def _buffer(port: ort.NodeArg, device: str) -> ort.OrtValue:
-    return ort.OrtValue.ortvalue_from_shape_and_type(
-        port.shape, np.dtype(TYPES[port.type]), device, 0
-    )
 
 
 def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
@@ -173,8 +164,7 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
 
 def _run(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
     try:
-        session.run_with_iobinding(binding)
-        binding.synchronize_outputs()
+        session.run_with_iobinding(binding)  # returns when the outputs are there
     except Exception as error:
         raise EngineError(f'onnxruntime failed: {_line(error)}') from None
 

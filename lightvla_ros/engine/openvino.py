@@ -2,14 +2,13 @@
 
 It reads the graphs that ``ports.py`` describes, in fp32, and lowers the numbers itself. The
 pruner's scores stay in fp32 (in bf16 up to half of the queries pick another token): ``encode`` is
-cut in two where they begin, and the second half is compiled by itself. An attribute that makes one
-node keep its numbers exists, but it is internal to OpenVINO, and was renamed between releases. The
-cut costs 1 to 2 per cent, and is made in fp32 too, so that one path is run and tested everywhere.
+cut in two where they begin, and the second half is compiled by itself. The cut costs 1 to 7 per
+cent of ``encode``, and is made in fp32 too, so that one path is run and tested everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
 from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
+from lightvla_ros.engine.openvino_split import split_at_scores
 from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 
@@ -29,7 +29,6 @@ except ModuleNotFoundError:
 
 DEVICE = 'CPU'
 NUMBERS = {'fp32': 'f32', 'bf16': 'bf16'}  # in OpenVINO's words
-LAYERS = ('MatMul', 'Convolution')  # with a constant on the right: with weights
 
 
 class OpenVinoEngine:
@@ -76,7 +75,7 @@ class OpenVinoEngine:
             name: np.zeros(shape, dtype)
             for name, (dtype, shape) in {**act_ports, **encode_ports}.items()
         }
-        features, *choice = _split(encode)
+        features, *choice = split_at_scores(encode)
         self._encode = [
             self._request(_compile(core, features, threads, precision)),
             *(self._request(_compile(core, half, threads, 'fp32')) for half in choice),
@@ -202,79 +201,6 @@ def _run(request: ov.InferRequest) -> None:
         request.wait()
     except RuntimeError as error:
         raise EngineError(f'openvino failed: {_line(error)}') from None
-
-
-def _split(encode: ov.Model) -> list[ov.Model]:
-    """Cut the graph in two where the pruner's scores begin. It is used up.
-
-    The scores are all that leads to ``kept`` behind the last layers with weights. The second half
-    are they and what follows from them, down to the sorted tokens.
-
-    :returns: Both halves, or the whole where nothing is pruned. Where they meet, an output of the
-        first has the names of an input of the second.
-    """
-    nodes = encode.get_ordered_ops()
-    given = encode.get_parameters()
-    varying = _descendants(nodes, given)  # the rest are weights and other constants
-    kept = [each for each in encode.get_results() if 'kept' in each.input_value(0).get_names()]
-    leading = _ancestors(nodes, kept) & varying
-    layers = [each for each in nodes if each.get_name() in leading and _has_weights(each, varying)]
-    scores = leading - _ancestors(nodes, [*given, *layers])
-    if not scores:
-        return [encode]
-    second = _descendants(nodes, [each for each in nodes if each.get_name() in scores])
-    new_results, new_parameters = [], []
-    for output in [each for node in nodes for each in node.outputs()]:
-        name = output.get_node().get_name()
-        takers = [each for each in output.get_target_inputs() if _owner(each) in second]
-        if name in second or name not in varying or not takers:
-            continue
-        if not output.get_names():
-            output.add_names({name})
-        parameter = ov.op.Parameter(output.get_element_type(), output.get_partial_shape())
-        parameter.output(0).set_names(output.get_names())
-        for each in takers:
-            each.replace_source_output(parameter.output(0))
-        new_parameters.append(parameter)
-        if output.get_node() not in given:
-            new_results.append(ov.op.Result(output))
-    results = encode.get_results()
-    first = [each for each in results if each.get_name() not in second]
-    used = [each for each in given if each.output(0).get_target_inputs()]
-    return [
-        ov.Model([*first, *new_results], used, 'features'),
-        ov.Model([e for e in results if e.get_name() in second], new_parameters, 'choice'),
-    ]
-
-
-def _has_weights(node: ov.Node, varying: set[str]) -> bool:
-    return node.get_type_name() in LAYERS and _sources(node)[1] not in varying
-
-
-def _descendants(nodes: list[ov.Node], first: Iterable[ov.Node]) -> set[str]:
-    """Return the names of the nodes in ``first`` and of all that take what they give."""
-    found = {each.get_name() for each in first}
-    for node in nodes:  # sources come first
-        if not found.isdisjoint(_sources(node)):
-            found.add(node.get_name())
-    return found
-
-
-def _ancestors(nodes: list[ov.Node], last: Iterable[ov.Node]) -> set[str]:
-    """Return the names of the nodes in ``last`` and of all that they come from."""
-    found = {each.get_name() for each in last}
-    for node in reversed(nodes):
-        if node.get_name() in found:
-            found.update(_sources(node))
-    return found
-
-
-def _sources(node: ov.Node) -> list[str]:
-    return [each.get_node().get_name() for each in node.input_values()]
-
-
-def _owner(place: ov.Input) -> str:
-    return place.get_node().get_name()
 
 
 def _line(error: Exception) -> str:

@@ -125,8 +125,8 @@ class TensorRTEngine:
         """Return the CUDA graph of one run with its copies, after it has run once.
 
         Every graph has an execution context of its own. What is captured is a context's state, its
-        profile and shapes among it: a graph is void once its context changes. NVIDIA's developer
-        guide advises one context per captured graph, with scratch memory in common.
+        profile and shapes among it: a graph is void once its context changes. Scratch memory they
+        have in common, since one runs at a time.
         """
         stream = int(self._stream)
         contexts = [plan.context(self._buffers, stream, profile, bucket)]

@@ -142,15 +142,18 @@ class _Reporter:
 
     def __init__(self, name: str, say: Say) -> None:
         self._name, self._say = name, say
-        self._started = self._said = time.perf_counter()
+        self._begun = (0.0, 0)  # when the first weight was written, and its bytes
+        self._said = 0.0
 
     def __call__(self, written: int, total: int) -> None:
         now = time.perf_counter()
+        if not self._said:
+            self._begun, self._said = (now, written), now
         if now - self._said > 10:
-            left = (now - self._started) * (total / written - 1)
-            self._say(
-                f'{self._name}: {written / 1e9:.1f} of {total / 1e9:.1f} GB, {left:.0f} s left'
-            )
+            started, first = self._begun
+            left = (now - started) * (total - written) / (written - first)
+            done = f'{written / 1e9:.1f} of {total / 1e9:.1f} GB'
+            self._say(f'{self._name}: {done}, about {left:.0f} s left')
             self._said = now
 
 

@@ -15,7 +15,7 @@ from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 
 PAD, BOS, STOP, UNKNOWN, END_OF_PROMPT = range(5)
-PROMPT_LENGTH = 40  # LIBERO's longest instruction takes 33
+PROMPT_LENGTH = 34  # LIBERO's longest instruction takes 33
 # All that LIBERO's Object and Spatial suites say, and the prompt around it
 WORDS = (
     'in what action should the robot take to out : ? '

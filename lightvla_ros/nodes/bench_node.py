@@ -37,14 +37,6 @@ STAGES = ('overhead', 'preprocess', 'encode', 'act', 'total')
 WARM_UP = 20  # chunks that do not count
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `lightvla bench node`."""
-    parser.add_argument('--policy', type=Path, help='policy folder; default: an untrained one')
-    parser.add_argument('--seconds', type=float, default=30.0, help='default: 30')
-    parser.add_argument('--threads', type=int, default=1, help='of the engine; default: 1')
-    parser.add_argument('--json', action='store_true', help='print JSON alone')
-
-
 def run_bench(arguments: argparse.Namespace) -> int:
     """Measure and print; return 0."""
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')

@@ -260,21 +260,25 @@ def openvla_oft_7b(**changes: Any) -> VLAConfig:
 
 
 def libero_tiny(**changes: Any) -> VLAConfig:
-    """Return the same topology for two CPU cores: 128 px, 64 patches per camera."""
+    """Return the same topology for two CPU cores: 128 px, 64 patches per camera.
+
+    The decoder has about the share of the FLOPs that it has in the 7B (81 against 91 % unpruned),
+    so that pruning can gain about as much.
+    """
     return VLAConfig(
         **{
             'dino': TowerConfig(
                 width=128,
-                depth=5,
+                depth=4,
                 heads=4,
                 mlp_width=512,
                 registers=4,
                 class_token=True,
                 layer_scale=True,
             ),
-            'siglip': TowerConfig(width=128, depth=5, heads=4, mlp_width=512),
-            'language': LanguageConfig(width=256, layers=4, heads=4, mlp_width=768, vocabulary=512),
-            'projector_width': 512,
+            'siglip': TowerConfig(width=128, depth=4, heads=4, mlp_width=512),
+            'language': LanguageConfig(width=256, layers=6, heads=4, mlp_width=512, vocabulary=512),
+            'projector_width': 384,
             'head_width': 256,
             'pruning': PrunerConfig(queries=32),
             'image_size': 128,

@@ -16,7 +16,7 @@ from lightvla_ros.vla.attention import attend
 from lightvla_ros.vla.config import LanguageConfig
 from lightvla_ros.vla.norms import RMSNorm
 
-Rotation = tuple[Tensor, Tensor]  # cos and sin of RoPE's angles, each [B, 1, N, head_size]
+Rotation = tuple[Tensor, Tensor]  # cos and signed sin of RoPE's angles, [B, 1, N, head_size]
 
 
 def rope_rotation(positions: Tensor, head_size: int, theta: float, dtype: torch.dtype) -> Rotation:
@@ -28,14 +28,16 @@ def rope_rotation(positions: Tensor, head_size: int, theta: float, dtype: torch.
     frequency = theta ** (-half / head_size)
     # with autocast on, a product of fp32 tensors is fp32 still; only matmuls are cast
     angle = positions[..., None].float() * frequency  # [B, N, head_size / 2]
-    angle = torch.cat([angle, angle], dim=-1)[:, None]
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    cos, sin = angle.cos(), angle.sin()
+    # the sign that rotate() needs is put in here, once for all layers
+    pair = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+    return pair[0][:, None].to(dtype), pair[1][:, None].to(dtype)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair (i, i + head_size / 2) of [B, heads, N, head_size] by its angle."""
     low, high = x.chunk(2, dim=-1)
-    return x * rotation[0] + torch.cat([-high, low], dim=-1) * rotation[1]
+    return x * rotation[0] + torch.cat([high, low], dim=-1) * rotation[1]
 
 
 class LlamaAttention(nn.Module):

@@ -40,11 +40,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, width] -> the same."""
-        batch, count, width = x.shape
-        qkv = self.qkv(x).view(batch, count, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, width / heads]
-        x = attend(query, key, value)
-        return self.proj(x.transpose(1, 2).reshape(batch, count, width))
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, width / heads]
+            for part in self.qkv(x).chunk(3, dim=-1)
+        )
+        return self.proj(attend(query, key, value).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):

@@ -131,9 +131,9 @@ def write_adapter(folder: Path, targets: dict[str, torch.Tensor], rank: int = 2)
 
 def _tokenizer() -> Tokenizer:
     """One token per word, with LLaMA's special ids."""
-    words = 'In: What action should the robot take to pick up and place it on in Out:'.split()
+    words = 'In: What action should the robot take to pick up and place it on in Out:'
     vocabulary = {'<unk>': 0, '<s>': 1, '</s>': 2}
-    vocabulary |= {word: index for index, word in enumerate(words, 3)}
+    vocabulary |= {word: index for index, word in enumerate(words.split(), 3)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -5,15 +5,15 @@ import shutil
 import sys
 
 import numpy as np
+import openvino as ov
 import pytest
 
-ov = pytest.importorskip('openvino', reason="needs pip install 'lightvla_ros[openvino]'")
-
-from lightvla_ros.engine import load_engine  # noqa: E402
-from lightvla_ros.engine.base import EngineError, Prompt  # noqa: E402
-from lightvla_ros.engine.openvino import _check_precision, _split  # noqa: E402
-from lightvla_ros.golden import random_inputs  # noqa: E402
-from lightvla_ros.policy import Policy, observations  # noqa: E402
+from lightvla_ros.engine import load_engine
+from lightvla_ros.engine.base import EngineError, Prompt
+from lightvla_ros.engine.openvino import _check_precision
+from lightvla_ros.engine.openvino_split import split_at_scores
+from lightvla_ros.golden import random_inputs
+from lightvla_ros.policy import Policy, observations
 
 CAPABILITIES = ov.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
 needs_bf16 = pytest.mark.skipif('BF16' not in CAPABILITIES, reason='the processor has no bf16')
@@ -96,7 +96,7 @@ def test_another_prompt_is_seen(policy, reference, seen):
 
 
 def test_the_second_half_is_the_scores_and_what_follows(policy_dir):
-    features, choice = _split(ov.Core().read_model(policy_dir / 'encode.onnx'))
+    features, choice = split_at_scores(ov.Core().read_model(policy_dir / 'encode.onnx'))
     layers = [each for each in choice.get_ordered_ops() if each.get_type_name() == 'MatMul']
     assert len(layers) == 3  # attention to the task, queries, scores
     assert 'TopK' not in {each.get_type_name() for each in features.get_ordered_ops()}
@@ -108,7 +108,7 @@ def test_the_whole_graph_where_nothing_is_pruned():
     kept = ov.op.Constant(np.array([4], np.int32))
     kept.output(0).set_names({'kept'})
     model = ov.Model([ov.op.Result(pixels.output(0)), ov.op.Result(kept.output(0))], [pixels])
-    assert _split(model) == [model]
+    assert split_at_scores(model) == [model]
 
 
 @needs_bf16

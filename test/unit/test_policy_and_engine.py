@@ -181,7 +181,7 @@ def test_provider_must_be_the_one_asked_for(policy_dir):
 
 def test_failure_while_running_is_an_engine_error(policy):
     prompt = policy._encode_prompt('pick up the milk')
-    with pytest.raises(EngineError, match=r'pixels is \(1, 6, 8, 8\), the graph takes') as caught:
+    with pytest.raises(EngineError, match=r'pixels is \[1, 6, 8, 8\], the graph takes') as caught:
         policy.engine.encode(np.zeros((1, 6, 8, 8), np.float32), prompt, None)
     assert '\n' not in str(caught.value)
 

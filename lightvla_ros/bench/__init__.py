@@ -1,0 +1,1 @@
+"""``lightvla bench engine``: what engines take for a chunk, pruned and not."""

@@ -1,0 +1,97 @@
+"""An engine that is asked for chunks of a given number of visual tokens, with a time for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lightvla_ros.bench.graph_clock import GraphClock
+from lightvla_ros.bench.turns import rotated
+from lightvla_ros.engine.base import Engine
+from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.policy import Observation, Policy
+
+
+@dataclass(frozen=True)
+class ChunkTimes:
+    """Seconds of one chunk.
+
+    :param host: What engine and bucket choice took besides the graphs; None where that is unknown.
+    """
+
+    encode: float
+    act: float
+    host: float | None
+
+
+class ChunkRunner:
+    """One engine of a policy.
+
+    :param name: Of the engine, as :func:`lightvla_ros.engine.load_engine` knows it.
+    :param kept: Visual tokens of a pruned chunk, K.
+    """
+
+    def __init__(self, name: str, policy: Policy, observation: Observation, kept: int) -> None:
+        self.name = name
+        self.engine: Engine = policy.engine
+        buckets = policy.manifest.tokens.buckets
+        # PyTorch needs no bucket and runs K tokens: the comparison must not take that from it
+        self.pruned = kept if name == 'torch' else smallest_bucket(buckets, kept)
+        self.sizes = tuple(sorted({self.pruned, *buckets}))
+        self._clock = GraphClock(self.engine)
+        self._policy, self._observation = policy, observation
+        self._inputs = policy.prepare(observation)
+
+    def turn(self, number: int) -> dict[int, ChunkTimes]:
+        """Time a chunk of every size; the size to begin with moves with the number of the round.
+
+        A chunk that does not count comes first: the other engines have had the caches, and their
+        threads may still spin.
+        """
+        self.time(self.pruned)
+        return {size: self.time(size) for size in rotated(self.sizes, number)}
+
+    def time_prepare(self, _: int) -> float:
+        """Return the seconds that preprocessing takes."""
+        started = time.perf_counter()
+        self._policy.prepare(self._observation)
+        return time.perf_counter() - started
+
+    def time(self, size: int) -> ChunkTimes:
+        """Run a chunk with ``size`` visual tokens, whatever the pruner would keep."""
+        clock = self._clock
+        graphs = clock.seconds
+        with _keeping(self.engine, size):
+            started = time.perf_counter()
+            encoded = self.engine.encode(*self._inputs)
+            encoded_at = time.perf_counter()
+            self.engine.act(encoded, size)
+            acted = time.perf_counter()
+            self.engine.kept_patches(encoded)
+            finished = time.perf_counter()
+        host = finished - started - (clock.seconds - graphs) if clock.runs else None
+        return ChunkTimes(encoded_at - started, acted - encoded_at, host)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+
+@contextmanager
+def _keeping(engine: Engine, size: int) -> Iterator[None]:
+    """Have PyTorch's pruner keep ``size`` tokens; the other engines run as many as they are told.
+
+    Which tokens they are makes no difference in time.
+    """
+    model = getattr(engine, 'model', None)
+    if model is None or model.config.pruning.method == 'off':
+        yield
+        return
+    import torch
+
+    from lightvla_ros.vla.ablation import ablated
+
+    with ablated(model, lambda kept: (torch.arange(kept.shape[1]) < size).expand_as(kept)):
+        yield

@@ -1,0 +1,96 @@
+"""The command ``lightvla bench engine``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from lightvla_ros.bench.errors import BenchError
+from lightvla_ros.bench.layer_bench import BYTES, LayerBench, measure_layers
+from lightvla_ros.bench.policy_bench import PolicyBench, measure_policy
+from lightvla_ros.bench.report import layer_report, policy_report
+from lightvla_ros.contract import ContractError
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.vla.errors import CheckpointError
+
+POLICY_ROUNDS, PRESET_ROUNDS = 100, 10
+ONLY = {'policy': ('engine',), 'preset': ('layers', 'text', 'precision')}  # options of one of both
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla bench engine``."""
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument('--policy', type=Path, metavar='DIR', help='exported policy folder')
+    subject.add_argument(
+        '--preset', metavar='NAME', help="a model's language layers, with random weights"
+    )
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        help=f'that count; default: {POLICY_ROUNDS}, with --preset {PRESET_ROUNDS}',
+    )
+    parser.add_argument('--threads', type=int, default=1, help='of each engine; default: 1')
+    parser.add_argument(
+        '--kept',
+        type=int,
+        nargs='+',
+        metavar='K',
+        help='visual tokens of a pruned chunk, default: the mean of the golden observations; with '
+        '--preset one number or more, default: all and 15 per cent',
+    )
+    parser.add_argument('--engine', metavar='NAME', help='of a policy, only engines of this name')
+    parser.add_argument('--layers', type=int, metavar='N', help='of a preset; default: all')
+    parser.add_argument('--text', type=int, help='of a preset: BOS, words and stop; default: 35')
+    parser.add_argument('--precision', choices=tuple(BYTES), help='of a preset; default: bf16')
+    parser.add_argument('--json', action='store_true', help='print JSON alone')
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Measure and print; return the exit code."""
+    try:
+        _check(parsed)
+        if parsed.policy is not None:
+            document, report = measure_policy(_policy_options(parsed)), policy_report
+        else:
+            document, report = measure_layers(_preset_options(parsed)), layer_report
+    except (BenchError, ContractError, CheckpointError, EngineError) as error:
+        print(f'lightvla bench engine: {error}')
+        return 1
+    print(json.dumps(document, indent=2) if parsed.json else report(document))
+    return 0
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    """Refuse options that cannot be, or are not of what is measured."""
+    for name in ('rounds', 'threads'):
+        value = getattr(parsed, name)
+        if value is not None and value < 1:
+            raise BenchError(f'--{name} {value}: at least 1 is needed')
+    for subject, names in ONLY.items():
+        for name in names:
+            if getattr(parsed, subject) is None and getattr(parsed, name) is not None:
+                raise BenchError(f'--{name} goes with --{subject} only')
+    if parsed.policy is not None and parsed.kept is not None and len(parsed.kept) > 1:
+        raise BenchError('--kept takes one number with --policy; every bucket is measured anyway')
+
+
+def _policy_options(parsed: argparse.Namespace) -> PolicyBench:
+    return PolicyBench(
+        policy=parsed.policy,
+        rounds=parsed.rounds or POLICY_ROUNDS,
+        threads=parsed.threads,
+        kept=parsed.kept[0] if parsed.kept is not None else None,
+        engine=parsed.engine,
+    )
+
+
+def _preset_options(parsed: argparse.Namespace) -> LayerBench:
+    given = {name: getattr(parsed, name) for name in ONLY['preset']}
+    return LayerBench(
+        preset=parsed.preset,
+        rounds=parsed.rounds or PRESET_ROUNDS,
+        threads=parsed.threads,
+        kept=tuple(parsed.kept) if parsed.kept is not None else None,
+        **{name: value for name, value in given.items() if value is not None},
+    )

@@ -1,0 +1,272 @@
+"""Measure the engines of a policy folder: pruned against not, and all against eager PyTorch."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightvla_ros.bench.chunk_runner import ChunkRunner, ChunkTimes
+from lightvla_ros.bench.errors import BenchError
+from lightvla_ros.bench.machine_facts import LoadWatch, has_bf16, machine_facts
+from lightvla_ros.bench.matrix_rate import MatrixProduct, gflop_per_second, has_torch
+from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
+from lightvla_ros.bench.turns import take_turns
+from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.export.verify import Candidate, candidates
+from lightvla_ros.manifest import Manifest
+from lightvla_ros.policy import Observation, Policy, observations
+
+WARM_UP = 5  # rounds
+COUNTED = ('lightvla', 'off')  # ways of pruning whose FLOPs `count_flops` knows
+
+
+@dataclass(frozen=True)
+class PolicyBench:
+    """What to measure.
+
+    :param kept: Visual tokens of a pruned chunk, K; the mean of the golden observations when None.
+    :param engine: Only engines of this name; all when None.
+    """
+
+    policy: Path
+    rounds: int
+    threads: int
+    kept: int | None = None
+    engine: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineSamples:
+    """What an engine took: seconds by number of visual tokens, of every round."""
+
+    runner: ChunkRunner
+    rounds: list[dict[int, ChunkTimes]]
+
+    def encode(self) -> list[float]:
+        """Every encode: it does not know how many tokens will follow."""
+        return [each.encode for times in self.rounds for each in times.values()]
+
+    def act(self, size: int) -> list[float]:
+        """Every act with so many tokens."""
+        return [times[size].act for times in self.rounds]
+
+    def chunk(self, size: int) -> list[float]:
+        """Every chunk with so many tokens."""
+        return [times[size].encode + times[size].act for times in self.rounds]
+
+    def host(self) -> list[float]:
+        """Every chunk's time besides the graphs; empty where that is unknown."""
+        times = [each.host for times in self.rounds for each in times.values()]
+        return [each for each in times if each is not None]
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """The figures of one engine; times are percentiles in milliseconds.
+
+    :param kept: Visual tokens of a pruned chunk, K.
+    :param bucket: Visual tokens that ``act`` ran with for them.
+    :param act: By number of visual tokens.
+    :param pruned: ``encode`` and ``act`` with K tokens; ``unpruned`` with all of them.
+    :param ratio_p50: Pruned over unpruned, medians; ``ratio_min`` of the quickest ones, which says
+        more where others use the machine.
+    :param host_ms: What the calls took besides the graphs; None where that is unknown.
+    :param matrix_share: Share of the machine's own matrix rate, pruned and unpruned, by the FLOPs
+        that K tokens need; None where one of both is unknown.
+    :param against_torch: How many times as fast as eager PyTorch with as many threads, and in which
+        numbers that ran; None where it did not.
+    """
+
+    engine: str
+    backend: str
+    precision: str
+    threads: int
+    kept: int
+    bucket: int
+    encode: dict[str, float]
+    act: dict[str, dict[str, float]]
+    pruned: dict[str, float]
+    unpruned: dict[str, float]
+    ratio_p50: float
+    ratio_min: float
+    host_ms: dict[str, float] | None
+    matrix_share: dict[str, float] | None
+    against_torch: dict[str, Any] | None
+
+
+def measure_policy(options: PolicyBench) -> dict[str, Any]:
+    """Measure, and return a document for JSON.
+
+    :raises BenchError: When an option cannot be.
+    :raises ContractError: When the folder cannot be trusted or holds no graphs.
+    """
+    manifest = load_manifest(options.policy)
+    if manifest.graphs is None or manifest.golden is None:
+        raise ContractError(
+            f'{options.policy}: holds no exported graphs, so there is no engine yet; export it '
+            f'first: python models/export_trt.py --policy {options.policy} --out DIR'
+        )
+    observation, mean_kept = _golden(options.policy, manifest)
+    patches = manifest.tokens.buckets[-1]
+    kept = mean_kept if options.kept is None else options.kept
+    if not 1 <= kept <= patches:
+        raise BenchError(f'--kept {kept}: the policy has 1 to {patches} visual tokens')
+    chosen = _choose(manifest, options)
+    watch = LoadWatch(options.threads)
+    with ExitStack() as stack:
+        runners, not_here = _load(chosen, options, observation, kept)
+        for runner in runners:
+            stack.callback(runner.close)
+        if not runners:
+            raise BenchError(f'no engine could be loaded: {"; ".join(not_here)}')
+        products = {number: MatrixProduct(number, options.threads) for number in _matrix_numbers()}
+        results = take_turns(
+            {
+                **{runner: runner.turn for runner in runners},
+                **{number: product.time for number, product in products.items()},
+                'prepare': runners[0].time_prepare,
+            },
+            options.rounds,
+            WARM_UP,
+        )
+    samples = [EngineSamples(runner, results[runner]) for runner in runners]
+    rates = {number: gflop_per_second(results[number]) for number in products}
+    tflop = _count(manifest, kept)
+    rows = [_row(each, rates, tflop, options.threads, kept, _torch_of(samples)) for each in samples]
+    return {
+        'machine': machine_facts(options.threads) | {'matrix_gflop_per_second': rates},
+        'load': watch.report(),
+        'policy': str(options.policy),
+        'kept': kept,
+        'patches': patches,
+        'rounds': options.rounds,
+        'tflop': tflop,
+        'prepare': percentiles_ms(results['prepare']),
+        'rows': [asdict(row) for row in rows],
+        'not_here': not_here,
+    }
+
+
+def _golden(policy_dir: Path, manifest: Manifest) -> tuple[Observation, int]:
+    """Return the first golden observation, and the mean number of tokens kept of all."""
+    with np.load(Path(policy_dir) / manifest.golden.file, allow_pickle=False) as file:
+        golden = dict(file)
+    return observations(golden)[0], round(float(golden['kept'].sum(1).mean()))
+
+
+def _load(
+    chosen: list[Candidate], options: PolicyBench, observation: Observation, kept: int
+) -> tuple[list[ChunkRunner], list[str]]:
+    """Return what can be loaded, and a line for each that cannot."""
+    runners, not_here = [], []
+    for each in chosen:
+        try:
+            policy = Policy.load(options.policy, each.name, options.threads, **each.options)
+        except EngineError as error:
+            not_here.append(f'{each.name} {each.options}: {error}')
+            continue
+        runners.append(ChunkRunner(each.name, policy, observation, kept))
+    return runners, not_here
+
+
+def _choose(manifest: Manifest, options: PolicyBench) -> list[Candidate]:
+    found = candidates(manifest)
+    if manifest.model is not None and has_torch():
+        numbers = _torch_numbers(manifest, options.policy)
+        found += [Candidate('torch', {'precision': number}) for number in numbers]
+    chosen = [each for each in found if options.engine in (None, each.name)]
+    if not chosen:
+        names = ', '.join(dict.fromkeys(each.name for each in found))
+        raise BenchError(f'--engine {options.engine}: this folder and this machine have {names}')
+    return chosen
+
+
+def _torch_numbers(manifest: Manifest, policy_dir: Path) -> list[str]:
+    """Return what eager PyTorch is timed in: as weights are stored, and bf16 where it is quick.
+
+    In fp32 the engine would convert weights that are stored otherwise in every call.
+    """
+    from lightvla_ros.engine.torch import PRECISIONS
+    from lightvla_ros.vla.weights import StoredWeights
+
+    weights = StoredWeights(policy_dir, manifest.model.weights)
+    stored = weights[next(iter(weights))].dtype
+    numbers = [name for name, number in PRECISIONS.items() if number == stored]
+    return list(dict.fromkeys([*numbers, *(['bf16'] if has_bf16() else [])]))
+
+
+def _matrix_numbers() -> list[str]:
+    """Return the numbers whose matrix rate means something here."""
+    return ['fp32', 'bf16'] if has_bf16() and has_torch() else ['fp32']
+
+
+def _count(manifest: Manifest, kept: int) -> dict[str, float] | None:
+    """Count TFLOP of a pruned and an unpruned chunk."""
+    if manifest.model is None or not has_torch():
+        return None
+    from lightvla_ros.vla.flops import count_flops
+    from lightvla_ros.vla.weights import config_of
+
+    config = config_of(manifest)
+    if config.pruning.method not in COUNTED:
+        return None
+    # the prompt's length counts BOS and not stop
+    rows = count_flops(config, [kept, config.patches], manifest.prompt.length + 1)
+    pruned, unpruned = (row['tflop'] for row in rows)
+    return {'pruned': pruned, 'unpruned': unpruned, 'ratio': round(pruned / unpruned, 4)}
+
+
+def _torch_of(samples: list[EngineSamples]) -> EngineSamples | None:
+    """Return the samples of eager PyTorch in the numbers its weights are stored in: the first."""
+    return next((each for each in samples if each.runner.name == 'torch'), None)
+
+
+def _row(
+    samples: EngineSamples,
+    rates: dict[str, float],
+    tflop: dict[str, float] | None,
+    threads: int,
+    kept: int,
+    torch: EngineSamples | None,
+) -> EngineRow:
+    runner, engine = samples.runner, samples.runner.engine
+    chunks = {
+        'pruned': samples.chunk(runner.pruned),
+        'unpruned': samples.chunk(runner.sizes[-1]),
+    }
+    rate = rates.get(engine.precision) if engine.backend.endswith('-cpu') else None
+    share = against = None
+    if rate is not None and tflop is not None:
+        share = {
+            name: round(tflop[name] * 1e3 / float(np.median(seconds)) / rate, 4)
+            for name, seconds in chunks.items()
+        }
+    if torch is not None:
+        against = {
+            'precision': torch.runner.engine.precision,
+            'pruned': ratio_p50(torch.chunk(torch.runner.pruned), chunks['pruned']),
+            'unpruned': ratio_p50(torch.chunk(torch.runner.sizes[-1]), chunks['unpruned']),
+        }
+    host = samples.host()
+    return EngineRow(
+        engine=runner.name,
+        backend=engine.backend,
+        precision=engine.precision,
+        threads=threads,
+        kept=kept,
+        bucket=runner.pruned,
+        encode=percentiles_ms(samples.encode()),
+        act={str(size): percentiles_ms(samples.act(size)) for size in runner.sizes},
+        pruned=percentiles_ms(chunks['pruned']),
+        unpruned=percentiles_ms(chunks['unpruned']),
+        ratio_p50=ratio_p50(chunks['pruned'], chunks['unpruned']),
+        ratio_min=round(min(chunks['pruned']) / min(chunks['unpruned']), 4),
+        host_ms=percentiles_ms(host) if host else None,
+        matrix_share=share,
+        against_torch=against,
+    )
