@@ -9,7 +9,7 @@ from pathlib import Path
 from lightvla_ros.export.errors import ExportError
 from lightvla_ros.vla.config import VLAConfig
 
-MULTIPLE = 8  # tensor cores work on tiles of 8
+SIZES = 64  # that a bucket may have, evenly apart: 8, 16, ... of 512 tokens
 MOST = 6  # buckets; each is a profile and a CUDA graph
 # of all visual tokens, where nothing is known about the counts (64, 96, 128, 192, 256, 512 of 512)
 LADDER = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 1)
@@ -30,7 +30,7 @@ def fit_buckets(
 ) -> tuple[int, ...]:
     """Choose at most ``most`` buckets of least expected FLOPs; all tokens are among them.
 
-    Exact, by dynamic programming over multiples of 8.
+    Exact, by dynamic programming over the allowed sizes.
 
     :param histogram: How often each number of kept tokens was seen.
     :raises ExportError: When a count is impossible or nothing was counted.
@@ -41,7 +41,8 @@ def fit_buckets(
     for kept in histogram:
         if not 1 <= kept <= patches:
             raise ExportError(f'the histogram counts {kept} kept tokens; 1 to {patches} can be')
-    sizes = sorted({*range(MULTIPLE, patches, MULTIPLE), patches})
+    step = max(1, patches // SIZES)
+    sizes = [*range(step, patches, step), patches]
     weight = [0] * len(sizes)
     for kept, times in histogram.items():
         weight[bisect_left(sizes, kept)] += times
@@ -85,8 +86,6 @@ def choose_buckets(
             raise ExportError(f'--buckets {text}: each must be in 2 to {patches}')
         return tuple(found)
     if histogram is None:
-        if patches < MULTIPLE / LADDER[0]:
-            return (patches,)
         return tuple(sorted({max(2, round(patches * share)) for share in LADDER}))
     try:
         document = json.loads(histogram.read_text())
