@@ -37,7 +37,7 @@ from lightvla_ros.manifest import (
 )
 
 MANIFEST_NAME = 'manifest.json'
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
 
@@ -72,7 +72,8 @@ def parse_manifest(document: Any, where: str = MANIFEST_NAME) -> Manifest:
     version = document.get('schema_version') if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise ContractError(
-            f'{where}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}'
+            f'{where}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; make '
+            'the policy folder again'
         )
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text()))
     fault = jsonschema.exceptions.best_match(validator.iter_errors(document))

@@ -137,7 +137,7 @@ class BuiltEngine:
     """The graphs, built for one kind of machine.
 
     :param target: ``tensorrt``.
-    :param fingerprint: Of ``facts``; see ``engine/fingerprint.py``.
+    :param fingerprint: Of ``facts``.
     :param facts: All that the build depends on: graphs, versions, GPU, profiles.
     """
 
@@ -210,6 +210,17 @@ class Manifest:
         """Visual tokens of one camera before pruning."""
         rows, columns = self.patch_grid
         return rows * columns
+
+    @property
+    def graph_hashes(self) -> dict[str, str]:
+        """SHA-256 of each file of the graphs, among them weights that lie in ``NAME.data``."""
+        names = (self.graphs.encode, self.graphs.act, self.graphs.embedding)
+        return {
+            file: self.files[file]
+            for name in names
+            for file in (name, f'{name}.data')
+            if file in self.files
+        }
 
     @cached_property
     def fingerprint(self) -> str:

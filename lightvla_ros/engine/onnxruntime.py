@@ -12,10 +12,11 @@ import onnxruntime as ort
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
-from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
 from lightvla_ros.engine.ort_buffer import OrtBuffer, check_shape
 from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
+from lightvla_ros.manifest import fingerprint
+from lightvla_ros.one_line import one_line
 
 TYPES = {
     'tensor(float)': 'float32',
@@ -70,7 +71,7 @@ class OnnxRuntimeEngine:
                 'engine': 'onnxruntime',
                 'version': ort.__version__,
                 'provider': provider,
-                'graphs': graph_facts(manifest),
+                'graphs': manifest.graph_hashes,
             }
         )
         self._prompt: Prompt | None = None
@@ -152,7 +153,7 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # onnxruntime's exceptions have no common base but this
-        raise EngineError(f'{path}: onnxruntime cannot load it: {_line(error)}') from None
+        raise EngineError(f'{path}: onnxruntime cannot load it: {one_line(error)}') from None
     used = session.get_providers()[0]
     if used != provider:
         raise EngineError(
@@ -166,7 +167,7 @@ def _run(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
     try:
         session.run_with_iobinding(binding)  # returns when the outputs are there
     except Exception as error:
-        raise EngineError(f'onnxruntime failed: {_line(error)}') from None
+        raise EngineError(f'onnxruntime failed: {one_line(error)}') from None
 
 
 def _ports(session: ort.InferenceSession) -> Ports:
@@ -177,7 +178,3 @@ def _ports(session: ort.InferenceSession) -> Ports:
         )
         for port in (*session.get_inputs(), *session.get_outputs())
     }
-
-
-def _line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:300]

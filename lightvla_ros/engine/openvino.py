@@ -15,10 +15,11 @@ import numpy as np
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
-from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
 from lightvla_ros.engine.openvino_split import split_at_scores
 from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
+from lightvla_ros.manifest import fingerprint
+from lightvla_ros.one_line import one_line
 
 try:
     import openvino as ov
@@ -67,7 +68,7 @@ class OpenVinoEngine:
                 'engine': 'openvino',
                 'version': ov.__version__,
                 'precision': precision,
-                'graphs': graph_facts(manifest),
+                'graphs': manifest.graph_hashes,
             }
         )
         self._prompt: Prompt | None = None
@@ -159,7 +160,7 @@ def _read(core: ov.Core, path: Path) -> ov.Model:
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        raise EngineError(f'{path}: openvino cannot load it: {_line(error)}') from None
+        raise EngineError(f'{path}: openvino cannot load it: {one_line(error)}') from None
     return model
 
 
@@ -188,7 +189,7 @@ def _compile(core: ov.Core, model: ov.Model, threads: int, precision: str) -> ov
     try:
         compiled = core.compile_model(model, DEVICE, options)
     except RuntimeError as error:
-        raise EngineError(f'openvino cannot compile a graph: {_line(error)}') from None
+        raise EngineError(f'openvino cannot compile a graph: {one_line(error)}') from None
     used = compiled.get_property('INFERENCE_PRECISION_HINT').get_type_name()
     if used != NUMBERS[precision]:  # it is a hint
         raise EngineError(f'{precision} was asked for, openvino computes in {used}; ask for that')
@@ -200,8 +201,4 @@ def _run(request: ov.InferRequest) -> None:
         request.start_async()
         request.wait()
     except RuntimeError as error:
-        raise EngineError(f'openvino failed: {_line(error)}') from None
-
-
-def _line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:300]
+        raise EngineError(f'openvino failed: {one_line(error)}') from None

@@ -11,8 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from lightvla_ros.engine.base import EngineError
-from lightvla_ros.engine.fingerprint import fingerprint, graph_facts
-from lightvla_ros.manifest import BuiltEngine, Manifest
+from lightvla_ros.manifest import BuiltEngine, Manifest, fingerprint
 
 TARGET = 'tensorrt'
 
@@ -50,7 +49,7 @@ def engine_facts(manifest: Manifest, machine: dict[str, str]) -> dict[str, Any]:
     """
     return {
         'engine': TARGET,
-        'graphs': graph_facts(manifest),
+        'graphs': manifest.graph_hashes,
         **machine,
         'precision': manifest.graphs.precision,
         'profiles': list(manifest.tokens.buckets),

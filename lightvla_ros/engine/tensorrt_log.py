@@ -6,6 +6,8 @@ import functools
 from types import ModuleType
 from typing import Any
 
+from lightvla_ros.one_line import one_line
+
 
 @functools.cache
 def error_log(trt: ModuleType) -> Any:
@@ -31,8 +33,3 @@ def error_log(trt: ModuleType) -> Any:
             return errors
 
     return ErrorLog()
-
-
-def one_line(text: object) -> str:
-    """Return a message as one line of at most 300 characters."""
-    return ' '.join(str(text).split())[:300]

@@ -15,7 +15,7 @@ from torch import nn
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, Prompt
-from lightvla_ros.engine.fingerprint import fingerprint
+from lightvla_ros.manifest import fingerprint
 from lightvla_ros.vla.weights import load_model
 
 PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}

@@ -18,6 +18,7 @@ from lightvla_ros.export.bucket_fit import act_flops, choose_buckets
 from lightvla_ros.export.errors import ExportError
 from lightvla_ros.instruction import InstructionError
 from lightvla_ros.manifest import Manifest
+from lightvla_ros.new_folder import new_folder
 from lightvla_ros.vla.config import ConfigError, PrunerConfig, VLAConfig, preset
 from lightvla_ros.vla.errors import CheckpointError
 
@@ -144,8 +145,7 @@ def _export(
 
     out: Path = parsed.out
     created = not out.exists()
-    if not created and any(out.iterdir()):
-        raise ExportError(f'{out} is not empty; remove it or name another folder')
+    new_folder(out)
     try:
         if parsed.policy:
             copy_weights(parsed.policy, out)

@@ -25,6 +25,7 @@ from lightvla_ros.export.onnx_files import (
 )
 from lightvla_ros.golden import random_inputs, record
 from lightvla_ros.manifest import Manifest
+from lightvla_ros.new_folder import new_folder
 from lightvla_ros.policy import Policy
 from lightvla_ros.vla.weights import StoredWeights, config_of
 
@@ -37,14 +38,13 @@ def copy_weights(policy_dir: Path, out: Path) -> None:
 
     Files are hard links where the file system has them: 15 GB need not be there twice.
 
-    :raises ExportError: When there are no weights, or the new folder holds something.
+    :raises ExportError: When there are no weights.
+    :raises FileExistsError: When the new folder holds something.
     """
     manifest = load_manifest(policy_dir)
     if manifest.model is None:
         raise ExportError(f'{policy_dir}: holds no weights, only graphs; export from the original')
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
-        raise ExportError(f'{out} is not empty; remove it or name another folder')
+    new_folder(out)
     names = [manifest.prompt.tokenizer, *manifest.model.weights]
     for name in names:
         try:

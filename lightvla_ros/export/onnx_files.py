@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lightvla_ros.export.errors import ExportError
 from lightvla_ros.export.graphs import ActGraph, EncodeGraph
+from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 
@@ -144,7 +145,7 @@ def _trace(
                     value.const_value = None
             optimize_ir(program.model)
     except Exception as error:  # the exporter raises what it likes
-        raise ExportError(f'{name}: PyTorch cannot export it: {_line(error)}') from error
+        raise ExportError(f'{name}: PyTorch cannot export it: {_cause(error)}') from error
     return program.model
 
 
@@ -226,8 +227,8 @@ def _quiet() -> Iterator[None]:
             logging.disable(before)
 
 
-def _line(error: BaseException) -> str:
+def _cause(error: BaseException) -> str:
     """Return what went wrong at first: the exporter wraps it in advice of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return ' '.join(str(error).split())[:300]
+    return one_line(error)

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 from lightvla_ros.engine.base import EngineError
-from lightvla_ros.engine.fingerprint import fingerprint
 from lightvla_ros.engine.tensorrt_facts import (
     TARGET,
     engine_facts,
@@ -26,7 +25,7 @@ from lightvla_ros.export.tensorrt_errors import BuildError
 from lightvla_ros.export.tensorrt_network import Configure, Say, build_plan
 from lightvla_ros.export.tensorrt_rtx import RTX_TARGET, compile_for, import_rtx
 from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
-from lightvla_ros.manifest import Manifest
+from lightvla_ros.manifest import Manifest, fingerprint
 
 TARGETS = (TARGET, RTX_TARGET)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from lightvla_ros.engine.tensorrt_log import one_line
 from lightvla_ros.export.errors import ExportError
+from lightvla_ros.one_line import one_line
 
 # In this order: a message of two kinds gets the advice of the first.
 ADVICE = (

@@ -13,6 +13,7 @@ from lightvla_ros.export.graph_layers import Weights
 from lightvla_ros.export.untrained_graphs import BOS, Shape, act_graph, encode_graph
 from lightvla_ros.export.verify import verify
 from lightvla_ros.golden import random_inputs, record
+from lightvla_ros.new_folder import new_folder
 from lightvla_ros.policy import Policy
 
 PAD, END_OF_PROMPT = 0, 2
@@ -24,10 +25,7 @@ def write_untrained_policy(policy_dir: Path, seed: int = 0, shape: Shape | None 
     :param policy_dir: Created; must not exist or be empty.
     :raises FileExistsError: When the folder holds something.
     """
-    policy_dir = Path(policy_dir)
-    policy_dir.mkdir(parents=True, exist_ok=True)
-    if any(policy_dir.iterdir()):
-        raise FileExistsError(f'{policy_dir} is not empty; remove it or name another folder')
+    policy_dir = new_folder(policy_dir)
     shape = shape or Shape()
     weights = Weights(seed)
     stop_embedding = weights(1, 1, shape.width)

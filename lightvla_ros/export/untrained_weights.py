@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from lightvla_ros.contract import write_manifest
 from lightvla_ros.export.untrained import manifest_document
 from lightvla_ros.manifest import Manifest
+from lightvla_ros.new_folder import new_folder
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 
@@ -32,10 +33,7 @@ def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) 
     :param policy_dir: Created; must not exist or be empty.
     :raises FileExistsError: When the folder holds something.
     """
-    policy_dir = Path(policy_dir)
-    policy_dir.mkdir(parents=True, exist_ok=True)
-    if any(policy_dir.iterdir()):
-        raise FileExistsError(f'{policy_dir} is not empty; remove it or name another folder')
+    policy_dir = new_folder(policy_dir)
     torch.manual_seed(seed)
     model = LightVLA(config)
     # Words of one length in random directions: else all queries of the pruner are the same one.

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.config import ConfigError, LanguageConfig, TowerConfig, VLAConfig
 from lightvla_ros.vla.dropped import Shapes, dropped_shapes, used_shapes
 from lightvla_ros.vla.errors import CheckpointError
@@ -183,8 +184,9 @@ def _component(folder: Path, name: str, prefix: str) -> dict[str, Tensor]:
     try:
         state = torch.load(files[0], map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        line = ' '.join(str(error).split())[:200]
-        raise CheckpointError(f'{files[0]}: not plain weights, or damaged: {line}') from None
+        raise CheckpointError(
+            f'{files[0]}: not plain weights, or damaged: {one_line(error)}'
+        ) from None
     if not (isinstance(state, dict) and all(torch.is_tensor(value) for value in state.values())):
         raise CheckpointError(f'{files[0]}: holds something else than named tensors')
     return {prefix + key.removeprefix('module.'): value for key, value in state.items()}

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from lightvla_ros.contract import ContractError, write_manifest
 from lightvla_ros.manifest import Manifest
+from lightvla_ros.new_folder import new_folder
 from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig
 from lightvla_ros.vla.errors import CheckpointError
@@ -48,9 +49,7 @@ def import_policy(
     document = _document(published, unnorm_key, action_slice)
     tokenizer = _tokenizer(checkpoint)
     created = not policy_dir.exists()
-    policy_dir.mkdir(parents=True, exist_ok=True)
-    if any(policy_dir.iterdir()):
-        raise FileExistsError(f'{policy_dir} is not empty; remove it or name another folder')
+    new_folder(policy_dir)
     try:
         shutil.copyfile(tokenizer, policy_dir / 'tokenizer.json')
         weights = document['model']['weights']

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightvla_ros.contract import ContractError, load_manifest
 from lightvla_ros.manifest import Manifest
+from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.model import LightVLA
@@ -71,7 +72,7 @@ def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
         try:
             model.load_state_dict(tensors, strict=False, assign=True)
         except RuntimeError as error:
-            raise CheckpointError(f'{path}: {" ".join(str(error).split())[:300]}') from None
+            raise CheckpointError(f'{path}: {one_line(error)}') from None
     if missing:
         raise CheckpointError(f'{policy_dir}: no weights for {sorted(missing)[0]}')
     return model.eval()

@@ -11,6 +11,8 @@ from lightvla_ros.contract import (
     MANIFEST_NAME,
     SCHEMA_PATH,
     ContractError,
+    amend_manifest,
+    file_sha256,
     load_manifest,
     parse_manifest,
     write_manifest,
@@ -103,7 +105,7 @@ def _twice(document):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (_set(['schema_version'], 2), 'schema_version is 2, this release reads 1'),
+        (_set(['schema_version'], 1), 'schema_version is 1, this release reads 2; make'),
         (_set(['action', 'control_period'], 0), r'\$.action.control_period'),
         (_set(['action', 'q01'], [0.0] * 6), 'action.q01: 6 numbers, 7 are needed'),
         (_set(['action', 'mask'], [True] * 8), 'action.mask: 8 numbers, 7 are needed'),
@@ -154,3 +156,30 @@ def test_golden_observations_that_come_out_otherwise(folder, document, change):
     policy = Policy.load(folder)
     with pytest.raises(ContractError, match='observation 1 comes out otherwise with onnxruntime'):
         policy.replay_golden()
+
+
+def test_amending_lists_new_files_and_blesses_no_damage(folder):
+    (folder / 'note.txt').write_text('new')
+    manifest = amend_manifest(folder, new_files=['note.txt'], name='renamed')
+    assert manifest.name == 'renamed'
+    assert load_manifest(folder).files['note.txt'] == file_sha256(folder / 'note.txt')
+    (folder / 'note.txt').unlink()
+    amend_manifest(folder, dropped_files=['note.txt'])
+    with (folder / 'act.onnx').open('ab') as file:
+        file.write(b'x')
+    before = (folder / MANIFEST_NAME).read_text()
+    with pytest.raises(ContractError, match='act.onnx: SHA-256 is'):
+        amend_manifest(folder, name='again')
+    assert (folder / MANIFEST_NAME).read_text() == before
+
+
+def test_an_engine_s_facts_must_have_its_fingerprint(folder):
+    engine = {
+        'target': 'tensorrt',
+        'fingerprint': '0' * 64,
+        'facts': {'gpu': 'Thor'},
+        'encode': 'encode.onnx',
+        'act': 'act.onnx',
+    }
+    with pytest.raises(ContractError, match='is not the fingerprint of its facts'):
+        amend_manifest(folder, engines=[engine])
