@@ -112,7 +112,21 @@ def verify(
         except EngineError as error:
             absent.append(f'{candidate.name} {candidate.options}: {error}')
             continue
-        found.append(_judge(policy, _compare(policy, reference.cases), reference))
+        try:
+            figures, faults = _judge(_compare(policy, reference.cases), policy.engine.precision)
+        except EngineError as error:
+            figures, faults = {}, [str(error)]
+        found.append(
+            Verification(
+                fingerprint=policy.engine.fingerprint,
+                backend=policy.engine.backend,
+                precision=policy.engine.precision,
+                date=datetime.date.today().isoformat(),
+                reference=reference.kind,
+                passed=not faults,
+                figures=figures | {'faults': faults},
+            )
+        )
         policy.close()
     kept = [e for e in manifest.verified if e.fingerprint not in {v.fingerprint for v in found}]
     amend_manifest(policy_dir, verified=[asdict(each) for each in [*kept, *found]])
@@ -187,9 +201,9 @@ def _overwrite_dropped(encoded: Encoded) -> None:
     encoded.tensors['positions'][:, count:] = 0
 
 
-def _judge(policy: Policy, found: Comparison, reference: Reference) -> Verification:
-    engine = policy.engine
-    limits = LIMITS[engine.precision]
+def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the figures, and what is wrong with them."""
+    limits = LIMITS[precision]
     figures = {
         'observations': len(found.jaccards),
         'jaccard_mean': float(np.mean(found.jaccards)),
@@ -225,15 +239,7 @@ def _judge(policy: Policy, found: Comparison, reference: Reference) -> Verificat
         faults.append(f'{found.not_finite} outputs hold NaN or infinity')
     if found.padding_matters:
         faults.append('the content of padding changes the actions')
-    return Verification(
-        fingerprint=engine.fingerprint,
-        backend=engine.backend,
-        precision=engine.precision,
-        date=datetime.date.today().isoformat(),
-        reference=reference.kind,
-        passed=not faults,
-        figures=figures | {'faults': faults},
-    )
+    return figures, faults
 
 
 def _worst(errors: list[ActionError]) -> dict[str, float]:

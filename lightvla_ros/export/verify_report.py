@@ -55,14 +55,17 @@ def _lines(each: Verification) -> list[str]:
     figures = each.figures
     lines = [
         f'{each.backend} {each.precision}: {"passed" if each.passed else "FAILED"}, against '
-        f'{each.reference}, {figures["observations"]} observations',
-        f'  kept sets     overlap {figures["jaccard_mean"]:.4f} (mean), '
-        f'{figures["jaccard_min"]:.4f} (least)',
+        f'{each.reference}'
     ]
-    for name, key in (('same kept set', 'same_kept'), ('another one', 'other_kept')):
-        worst = figures[key]
+    if 'observations' in figures:
         lines.append(
-            f'  {name:13} {worst["compared"]} chunks: {worst["millimetres"]:.2g} mm, '
-            f'{worst["degrees"]:.2g} degrees, {worst["flips"]} gripper flips'
+            f'  kept sets     overlap {figures["jaccard_mean"]:.4f} (mean), '
+            f'{figures["jaccard_min"]:.4f} (least) in {figures["observations"]} observations'
         )
+        for name, key in (('same kept set', 'same_kept'), ('another one', 'other_kept')):
+            worst = figures[key]
+            lines.append(
+                f'  {name:13} {worst["compared"]} chunks: {worst["millimetres"]:.2g} mm, '
+                f'{worst["degrees"]:.2g} degrees, {worst["flips"]} gripper flips'
+            )
     return lines + [f'  fault: {fault}' for fault in figures['faults']]

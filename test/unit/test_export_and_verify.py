@@ -11,6 +11,7 @@ from small_policy import BUCKETS, export, small_config, write_weights
 
 from lightvla_ros.cli import main
 from lightvla_ros.contract import ContractError, amend_manifest, load_manifest, write_manifest
+from lightvla_ros.engine.base import EngineError
 from lightvla_ros.export import onnx_files
 from lightvla_ros.export.differences import action_error, jaccard
 from lightvla_ros.export.errors import ExportError
@@ -298,3 +299,21 @@ def test_layers_of_true_shapes_build_and_nothing_is_kept(tmp_path, monkeypatch, 
     assert list(tmp_path.iterdir()) == []
     assert export_trt(command) == 1
     assert 'add --target tensorrt-rtx' in capsys.readouterr().out
+
+
+def test_an_engine_that_fails_while_it_is_verified_has_not_passed(folder, monkeypatch, capsys):
+    def act(self, encoded, bucket):
+        raise EngineError('told to fail')
+
+    monkeypatch.setattr('lightvla_ros.engine.onnxruntime.OnnxRuntimeEngine.act', act)
+    assert main(['verify', str(folder), '--engine', 'onnxruntime']) == 1
+    assert 'FAILED' in capsys.readouterr().out
+    (found,) = load_manifest(folder).verified
+    assert found.figures == {'faults': ['told to fail']}
+
+
+def test_verify_without_anything_to_verify(weights, folder, capsys):
+    assert main(['verify', str(weights)]) == 1
+    assert 'no exported graphs' in capsys.readouterr().out
+    assert main(['verify', str(folder), '--engine', 'tensorrt']) == 1
+    assert 'no engine could be loaded' in capsys.readouterr().out
