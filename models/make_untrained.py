@@ -15,12 +15,16 @@ def main() -> None:
         metavar='NAME',
         help='weights for models/export_trt.py (libero-tiny; needs torch)',
     )
+    parser.add_argument('--layers', type=int, help='of --preset, only the first so many')
     arguments = parser.parse_args()
     if arguments.preset:
         from lightvla_ros.export.untrained_weights import write_untrained_weights
-        from lightvla_ros.vla.config import preset
+        from lightvla_ros.vla.config import first_layers, preset
 
-        manifest = write_untrained_weights(arguments.out, preset(arguments.preset), arguments.seed)
+        config = preset(arguments.preset)
+        if arguments.layers:
+            config = first_layers(config, arguments.layers)
+        manifest = write_untrained_weights(arguments.out, config, arguments.seed)
     else:
         from lightvla_ros.export.untrained import write_untrained_policy
 

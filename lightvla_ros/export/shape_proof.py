@@ -9,7 +9,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,17 +37,6 @@ class RandomWeights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._shapes)
-
-
-def first_layers(config: VLAConfig, layers: int) -> VLAConfig:
-    """Return a model of the same widths with so many decoder layers and blocks of each tower."""
-    return replace(
-        config,
-        language=replace(config.language, layers=min(layers, config.language.layers)),
-        # one more than is run: the last block never is
-        dino=replace(config.dino, depth=min(layers + 1, config.dino.depth)),
-        siglip=replace(config.siglip, depth=min(layers + 1, config.siglip.depth)),
-    )
 
 
 def prove(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 PRUNING = ('off', 'lightvla', 'lightvla_star_encoder', 'lightvla_star_llm')
@@ -299,6 +299,22 @@ def preset(name: str, **changes: Any) -> VLAConfig:
     if name not in PRESETS:
         raise ConfigError(f'preset {name!r} is not one of {_listing(tuple(PRESETS))}')
     return PRESETS[name](**changes)
+
+
+def first_layers(config: VLAConfig, layers: int) -> VLAConfig:
+    """Return a model of the same widths with so many decoder layers and blocks of each tower.
+
+    :raises ConfigError: When there are not so many decoder layers.
+    """
+    if not 1 <= layers <= config.language.layers:
+        raise ConfigError(f'layers {layers} is not in 1 to {config.language.layers}')
+    return replace(
+        config,
+        language=replace(config.language, layers=layers),
+        # one more than is run: the last block never is
+        dino=replace(config.dino, depth=min(layers + 1, config.dino.depth)),
+        siglip=replace(config.siglip, depth=min(layers + 1, config.siglip.depth)),
+    )
 
 
 def _not_positive(config: Any, names: Sequence[str]) -> list[str]:
