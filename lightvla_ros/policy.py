@@ -200,7 +200,8 @@ class Policy:
 
         This also warms the engine up.
 
-        :raises ContractError: When an output differs by more than the manifest allows.
+        :raises ContractError: When the kept patches, or with the same ones the actions, differ by
+            more than the manifest allows.
         """
         golden = self.manifest.golden
         path = self._policy_dir / golden.file
@@ -213,7 +214,9 @@ class Policy:
             union = np.count_nonzero(kept | data['kept'][index])
             jaccard = np.count_nonzero(kept & data['kept'][index]) / union
             error = float(np.abs(prediction.normalised - data['actions'][index]).max())
-            if jaccard < golden.min_jaccard or not error <= golden.action_tolerance:
+            # With another kept set the actions are another decision, not a rounding error.
+            wrong = jaccard == 1 and not error <= golden.action_tolerance
+            if jaccard < golden.min_jaccard or wrong:
                 raise ContractError(
                     f'{path}: observation {index} comes out otherwise with '
                     f'{self.engine.backend}: kept patches overlap {jaccard:.3f} (at least '

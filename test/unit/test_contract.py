@@ -158,6 +158,16 @@ def test_golden_observations_that_come_out_otherwise(folder, document, change):
         policy.replay_golden()
 
 
+def test_golden_actions_are_compared_only_where_the_same_patches_are_kept(folder, document):
+    with np.load(folder / 'golden.npz') as file:
+        golden = dict(file)
+    _actions_off(golden)
+    golden['kept'][1][np.flatnonzero(golden['kept'][1])[0]] = False
+    np.savez(folder / 'golden.npz', **golden)
+    write_manifest(folder, document)
+    Policy.load(folder).replay_golden()
+
+
 def test_amending_lists_new_files_and_blesses_no_damage(folder):
     (folder / 'note.txt').write_text('new')
     manifest = amend_manifest(folder, new_files=['note.txt'], name='renamed')

@@ -104,6 +104,13 @@ def test_a_verified_engine_may_run_and_another_may_not(folder):
         Policy.load(folder).require_verified()
 
 
+def test_every_engine_of_a_cpu_computes_what_pytorch_does(folder):
+    found, _ = verify(folder, count=3)
+    passed = {(each.backend, each.precision) for each in found if each.passed}
+    assert {('onnxruntime-cpu', 'fp32'), ('openvino-cpu', 'fp32')} <= passed
+    assert all(each.reference == 'torch' for each in found)
+
+
 def test_without_weights_the_golden_answers_are_the_reference(weights, tmp_path, capsys):
     out = export(weights, tmp_path / 'out', keep_weights=False)
     assert load_manifest(out).model is None
