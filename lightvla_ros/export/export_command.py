@@ -125,9 +125,10 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
     """Return the configuration of what is exported, and its prompt length."""
     if manifest is None:
         from lightvla_ros.vla.checkpoint import read_published
-        from lightvla_ros.vla.import_policy import PROMPT_LENGTH
+        from lightvla_ros.vla.import_policy import PROMPT_LENGTH, check_published
 
         published = read_published(parsed.checkpoint, pruning=PrunerConfig(parsed.pruning))
+        check_published(published, parsed.unnorm_key)
         return published.config, PROMPT_LENGTH
     if manifest.model is None:
         raise ExportError(f'{parsed.policy}: holds no weights; export from the folder that does')

@@ -66,6 +66,15 @@ def import_policy(
         raise
 
 
+def check_published(published: Published, unnorm_key: str | None) -> None:
+    """Find out whether a checked folder also has what the manifest needs.
+
+    :raises CheckpointError: Of statistics, processor or tokenizer.
+    """
+    _document(published, unnorm_key, 'training')
+    _tokenizer(published.folder)
+
+
 def _document(published: Published, unnorm_key: str | None, action_slice: str) -> dict[str, Any]:
     config = published.config
     action, proprio = _statistics(published, unnorm_key)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from published_folder import write_published
 from small_policy import BUCKETS, export, small_config, write_weights
 
 from lightvla_ros.cli import main
@@ -248,6 +249,19 @@ def test_the_command_exports_and_says_what_it_would_do(weights, tmp_path, capsys
     Policy.load(out).replay_golden()
     assert export_trt(command) == 1
     assert 'is not empty' in capsys.readouterr().out
+
+
+def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
+    write_published(tmp_path / 'published', keys=('libero_goal_no_noops', 'libero_10_no_noops'))
+    out = tmp_path / 'out'
+    command = ['--checkpoint', str(tmp_path / 'published'), '--out', str(out)]
+    assert export_trt([*command, '--dry-run']) == 1
+    assert 'several datasets; choose one by --unnorm-key' in capsys.readouterr().out
+    command += ['--unnorm-key', 'libero_goal_no_noops', '--no-weights']
+    assert export_trt(command) == 0
+    Policy.load(out).replay_golden()
+    (found,), _ = verify(out, only='onnxruntime')
+    assert found.passed, found.figures
 
 
 @pytest.mark.parametrize(
