@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from small_policy import BUCKETS, export, small_config, write_weights
+from small_policy import BUCKETS, small_config
 
 from lightvla_ros.bench import layer_bench, machine_facts, matrix_rate, policy_bench
 from lightvla_ros.bench.chunk_runner import ChunkRunner
@@ -25,9 +25,8 @@ PERCENTILES = {'min', 'p50', 'p95', 'p99', 'max'}
 
 
 @pytest.fixture(scope='module')
-def exported(tmp_path_factory):
-    weights = write_weights(tmp_path_factory.mktemp('small') / 'weights')
-    return export(weights, tmp_path_factory.mktemp('small') / 'exported')
+def exported(small_policy):
+    return small_policy
 
 
 def bench(capsys, *arguments):
@@ -241,7 +240,7 @@ def test_weights_are_made_in_bf16_from_a_seed(monkeypatch):
         (['--policy', '{exported}/nowhere'], 'no manifest.json'),
         (['--preset', 'libero-tiny', '--engine', 'torch'], '--engine goes with --policy only'),
         (['--preset', 'libero-huge'], "--preset: preset 'libero-huge' is not one of"),
-        (['--preset', 'libero-tiny', '--layers', '5'], '--layers 5: libero-tiny has 1 to 4'),
+        (['--preset', 'libero-tiny', '--layers', '7'], '--layers 7: libero-tiny has 1 to 6'),
         (['--preset', 'libero-tiny', '--kept', '129'], '--kept 129: libero-tiny has 1 to 128'),
         (['--preset', 'libero-tiny', '--text', '1'], '--text 1: BOS and stop alone are 2'),
         (['--preset', 'libero-tiny', '--threads', '0'], '--threads 0: at least 1 is needed'),
