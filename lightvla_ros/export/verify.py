@@ -75,13 +75,15 @@ class Candidate:
 
 def candidates(manifest: Manifest) -> list[Candidate]:
     """Return the engines that this machine and this folder could run."""
-    import onnxruntime
+    found = []
+    if importlib.util.find_spec('onnxruntime'):  # a robot may have TensorRT alone
+        import onnxruntime
 
-    found = [
-        Candidate('onnxruntime', {'provider': provider})
-        for provider in onnxruntime.get_available_providers()
-        if provider.startswith(('CPU', 'CUDA', 'Tensorrt'))
-    ]
+        found += [
+            Candidate('onnxruntime', {'provider': provider})
+            for provider in onnxruntime.get_available_providers()
+            if provider.startswith(('CPU', 'CUDA', 'Tensorrt'))
+        ]
     if importlib.util.find_spec('openvino'):
         found += [Candidate('openvino', {'precision': number}) for number in ('fp32', 'bf16')]
     if manifest.engines:
