@@ -112,10 +112,22 @@ def _declare_flops(parser: argparse.ArgumentParser):
 
 
 def _declare_verify(parser: argparse.ArgumentParser):
-    from lightvla_ros.export import verify_report
+    from lightvla_ros.engine import ENGINES
 
-    verify_report.add_arguments(parser)
-    return verify_report.run
+    parser.add_argument('policy', type=Path, metavar='POLICY_DIR')
+    parser.add_argument('--engine', choices=ENGINES, help='only engines of this name')
+    parser.add_argument(
+        '--count', type=int, default=8, help='random observations besides the golden ones'
+    )
+    parser.add_argument('--threads', type=int, default=1, help='of each engine; default: 1')
+    parser.add_argument('--json', action='store_true')
+
+    def run(parsed: argparse.Namespace) -> int:
+        from lightvla_ros.export import verify_report
+
+        return verify_report.run(parsed)
+
+    return run
 
 
 def _declare_plan(parser: argparse.ArgumentParser):

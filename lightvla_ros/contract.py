@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ from lightvla_ros.manifest import (
 )
 
 MANIFEST_NAME = 'manifest.json'
+PART_NAME = f'{MANIFEST_NAME}.part'  # while it is written
 SCHEMA_VERSION = 2
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
@@ -109,12 +111,12 @@ def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
     files = {
         path.name: file_sha256(path)
         for path in sorted(policy_dir.iterdir())
-        if path.name != MANIFEST_NAME and path.is_file()
+        if path.name not in (MANIFEST_NAME, PART_NAME) and path.is_file()
     }
     document = {**document, 'schema_version': SCHEMA_VERSION, 'files': files}
     manifest = parse_manifest(document, str(policy_dir / MANIFEST_NAME))
     _check_files(policy_dir, manifest)
-    (policy_dir / MANIFEST_NAME).write_text(json.dumps(document, indent=2) + '\n')
+    _write(policy_dir, document)
     return manifest
 
 
@@ -142,8 +144,21 @@ def amend_manifest(
     document = {**document, **fields, 'files': files}
     manifest = parse_manifest(document, str(path))
     _check_files(policy_dir, manifest)
-    path.write_text(json.dumps(document, indent=2) + '\n')
+    _write(policy_dir, document)
     return manifest
+
+
+def _write(policy_dir: Path, document: dict[str, Any]) -> None:
+    """Replace the manifest at once: what is there is whole at any time, on a full disk too."""
+    part = policy_dir / PART_NAME
+    try:
+        with part.open('w', encoding='utf-8') as file:
+            file.write(json.dumps(document, indent=2) + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(policy_dir / MANIFEST_NAME)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _typed(document: dict[str, Any]) -> Manifest:
@@ -263,7 +278,7 @@ def _unordered(field: str, q01: Numbers, q99: Numbers, mask: Sequence[bool]) -> 
 
 
 def _check_files(policy_dir: Path, manifest: Manifest) -> None:
-    present = {path.name for path in policy_dir.iterdir()} - {MANIFEST_NAME}
+    present = {path.name for path in policy_dir.iterdir()} - {MANIFEST_NAME, PART_NAME}
     for name in sorted(manifest.files.keys() - present):
         raise ContractError(f'{policy_dir / name}: listed in {MANIFEST_NAME} but missing')
     for name in sorted(present - manifest.files.keys()):

@@ -132,11 +132,12 @@ class Policy:
         # preprocessing took 128 ms, with one 10.
         threadpool_limits(threads, user_api='blas')
         cv2.setNumThreads(threads)
-        return cls(
-            policy_dir,
-            manifest,
-            load_engine(engine, policy_dir, manifest, threads=threads, **options),
-        )
+        loaded = load_engine(engine, policy_dir, manifest, threads=threads, **options)
+        try:
+            return cls(policy_dir, manifest, loaded)
+        except BaseException:
+            loaded.close()  # a GPU's memory is not freed by itself
+            raise
 
     def check_instruction(self, text: str) -> str:
         """Return the instruction without surrounding white space, if the policy can take it.

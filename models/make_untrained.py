@@ -4,6 +4,8 @@
 import argparse
 from pathlib import Path
 
+from lightvla_ros.manifest import Manifest
+
 
 def main() -> None:
     """Parse the command line and write the folder."""
@@ -17,19 +19,27 @@ def main() -> None:
     )
     parser.add_argument('--layers', type=int, help='of --preset, only the first so many')
     arguments = parser.parse_args()
-    if arguments.preset:
-        from lightvla_ros.export.untrained_weights import write_untrained_weights
-        from lightvla_ros.vla.config import first_layers, preset
+    if arguments.layers is not None and not arguments.preset:
+        parser.error('--layers goes with --preset')
+    try:
+        manifest = _write(arguments)
+    except (ValueError, FileExistsError) as error:
+        parser.error(str(error))
+    print(f'{arguments.out}: {manifest.name}, fingerprint {manifest.fingerprint[:12]}')
 
-        config = preset(arguments.preset)
-        if arguments.layers:
-            config = first_layers(config, arguments.layers)
-        manifest = write_untrained_weights(arguments.out, config, arguments.seed)
-    else:
+
+def _write(arguments: argparse.Namespace) -> Manifest:
+    if not arguments.preset:
         from lightvla_ros.export.untrained import write_untrained_policy
 
-        manifest = write_untrained_policy(arguments.out, arguments.seed)
-    print(f'{arguments.out}: {manifest.name}, fingerprint {manifest.fingerprint[:12]}')
+        return write_untrained_policy(arguments.out, arguments.seed)
+    from lightvla_ros.export.untrained_weights import write_untrained_weights
+    from lightvla_ros.vla.config import first_layers, preset
+
+    config = preset(arguments.preset)
+    if arguments.layers is not None:
+        config = first_layers(config, arguments.layers)
+    return write_untrained_weights(arguments.out, config, arguments.seed)
 
 
 if __name__ == '__main__':

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightvla_ros.bench.errors import BenchError
-from lightvla_ros.bench.layer_bench import BYTES, LayerBench, measure_layers
-from lightvla_ros.bench.policy_bench import PolicyBench, measure_policy
-from lightvla_ros.bench.report import layer_report, policy_report
 from lightvla_ros.contract import ContractError
 from lightvla_ros.engine.base import EngineError
 from lightvla_ros.vla.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from lightvla_ros.bench.layer_bench import LayerBench
+    from lightvla_ros.bench.policy_bench import PolicyBench
 
 POLICY_ROUNDS, PRESET_ROUNDS = 100, 10
 ONLY = {'policy': ('engine',), 'preset': ('layers', 'text', 'precision')}  # options of one of both
@@ -42,12 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--engine', metavar='NAME', help='of a policy, only engines of this name')
     parser.add_argument('--layers', type=int, metavar='N', help='of a preset; default: all')
     parser.add_argument('--text', type=int, help='of a preset: BOS, words and stop; default: 35')
-    parser.add_argument('--precision', choices=tuple(BYTES), help='of a preset; default: bf16')
+    parser.add_argument('--precision', choices=('bf16', 'fp32'), help='of a preset; default: bf16')
     parser.add_argument('--json', action='store_true', help='print JSON alone')
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Measure and print; return the exit code."""
+    # here, because every other command declares its options, too, and needs none of this
+    from lightvla_ros.bench.layer_bench import measure_layers
+    from lightvla_ros.bench.policy_bench import measure_policy
+    from lightvla_ros.bench.report import layer_report, policy_report
+
     try:
         _check(parsed)
         if parsed.policy is not None:
@@ -76,6 +83,8 @@ def _check(parsed: argparse.Namespace) -> None:
 
 
 def _policy_options(parsed: argparse.Namespace) -> PolicyBench:
+    from lightvla_ros.bench.policy_bench import PolicyBench
+
     return PolicyBench(
         policy=parsed.policy,
         rounds=parsed.rounds or POLICY_ROUNDS,
@@ -86,6 +95,8 @@ def _policy_options(parsed: argparse.Namespace) -> PolicyBench:
 
 
 def _preset_options(parsed: argparse.Namespace) -> LayerBench:
+    from lightvla_ros.bench.layer_bench import LayerBench
+
     given = {name: getattr(parsed, name) for name in ONLY['preset']}
     return LayerBench(
         preset=parsed.preset,

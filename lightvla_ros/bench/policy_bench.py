@@ -191,12 +191,11 @@ def _torch_numbers(manifest: Manifest, policy_dir: Path) -> list[str]:
 
     In fp32 the engine would convert weights that are stored otherwise in every call.
     """
-    from lightvla_ros.engine.torch import PRECISIONS
-    from lightvla_ros.vla.weights import StoredWeights
+    from lightvla_ros.vla.weights import NUMBERS, StoredWeights
 
     weights = StoredWeights(policy_dir, manifest.model.weights)
     stored = weights[next(iter(weights))].dtype
-    numbers = [name for name, number in PRECISIONS.items() if number == stored]
+    numbers = [name for name, number in NUMBERS.items() if number == stored]
     return list(dict.fromkeys([*numbers, *(['bf16'] if has_bf16() else [])]))
 
 

@@ -53,8 +53,8 @@ class Engine(Protocol):
     """What a policy needs of an engine. Not thread-safe: one thread calls it at a time.
 
     ``backend`` (such as ``onnxruntime-cpu``) and ``precision`` (such as ``fp32``) name what really
-    runs; ``fingerprint`` is the identity of graphs, library and all else that decides what comes
-    out.
+    runs; ``fingerprint`` is the identity of graphs, library and options, and of the GPU where the
+    engine was built for one.
     """
 
     backend: str

@@ -39,7 +39,8 @@ def call(name: str, *arguments: Any) -> Any:
 def acquire(stack: ExitStack, release: str, name: str, *arguments: Any) -> Any:
     """Call a function that returns a resource, and have the stack call ``release`` with it."""
     resource = call(name, *arguments)
-    stack.callback(call, release, resource)
+    # unchecked: after some errors every later call fails too, and would hide the first
+    stack.callback(getattr(cudart, release), resource)
     return resource
 
 
@@ -76,7 +77,7 @@ def capture(stack: ExitStack, stream: Any, enqueue: Callable[[], None]) -> Any:
     try:
         return acquire(stack, 'cudaGraphExecDestroy', 'cudaGraphInstantiate', graph, 0)
     finally:
-        call('cudaGraphDestroy', graph)
+        cudart.cudaGraphDestroy(graph)  # unchecked, as in acquire
 
 
 class Buffers:

@@ -23,9 +23,9 @@ from lightvla_ros.one_line import one_line
 
 try:
     import openvino as ov
-except ModuleNotFoundError:
+except ImportError as error:
     raise EngineError(
-        "openvino is not installed here: pip install 'lightvla_ros[openvino]'"
+        f"openvino cannot be imported ({error}): pip install 'lightvla_ros[openvino]'"
     ) from None
 
 DEVICE = 'CPU'

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lightvla_ros.engine.base import EngineError
-from lightvla_ros.engine.ports import Ports
+from lightvla_ros.engine.ports import ANY, Ports
 
 ALIGNMENT = 256  # bytes, which TensorRT asks of tensors and of scratch memory
 ITEM_BYTES = {'float32': 4, 'float16': 2, 'bfloat16': 2, 'int64': 8, 'int32': 4, 'bool': 1}
@@ -72,6 +72,11 @@ def lay_out(encode: Ports, act: Ports) -> Layout:
 def aligned(size: int) -> int:
     """Round a number of bytes up to the alignment."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def sized(shape: tuple[int, ...], bucket: int) -> tuple[int, ...]:
+    """Return a shape with the bucket in place of ``ANY``."""
+    return tuple(bucket if size == ANY else size for size in shape)
 
 
 def profile_index(buckets: tuple[int, ...], bucket: int) -> int:

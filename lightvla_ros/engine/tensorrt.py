@@ -6,8 +6,8 @@ Unverified: no GPU was at hand. What needs none is tested: the memory's layout
 
 One observation is two CUDA graphs with one wait each::
 
-    encode   pixels, proprio -> GPU, run, kept -> host       wait: the host picks the bucket
-    act      run on the first ``bucket`` tokens, actions -> host      wait: the chunk
+    encode   pixels, proprio -> GPU, run, kept, positions -> host    wait: the host picks the bucket
+    act      run on the first ``bucket`` tokens, actions -> host     wait: the chunk
 
 Tokens never leave the GPU. The words are uploaded when the prompt changes.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightvla_ros.engine.base import Encoded, EngineError, Prompt
-from lightvla_ros.engine.ports import check_ports, policy_ports
+from lightvla_ros.engine.ports import policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 from lightvla_ros.engine.tensor_layout import aligned, lay_out, profile_index
 from lightvla_ros.engine.tensorrt_facts import find_built, import_tensorrt, machine_facts
@@ -77,8 +77,6 @@ class TensorRTEngine:
     def kept_patches(self, encoded: Encoded) -> np.ndarray:
         """See :meth:`Engine.kept_patches`."""
         self._check_latest(encoded)
-        self._buffers.download('positions')
-        self._wait()
         return self._buffers.host('positions')[0, : sum(encoded.kept)].copy()
 
     def close(self) -> None:
@@ -98,19 +96,19 @@ class TensorRTEngine:
             cuda.cudart.cudaStreamNonBlocking,
         )
         trt = import_tensorrt()
-        plans = [Plan(trt, encode), Plan(trt, act)]
-        stack.callback(plans.clear)
         ports = policy_ports(manifest, self.precision, self._words.width)
-        for path, plan, wanted in zip((encode, act), plans, ports, strict=True):
-            check_ports(path.name, plan.ports, wanted)
+        plans = [
+            Plan(trt, path, wanted, self._buckets)
+            for path, wanted in zip((encode, act), ports, strict=True)
+        ]
+        stack.callback(plans.clear)
         layout = lay_out(*ports)
         scratch = aligned(max(plan.scratch_bytes for plan in plans))
         self._buffers = cuda.Buffers(stack, self._stream, layout, scratch)
         uploads = ('pixels', 'proprio') if self._takes_proprio else ('pixels',)
-        self._encode_graph = self._ready_graph(stack, plans[0], uploads, 'kept')
+        self._encode_graph = self._ready_graph(stack, plans[0], uploads, ('kept', 'positions'))
         self._act_graphs = [
-            self._ready_graph(stack, plans[1], (), 'actions', index, bucket)
-            for index, bucket in enumerate(self._buckets)
+            self._ready_graph(stack, plans[1], (), ('actions',), bucket) for bucket in self._buckets
         ]
 
     def _ready_graph(
@@ -118,8 +116,7 @@ class TensorRTEngine:
         stack: ExitStack,
         plan: Plan,
         uploads: tuple[str, ...],
-        result: str,
-        profile: int = 0,
+        results: tuple[str, ...],
         bucket: int | None = None,
     ) -> Any:
         """Return the CUDA graph of one run with its copies, after it has run once.
@@ -129,14 +126,15 @@ class TensorRTEngine:
         have in common, since one runs at a time.
         """
         stream = int(self._stream)
-        contexts = [plan.context(self._buffers, stream, profile, bucket)]
+        contexts = [plan.context(self._buffers, stream, bucket)]
         stack.callback(contexts.clear)  # a graph needs its context for as long as it lives
 
         def enqueue() -> None:
             for name in uploads:
                 self._buffers.upload(name)
             plan.enqueue(contexts[0], stream)
-            self._buffers.download(result)
+            for name in results:
+                self._buffers.download(name)
 
         enqueue()  # the first run after a change of shape does work that cannot be captured
         self._wait()

@@ -1,4 +1,4 @@
-"""A plan file, loaded: its inputs and outputs, and execution contexts of it.
+"""A plan file, loaded and checked, and execution contexts of it.
 
 Unverified: no GPU was at hand.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.cuda import Buffers
-from lightvla_ros.engine.ports import ANY, Ports
+from lightvla_ros.engine.ports import ANY, Ports, check_ports
+from lightvla_ros.engine.tensor_layout import profile_index, sized
 from lightvla_ros.engine.tensorrt_log import error_log
 
 DTYPES = {
@@ -26,15 +27,22 @@ DTYPES = {
 
 
 class Plan:
-    """A deserialised engine.
+    """A deserialised engine of a policy.
 
     :param trt: The module ``tensorrt``.
-    :raises EngineError: When TensorRT cannot load the file.
+    :param wanted: The inputs and outputs that it must have. An axis that is ``ANY`` there is as
+        long as the bucket, whatever the engine says of it.
+    :param buckets: Of the optimisation profiles, in their order; unused where nothing is ``ANY``.
+    :raises EngineError: When TensorRT cannot load the file, or it is of another policy.
     """
 
-    def __init__(self, trt: ModuleType, path: Path) -> None:
+    def __init__(
+        self, trt: ModuleType, path: Path, wanted: Ports, buckets: tuple[int, ...]
+    ) -> None:
         self._trt = trt
         self._path = path
+        self._wanted = wanted
+        self._buckets = buckets
         error_log(trt).take()  # what was said before is not about this file
         self._runtime = trt.Runtime(error_log(trt))
         # mapped: a Jetson's GPU shares the memory into which 13 GB would else be read first
@@ -42,25 +50,18 @@ class Plan:
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._error('cannot load it')
-
-    @property
-    def ports(self) -> Ports:
-        """Inputs and outputs; an axis that is as long as the bucket is ``ANY``."""
-        engine = self._engine
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        return {name: (self._dtype(name), tuple(engine.get_tensor_shape(name))) for name in names}
+        check_ports(path.name, self._ports(), wanted)
+        self._check_profiles()
 
     @property
     def scratch_bytes(self) -> int:
         """Memory that the contexts need beside the tensors, at most [bytes]."""
         return self._engine.device_memory_size_v2
 
-    def context(
-        self, buffers: Buffers, stream: int, profile: int = 0, bucket: int | None = None
-    ) -> Any:
+    def context(self, buffers: Buffers, stream: int, bucket: int | None = None) -> Any:
         """Return an execution context, bound to the buffers and their scratch memory.
 
-        :param bucket: Of the profile; None where all shapes are static.
+        :param bucket: One of the plan's; None where all shapes are static.
         :raises EngineError: When TensorRT refuses any of it.
         """
         engine = self._engine
@@ -69,10 +70,11 @@ class Plan:
         if context is None:
             raise self._error('cannot create a context')
         if bucket is not None:
+            profile = profile_index(self._buckets, bucket)
             self._check(context.set_optimization_profile_async(profile, stream), 'set the profile')
-        for name, (_, shape) in self.ports.items():
+        for name, (_, shape) in self._wanted.items():
             if ANY in shape:
-                sizes = tuple(bucket if size == ANY else size for size in shape)
+                sizes = sized(shape, bucket)
                 self._check(context.set_input_shape(name, sizes), f'set the shape of {name}')
             self._check(context.set_tensor_address(name, buffers.address(name)), f'bind {name}')
         context.set_device_memory(buffers.scratch, self.scratch_bytes)
@@ -84,6 +86,43 @@ class Plan:
         :raises EngineError: When TensorRT refuses.
         """
         self._check(context.execute_async_v3(stream), 'run')
+
+    def _ports(self) -> Ports:
+        """Return inputs and outputs, ``ANY`` where the policy has it and a bucket is allowed.
+
+        Of such an axis TensorRT says -1 only if it varies within a profile, and ours do not.
+        """
+        ports = {}
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            shape = tuple(self._engine.get_tensor_shape(name))
+            _, wanted = self._wanted.get(name, ('', shape))
+            if len(shape) == len(wanted):
+                shape = tuple(
+                    ANY if want == ANY and size in self._buckets else size
+                    for size, want in zip(shape, wanted, strict=True)
+                )
+            ports[name] = (self._dtype(name), shape)
+        return ports
+
+    def _check_profiles(self) -> None:
+        """Refuse an engine whose profiles are not the buckets, in their order."""
+        bucketed = {name: shape for name, (_, shape) in self._wanted.items() if ANY in shape}
+        count = self._engine.num_optimization_profiles
+        if bucketed and count != len(self._buckets):
+            raise self._other_profiles(f'has {count} profiles')
+        for name, shape in bucketed.items():
+            for index, bucket in enumerate(self._buckets):
+                found = self._engine.get_tensor_profile_shape(name, index)
+                if [tuple(each) for each in found] != [sized(shape, bucket)] * 3:
+                    sizes = ', '.join(str(list(each)) for each in found)
+                    raise self._other_profiles(f'profile {index} takes {name} of {sizes}')
+
+    def _other_profiles(self, found: str) -> EngineError:
+        return EngineError(
+            f"{self._path}: {found}, but the manifest's buckets are {list(self._buckets)}; "
+            'export the policy again and build it again'
+        )
 
     def _dtype(self, name: str) -> str:
         kind = self._engine.get_tensor_dtype(name).name

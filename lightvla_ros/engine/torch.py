@@ -16,9 +16,7 @@ from torch import nn
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, Prompt
 from lightvla_ros.manifest import fingerprint
-from lightvla_ros.vla.weights import load_model
-
-PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+from lightvla_ros.vla.weights import NUMBERS, load_model
 
 
 class TorchEngine:
@@ -40,7 +38,7 @@ class TorchEngine:
             self.model = load_model(policy_dir)
             _compute_in_fp32(self.model)
         else:
-            self.model = load_model(policy_dir, PRECISIONS[precision])
+            self.model = load_model(policy_dir, NUMBERS[precision])
         self.fingerprint = fingerprint(
             {
                 'engine': 'torch',
@@ -53,7 +51,7 @@ class TorchEngine:
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`."""
-        model, number = self.model, PRECISIONS[self.precision]
+        model, number = self.model, NUMBERS[self.precision]
         ids, mask = torch.from_numpy(prompt.ids), torch.from_numpy(prompt.mask)
         state = None if proprio is None else torch.from_numpy(proprio).to(number)
         words = model.language_model.model.embed_tokens(ids[:, 1:])

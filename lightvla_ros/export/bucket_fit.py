@@ -42,7 +42,7 @@ def fit_buckets(
         if not 1 <= kept <= patches:
             raise ExportError(f'the histogram counts {kept} kept tokens; 1 to {patches} can be')
     step = max(1, patches // SIZES)
-    sizes = [*range(step, patches, step), patches]
+    sizes = [*range(max(2, step), patches, step), patches]  # the graph takes 2 or more
     weight = [0] * len(sizes)
     for kept, times in histogram.items():
         weight[bisect_left(sizes, kept)] += times
@@ -78,6 +78,8 @@ def choose_buckets(
     """
     patches = config.patches
     if text != 'auto':
+        if histogram is not None:
+            raise ExportError(f'--buckets {text} and --histogram: one of them chooses')
         try:
             found = sorted({*map(int, text.split(',')), patches})
         except ValueError:

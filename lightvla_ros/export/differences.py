@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightvla_ros.actions import chunk_from_policy
+from lightvla_ros.export.limits import COIN_TOSS
 from lightvla_ros.manifest import Action
-
-COIN_TOSS = 0.02  # a gripper command this near to the middle may fall on either side
 
 
 @dataclass(frozen=True)
@@ -18,11 +17,13 @@ class ActionError:
 
     :param millimetres: Between the ends of two steps [mm].
     :param degrees: Between two rotations [degrees].
-    :param flips: Steps whose gripper command goes the other way.
+    :param gripper: Between two openings, 0 to 1.
+    :param flips: Steps whose gripper command goes the other way, by more than a rounding error.
     """
 
     millimetres: float
     degrees: float
+    gripper: float
     flips: int
 
 
@@ -35,10 +36,13 @@ def action_error(reference: np.ndarray, found: np.ndarray, spec: Action) -> Acti
         np.linalg.norm(one.rotations + sign * two.rotations, axis=1) for sign in (-1, 1)
     )
     angle = 4 * np.arctan2(np.minimum(apart, together), np.maximum(apart, together))
-    decided = np.abs(one.gripper - 0.5) > COIN_TOSS
     flips = (one.gripper > 0.5) != (two.gripper > 0.5)
+    apart = np.abs(one.gripper - two.gripper)
     return ActionError(
-        float(distance * 1e3), float(np.degrees(angle.max())), int((flips & decided).sum())
+        float(distance * 1e3),
+        float(np.degrees(angle.max())),
+        float(apart.max()),
+        int((flips & (apart > COIN_TOSS)).sum()),
     )
 
 

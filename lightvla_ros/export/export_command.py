@@ -7,18 +7,24 @@ robot's computer, which has none.
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-from lightvla_ros.contract import ContractError, amend_manifest, load_manifest
-from lightvla_ros.export.bucket_fit import act_flops, choose_buckets
+import numpy as np
+
+from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.export.bucket_fit import choose_buckets
 from lightvla_ros.export.errors import ExportError
+from lightvla_ros.export.estimates import build_estimate, export_estimate
+from lightvla_ros.export.limits import LIMITS
+from lightvla_ros.export.recorded import read_observations
+from lightvla_ros.export.tensorrt_build import TARGETS, build_engines, check_target
 from lightvla_ros.instruction import InstructionError
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.new_folder import new_folder
+from lightvla_ros.policy import PolicyOutputError
 from lightvla_ros.vla.config import ConfigError, PrunerConfig, VLAConfig, first_layers, preset
 from lightvla_ros.vla.errors import CheckpointError
 
@@ -26,13 +32,18 @@ FAULTS = (
     CheckpointError,
     ConfigError,
     ContractError,
+    EngineError,
     ExportError,
-    FileExistsError,
     InstructionError,
+    OSError,  # a folder that is not empty, a full disk
+    PolicyOutputError,
 )
-TARGETS = ('tensorrt', 'tensorrt-rtx')
-BYTES = {'fp32': 4, 'fp16': 2, 'bf16': 2}
-SECONDS, SECONDS_PER_GB = 20, 10  # to trace and write, measured on two cores
+# Options that not every source takes
+ONLY = {
+    'policy': {'out', 'observations', 'no_weights', 'dry_run'},
+    'checkpoint': {'out', 'observations', 'no_weights', 'dry_run', 'unnorm_key', 'pruning'},
+    'preset': {'layers'},
+}
 
 
 class Steps:
@@ -61,33 +72,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace, say: Steps) -> None:
+    _check_options(parsed)
+    if parsed.target != 'onnx' and not parsed.dry_run:
+        check_target(parsed.target)  # before minutes of export
     if parsed.preset:
         _prove(parsed, say)
         return
-    source = parsed.policy or parsed.checkpoint
     manifest = load_manifest(parsed.policy) if parsed.policy else None
-    built = manifest is not None and manifest.graphs is not None and parsed.out is None
-    if built:
-        _check_built(parsed, manifest)
-        print('\n'.join(_build_estimate(parsed, manifest)))
-    elif parsed.out is None:
-        raise ExportError('--out DIR is missing: where shall the exported policy lie?')
-    precision = parsed.precision or ('fp32' if parsed.target == 'onnx' else 'fp16')
-    if parsed.target == 'onnx' and precision == 'bf16':
-        raise ExportError('--precision bf16 is for TensorRT; ONNX Runtime takes fp32 or fp16')
-    if not built:
-        config, length = _model(parsed, manifest)
-        context = context_length(config, length)
-        buckets = choose_buckets(parsed.buckets, parsed.histogram, config, context)
-        print('\n'.join(_estimate(source, config, precision, buckets, context, parsed)))
+    if manifest is not None and manifest.graphs is not None and parsed.out is None:
+        _check_built(parsed)
+        print('\n'.join(build_estimate(parsed.policy, manifest, parsed.target, parsed.workspace)))
+        folder = parsed.policy
+    else:
+        _prepare_and_export(parsed, manifest, say)
+        folder = parsed.out
     if parsed.dry_run:
         return
-    folder = parsed.policy if built else parsed.out
-    if not built:
-        _export(parsed, precision, buckets, say)
     if parsed.target != 'onnx':
         _build(folder, parsed, say)
     print(f'next: lightvla verify {folder}')
+
+
+def _check_options(parsed: argparse.Namespace) -> None:
+    """Refuse options that belong to another source: none is ignored."""
+    source = next(name for name in ONLY if getattr(parsed, name) is not None)
+    for name in sorted({each for names in ONLY.values() for each in names} - ONLY[source]):
+        if getattr(parsed, name) not in (None, False):
+            raise ExportError(f'--{name.replace("_", "-")} does not go with --{source}')
+    if parsed.workspace is not None and parsed.target == 'onnx':
+        raise ExportError('--workspace is for a TensorRT target; add --target')
 
 
 def _prove(parsed: argparse.Namespace, say: Steps) -> None:
@@ -97,28 +110,42 @@ def _prove(parsed: argparse.Namespace, say: Steps) -> None:
     from lightvla_ros.export.shape_proof import prove
     from lightvla_ros.vla.import_policy import PROMPT_LENGTH
 
-    config = first_layers(preset(parsed.preset), parsed.layers)
-    buckets = choose_buckets(
-        parsed.buckets, parsed.histogram, config, context_length(config, PROMPT_LENGTH)
-    )
-    prove(config, parsed.precision or 'fp16', PROMPT_LENGTH, buckets, say)
+    layers = 2 if parsed.layers is None else parsed.layers
+    config = first_layers(preset(parsed.preset), layers)
+    context = config.context_length(PROMPT_LENGTH)
+    buckets = choose_buckets(parsed.buckets or 'auto', parsed.histogram, config, context)
+    precision = parsed.precision or 'fp16'
+    prove(config, precision, PROMPT_LENGTH, buckets, say, parsed.workspace)
 
 
-def context_length(config: VLAConfig, prompt_length: int) -> int:
-    """Tokens of the sequence besides the visual ones: BOS and words, proprio, slots, stop."""
-    return prompt_length + int(config.proprio_size > 0) + config.action_slots + 1
-
-
-def _check_built(parsed: argparse.Namespace, manifest: Manifest) -> None:
+def _check_built(parsed: argparse.Namespace) -> None:
     """Refuse what would need another export of a folder that has one."""
     if parsed.target == 'onnx':
         raise ExportError(f'{parsed.policy}: is exported already; name --out for another export')
-    for option in ('precision', 'histogram', 'observations'):
-        if getattr(parsed, option) is not None:
+    for option in ('precision', 'buckets', 'histogram', 'observations', 'no_weights'):
+        if getattr(parsed, option) not in (None, False):
             raise ExportError(
-                f'--{option} was settled when {parsed.policy} was exported; export from the '
-                'folder with weights, with --out, to change it'
+                f'--{option.replace("_", "-")} was settled when {parsed.policy} was exported; '
+                'export from the folder with weights, with --out, to change it'
             )
+
+
+def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, say: Steps) -> None:
+    if parsed.out is None:
+        raise ExportError('--out DIR is missing: where shall the exported policy lie?')
+    precision = parsed.precision or ('fp32' if parsed.target == 'onnx' else 'fp16')
+    config, length = _model(parsed, manifest)
+    context = config.context_length(length)
+    buckets = choose_buckets(parsed.buckets or 'auto', parsed.histogram, config, context)
+    observations = None
+    if parsed.observations is not None:
+        observations = read_observations(parsed.observations, config.cameras, config.proprio_size)
+    source = parsed.policy or parsed.checkpoint
+    print(f'{source} -> {parsed.out}: target {parsed.target}, {precision}')
+    copied = parsed.checkpoint is not None
+    print('\n'.join(export_estimate(config, precision, buckets, context, copied)))
+    if not parsed.dry_run:
+        _export(parsed, precision, buckets, observations, say)
 
 
 def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLAConfig, int]:
@@ -127,7 +154,8 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
         from lightvla_ros.vla.checkpoint import read_published
         from lightvla_ros.vla.import_policy import PROMPT_LENGTH, check_published
 
-        published = read_published(parsed.checkpoint, pruning=PrunerConfig(parsed.pruning))
+        pruning = PrunerConfig(parsed.pruning or 'lightvla')
+        published = read_published(parsed.checkpoint, pruning=pruning)
         check_published(published, parsed.unnorm_key)
         return published.config, PROMPT_LENGTH
     if manifest.model is None:
@@ -136,7 +164,11 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
 
 
 def _export(
-    parsed: argparse.Namespace, precision: str, buckets: tuple[int, ...], say: Steps
+    parsed: argparse.Namespace,
+    precision: str,
+    buckets: tuple[int, ...],
+    observations: dict[str, np.ndarray] | None,
+    say: Steps,
 ) -> None:
     from lightvla_ros.export.export_policy import add_graphs, copy_weights
     from lightvla_ros.vla.import_policy import import_policy
@@ -149,14 +181,13 @@ def _export(
             copy_weights(parsed.policy, out)
         else:
             say('importing the checkpoint')
-            import_policy(
-                parsed.checkpoint, out, unnorm_key=parsed.unnorm_key, pruning=parsed.pruning
-            )
+            pruning = parsed.pruning or 'lightvla'
+            import_policy(parsed.checkpoint, out, unnorm_key=parsed.unnorm_key, pruning=pruning)
         add_graphs(
             out,
             precision=precision,
             buckets=buckets,
-            observations=parsed.observations,
+            inputs=observations,
             keep_weights=not parsed.no_weights,
             say=say,
         )
@@ -168,8 +199,6 @@ def _export(
 
 
 def _build(folder: Path, parsed: argparse.Namespace, say: Steps) -> None:
-    from lightvla_ros.export.tensorrt_build import build_engines
-
     manifest = load_manifest(folder)
     built = build_engines(folder, manifest, parsed.target, workspace=parsed.workspace, progress=say)
     for plan in built.plans:
@@ -178,58 +207,6 @@ def _build(folder: Path, parsed: argparse.Namespace, say: Steps) -> None:
             f'{built.target} {built.version} {plan.graph}: {plan.nbytes / 1e6:.1f} MB in '
             f'{plan.seconds:.1f} s{buckets}'
         )
-    if built.engine is not None:
-        engines = [asdict(e) for e in manifest.engines]
-        engines = [e for e in engines if e['fingerprint'] != built.engine['fingerprint']]
-        amend_manifest(folder, new_files=built.files, engines=[*engines, built.engine])
-
-
-def _estimate(
-    source: Path,
-    config: VLAConfig,
-    precision: str,
-    buckets: tuple[int, ...],
-    context: int,
-    parsed: argparse.Namespace,
-) -> list[str]:
-    """Say what will be made, and what it takes."""
-    from lightvla_ros.vla.dropped import used_shapes
-
-    sizes = {'encode': 0, 'act': 0, 'embedding': 0}
-    for name, shape in used_shapes(config).items():
-        part = 'act' if name.startswith(('language_model', 'action_head')) else 'encode'
-        part = 'embedding' if 'embed_tokens' in name else part
-        sizes[part] += math.prod(shape) * (4 if part == 'embedding' else BYTES[precision])
-    total = sum(sizes.values())
-    weights = '' if parsed.no_weights else ', and the weights (hard links where possible)'
-    seconds = SECONDS + SECONDS_PER_GB * total / 1e9
-    return [
-        f'{source} -> {parsed.out}: target {parsed.target}, {precision}',
-        *(f'  {name:10} {size / 1e9:8.3f} GB' for name, size in sizes.items()),
-        f'  disk       {total / 1e9:8.3f} GB{weights}',
-        f'  memory     about {total / 1e9 + 1:.0f} GB, most of it mapped files',
-        f"  time       about {seconds:.0f} s for the graphs, besides PyTorch's golden answers"
-        + ('' if parsed.target == 'onnx' else ' and the engines'),
-        '  buckets    '
-        + ', '.join(f'{b} ({act_flops(config, context, b) / 1e12:.3g} TFLOP)' for b in buckets),
-    ]
-
-
-def _build_estimate(parsed: argparse.Namespace, manifest: Manifest) -> list[str]:
-    """Say which engines will be built of an exported folder, and what they take."""
-    graphs = manifest.graphs
-    sizes = {
-        name: sum(path.stat().st_size for path in parsed.policy.glob(f'{name}*'))
-        for name in (graphs.encode, graphs.act)
-    }
-    total = sum(sizes.values())
-    workspace = 'all there is' if parsed.workspace is None else f'{parsed.workspace} MiB a layer'
-    return [
-        f'{parsed.policy}: engines for {parsed.target}',
-        *(f'  {name:12} {size / 1e9:8.3f} GB' for name, size in sizes.items()),
-        f'  profiles of {graphs.act}: {", ".join(map(str, manifest.tokens.buckets))}',
-        f'  disk and memory: about {total / 1e9:.3f} GB more; workspace: {workspace}',
-    ]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -248,9 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--target', choices=('onnx', *TARGETS), default='onnx')
     parser.add_argument(
-        '--precision', choices=tuple(BYTES), help='default fp32 for onnx, else fp16'
+        '--precision', choices=tuple(LIMITS), help='default fp32 for onnx, else fp16'
     )
-    parser.add_argument('--buckets', default='auto', metavar='auto|64,96,...')
+    parser.add_argument('--buckets', metavar='auto|64,96,...', help='default auto')
     parser.add_argument(
         '--histogram', type=Path, metavar='FILE', help='counts of kept tokens, for --buckets auto'
     )
@@ -258,10 +235,10 @@ def _parser() -> argparse.ArgumentParser:
         '--observations', type=Path, metavar='FILE.npz', help='recorded, for the golden answers'
     )
     parser.add_argument('--workspace', type=int, metavar='MIB', help='of TensorRT, per layer')
-    parser.add_argument('--layers', type=int, default=2, help='of --preset [2]')
+    parser.add_argument('--layers', type=int, help='of --preset, default 2')
     parser.add_argument('--no-weights', action='store_true', help='leave the weights out of --out')
     parser.add_argument('--dry-run', action='store_true', help='say what would be made, and stop')
     checkpoint = parser.add_argument_group('with --checkpoint')
     checkpoint.add_argument('--unnorm-key', metavar='KEY', help='of dataset_statistics.json')
-    checkpoint.add_argument('--pruning', choices=('lightvla', 'off'), default='lightvla')
+    checkpoint.add_argument('--pruning', choices=('lightvla', 'off'), help='default lightvla')
     return parser

@@ -67,7 +67,7 @@ def add_graphs(
     *,
     precision: str,
     buckets: Sequence[int],
-    observations: Path | None = None,
+    inputs: dict[str, np.ndarray] | None = None,
     keep_weights: bool = True,
     say: Say = print,
 ) -> Manifest:
@@ -76,8 +76,8 @@ def add_graphs(
     The golden answers are PyTorch's, in fp32; that is the step that needs the whole model in
     memory.
 
-    :param observations: ``.npz`` of recorded observations (``policy.observations``); without it
-        pictures of coloured squares are drawn.
+    :param inputs: Recorded observations, see ``recorded.py``; without them pictures of coloured
+        squares are drawn.
     :param keep_weights: Else they are removed at the end: a robot needs none.
     :raises ExportError: When a part cannot be exported.
     """
@@ -86,7 +86,9 @@ def add_graphs(
     engine = TorchEngine(policy_dir, manifest, threads=torch.get_num_threads())
     policy = Policy(policy_dir, manifest, engine)
     say('golden observations, answered by PyTorch in fp32')
-    record(policy, _inputs(observations, manifest), policy_dir / 'golden.npz')
+    if inputs is None:
+        inputs = random_inputs(manifest, GOLDEN, SEED)
+    record(policy, inputs, policy_dir / 'golden.npz')
     policy.close()
     weights = StoredWeights(policy_dir, manifest.model.weights)
     say('embedding.npy')
@@ -155,17 +157,3 @@ class _Reporter:
             done = f'{written / 1e9:.1f} of {total / 1e9:.1f} GB'
             self._say(f'{self._name}: {done}, about {left:.0f} s left')
             self._said = now
-
-
-def _inputs(path: Path | None, manifest: Manifest) -> dict[str, np.ndarray]:
-    if path is None:
-        return random_inputs(manifest, GOLDEN, SEED)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = {'images', 'instruction'} | ({'proprio'} if manifest.proprio else set())
-            return {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(
-            f'--observations {path}: {error}; an .npz with images, instruction and proprio (where '
-            'the policy takes one) is wanted'
-        ) from None

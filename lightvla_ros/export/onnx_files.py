@@ -27,9 +27,9 @@ from lightvla_ros.export.graphs import ActGraph, EncodeGraph
 from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
+from lightvla_ros.vla.weights import NUMBERS
 
 OPSET = 20
-PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 INLINE_BYTES = 64 * 2**20  # larger weights go into a file of their own; ONNX's limit is 2 GiB
 EMBEDDING = 'language_model.model.embed_tokens.weight'
 
@@ -52,7 +52,7 @@ def write_encode(
     :raises ExportError: When PyTorch cannot export it.
     """
     words = prompt_length - 1
-    with _fake(PRECISIONS[precision]):
+    with _fake(NUMBERS[precision]):
         graph = EncodeGraph(LightVLA(config).eval())
         inputs = {
             'pixels': _zeros(config.cameras, 6, config.image_size, config.image_size),
@@ -77,8 +77,8 @@ def write_act(
 ) -> list[str]:
     """Write the graph of language model and head; see :func:`write_encode`."""
     words, width = prompt_length - 1, config.language.width
-    some, number = min(8, config.patches), PRECISIONS[precision]
-    context = 1 + int(config.proprio_size > 0) + words + config.action_slots + 1
+    some, number = min(8, config.patches), NUMBERS[precision]
+    context = config.context_length(prompt_length)
     with _fake(number):
         graph = ActGraph(LightVLA(config).eval())
         inputs = {
@@ -158,7 +158,7 @@ def _write(
     progress: Progress | None,
 ) -> list[str]:
     """Give each initializer its numbers, read when they are written, and save the model."""
-    number = PRECISIONS[precision]
+    number = NUMBERS[precision]
 
     def read(name: str) -> Tensor:
         return special[name]() if name in special else weights[name.removeprefix('model.')]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lightvla_ros.export.onnx_files import write_act, write_encode
-from lightvla_ros.export.tensorrt_network import build_plan
-from lightvla_ros.export.tensorrt_rtx import compile_for, import_rtx
+from lightvla_ros.export.tensorrt_network import build_plan, workspace_limit
+from lightvla_ros.export.tensorrt_rtx import import_rtx
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.dropped import used_shapes
 
@@ -30,7 +30,7 @@ class RandomWeights(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         shape = self._shapes[name]
         random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        return torch.randn(shape, generator=random) / max(shape[-1], 1) ** 0.5
+        return torch.randn(shape, generator=random) / (shape or (1,))[-1] ** 0.5
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
@@ -45,12 +45,15 @@ def prove(
     prompt_length: int,
     buckets: Sequence[int],
     say: Callable[[str], None],
+    workspace: int | None = None,
 ) -> None:
     """Export both graphs with random weights and build them with TensorRT-RTX; keep nothing.
 
+    :param workspace: Memory that a layer may use while it runs [MiB]; None for all there is.
     :raises ExportError: When one cannot be exported or built.
     """
     trt = import_rtx()
+    configure = workspace_limit(trt, workspace)
     weights = RandomWeights(config)
     with tempfile.TemporaryDirectory() as folder:
         for name, write, profiles in (
@@ -61,7 +64,7 @@ def prove(
             say(f'{name} in {precision}')
             write(config, weights, precision, prompt_length, path)
             started = time.perf_counter()
-            plan = build_plan(trt, path, profiles, compile_for(trt, ()), say)
+            plan = build_plan(trt, path, profiles, configure, say)
             seconds = time.perf_counter() - started
             say(
                 f'tensorrt-rtx {trt.__version__} {name}: {plan.nbytes / 1e6:.1f} MB in '

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.tensorrt_facts import (
     TARGET,
@@ -22,10 +23,11 @@ from lightvla_ros.engine.tensorrt_facts import (
     machine_facts,
 )
 from lightvla_ros.export.tensorrt_errors import BuildError
-from lightvla_ros.export.tensorrt_network import Configure, Say, build_plan
-from lightvla_ros.export.tensorrt_rtx import RTX_TARGET, compile_for, import_rtx
+from lightvla_ros.export.tensorrt_listing import folder_beside, list_plans
+from lightvla_ros.export.tensorrt_network import Configure, Say, build_plan, workspace_limit
+from lightvla_ros.export.tensorrt_rtx import RTX_TARGET, import_rtx
 from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
-from lightvla_ros.manifest import Manifest, fingerprint
+from lightvla_ros.manifest import BuiltEngine, Manifest, fingerprint
 
 TARGETS = (TARGET, RTX_TARGET)
 
@@ -52,15 +54,25 @@ class Built:
 
     :param target: One of ``TARGETS``.
     :param version: Of TensorRT or TensorRT-RTX.
-    :param files: Names of the new files; none where they were there already or nothing is kept.
-    :param engine: The entry for ``engines`` in the manifest's document; None where nothing is kept.
     """
 
     target: str
     version: str
     plans: tuple[BuiltPlan, ...]
-    files: tuple[str, ...]
-    engine: dict[str, Any] | None
+
+
+def check_target(target: str) -> None:
+    """Refuse a target for which this machine lacks something, before a long export.
+
+    :param target: One of ``TARGETS``.
+    :raises BuildError: Naming what is missing.
+    """
+    if target not in TARGETS:
+        raise BuildError(f'there is no target {target!r}; choose {" or ".join(TARGETS)}')
+    if target == RTX_TARGET:
+        import_rtx()
+    else:
+        _machine()
 
 
 def build_engines(
@@ -69,92 +81,95 @@ def build_engines(
     target: str,
     *,
     workspace: int | None = None,
-    compute_capabilities: tuple[str, ...] = (),
     progress: Say = print,
 ) -> Built:
-    """Build both graphs of an exported policy folder. To list the result is the caller's.
+    """Build both graphs of an exported policy folder, and list what is kept in its manifest.
 
     :param target: One of ``TARGETS``.
     :param workspace: Memory that a layer may use while it runs [MiB]; None for all there is.
-    :param compute_capabilities: Of the GPUs that ``tensorrt-rtx`` compiles for, such as ``8.9``;
-        empty for all it knows.
     :param progress: Takes one line at a time.
-    :raises BuildError: When something is missing or cannot be built; no file is left behind.
+    :raises BuildError: When something is missing or cannot be built; the folder is as before.
+    :raises ContractError: When the folder was damaged meanwhile.
     """
     policy_dir = Path(policy_dir)
-    if target not in TARGETS:
-        raise BuildError(f'there is no target {target!r}; choose {" or ".join(TARGETS)}')
-    if workspace is not None and workspace < 1:
-        raise BuildError(f'--workspace is {workspace} MiB; name at least 1, or leave it out')
+    check_target(target)
     if manifest.graphs is None:
         raise BuildError(f'{policy_dir}: holds no graphs; export them first')
     if target == RTX_TARGET:
         trt = import_rtx()
-        configure = compile_for(trt, compute_capabilities)
-        plans = _plans(trt, policy_dir, manifest, workspace, configure, progress)
-        return Built(target, trt.__version__, tuple(report for report, _ in plans), (), None)
-    if compute_capabilities:
-        raise BuildError(
-            f'compute capabilities are for {RTX_TARGET}; {TARGET} builds for the GPU it runs on'
-        )
+        configure = workspace_limit(trt, workspace)
+        plans = _plans(trt, policy_dir, manifest, configure, progress)
+        return Built(target, trt.__version__, tuple(report for report, _ in plans))
+    return _build_here(policy_dir, manifest, _machine(), workspace, progress)
+
+
+def _machine() -> dict[str, str]:
     try:
-        machine = machine_facts()
+        return machine_facts()
     except EngineError as error:
         raise BuildError(f'{error}; to prove the graphs without a GPU: {RTX_TARGET}') from None
-    return _build_here(policy_dir, manifest, machine, workspace, progress)
 
 
 def _build_here(
     policy_dir: Path, manifest: Manifest, machine: dict[str, str], workspace: int | None, say: Say
 ) -> Built:
-    facts = engine_facts(manifest, machine)
-    identity = fingerprint(facts)
-    files = {graph: f'{graph}-{identity[:12]}.plan' for graph in ('encode', 'act')}
-    entry = {'target': TARGET, 'fingerprint': identity, 'facts': facts}
-    entry.update(files)
-    version = machine['tensorrt']
-    if any(engine.fingerprint == identity for engine in manifest.engines):
-        found = tuple(
-            BuiltPlan(graph, (policy_dir / files[graph]).stat().st_size, 0.0, buckets)
-            for graph, _, buckets in _graphs(manifest)
-        )
-        return Built(TARGET, version, found, (), entry)
-
+    trt = import_tensorrt()
+    limit = workspace_limit(trt, workspace)
     timings = TimingCache(timing_cache_path(machine))
+    new = _entry(engine_facts(manifest, machine))
+    version = machine['tensorrt']
+    if _is_listed(manifest, new):
+        return Built(TARGET, version, _found(policy_dir, manifest, new))
+
+    def configure(config: Any) -> None:
+        timings.attach(config)
+        limit(config)
+
     reports = []
-    try:
-        for report, plan in _plans(
-            import_tensorrt(), policy_dir, manifest, workspace, timings.attach, say
-        ):
+    with folder_beside(policy_dir) as folder:
+        for report, plan in _plans(trt, policy_dir, manifest, configure, say):
             timings.save()
-            _write(policy_dir / files[report.graph], plan)
+            _write(folder / getattr(new, report.graph), plan)
             reports.append(report)
-    except BaseException:  # also Ctrl-C: a folder with a file that is not listed is refused
-        for name in files.values():
-            (policy_dir / name).unlink(missing_ok=True)
-        raise
-    return Built(TARGET, version, tuple(reports), tuple(files.values()), entry)
+        manifest = load_manifest(policy_dir)  # anew: what changed in these minutes stays
+        if _is_listed(manifest, new):  # by another build of the same; its plans may be in use
+            return Built(TARGET, version, _found(policy_dir, manifest, new))
+        if manifest.graphs is None or _entry(engine_facts(manifest, machine)) != new:
+            raise BuildError(f'{policy_dir}: was exported again during the build; build once more')
+        list_plans(policy_dir, manifest, new, folder)
+    return Built(TARGET, version, tuple(reports))
+
+
+def _entry(facts: dict[str, Any]) -> BuiltEngine:
+    identity = fingerprint(facts)
+    encode, act = (f'{graph}-{identity[:12]}.plan' for graph in ('encode', 'act'))
+    return BuiltEngine(TARGET, identity, facts, encode, act)
+
+
+def _is_listed(manifest: Manifest, new: BuiltEngine) -> bool:
+    return any(engine.fingerprint == new.fingerprint for engine in manifest.engines)
+
+
+def _found(policy_dir: Path, manifest: Manifest, new: BuiltEngine) -> tuple[BuiltPlan, ...]:
+    """Report plans that are listed already."""
+    return tuple(
+        BuiltPlan(graph, (policy_dir / getattr(new, graph)).stat().st_size, 0.0, buckets)
+        for graph, _, buckets in _graphs(manifest)
+    )
 
 
 def _plans(
     trt: ModuleType,
     policy_dir: Path,
     manifest: Manifest,
-    workspace: int | None,
     configure: Configure,
     say: Say,
 ) -> Iterator[tuple[BuiltPlan, Any]]:
     """Yield each plan with its report, ``encode`` first."""
-
-    def configure_all(config: Any) -> None:
-        configure(config)
-        if workspace is not None:
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
-
     for graph, file, buckets in _graphs(manifest):
         say(f'{graph}: building' + (f' with {len(buckets)} profiles' if buckets else ''))
         started = time.monotonic()
-        plan = build_plan(trt, policy_dir / file, buckets, configure_all, say)
+        plan = build_plan(trt, policy_dir / file, buckets, configure, say)
         yield BuiltPlan(graph, plan.nbytes, time.monotonic() - started, buckets), plan
 
 

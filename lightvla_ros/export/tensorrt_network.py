@@ -8,9 +8,10 @@ from types import ModuleType
 from typing import Any
 
 from lightvla_ros.engine.ports import ANY
+from lightvla_ros.engine.tensor_layout import sized
 from lightvla_ros.engine.tensorrt_log import error_log
 from lightvla_ros.export.tensorrt_errors import BuildError, build_error
-from lightvla_ros.export.tensorrt_progress import progress_monitor
+from lightvla_ros.export.tensorrt_progress import ctrl_c_stops, progress_monitor
 
 Configure = Callable[[Any], None]  # sets options of an IBuilderConfig
 Say = Callable[[str], None]
@@ -45,19 +46,37 @@ def build_plan(
     network = _parse(trt, builder, path, log)
     refuse_data_dependence(trt, network, path.name)
     config = builder.create_builder_config()
-    _add_profiles(builder, config, network, buckets, path.name)
     # On by default, TF32 rounds the factors of fp32 products to 10 bits. What is in fp32 is so for
     # precision: the pruner's scores decide which tokens are kept.
     config.clear_flag(trt.BuilderFlag.TF32)
     monitor = progress_monitor(trt, path.stem, progress)
     config.progress_monitor = monitor
     configure(config)
-    plan = builder.build_serialized_network(network, config)
+    log.take()  # what is said of a timing cache that does not fit is no cause of a later failure
+    _add_profiles(builder, config, network, buckets, path.name)
+    with ctrl_c_stops(monitor):
+        plan = builder.build_serialized_network(network, config)
     if monitor.interrupted:
         raise KeyboardInterrupt
     if plan is None:
         raise build_error(path.name, _first(log, 'TensorRT does not say why'))
     return plan
+
+
+def workspace_limit(trt: ModuleType, workspace: int | None) -> Configure:
+    """Return what limits the memory that a layer may use while it runs.
+
+    :param workspace: [MiB]; None for all there is.
+    :raises BuildError: When it is none.
+    """
+    if workspace is not None and workspace < 1:
+        raise BuildError(f'--workspace is {workspace} MiB; name at least 1, or leave it out')
+
+    def configure(config: Any) -> None:
+        if workspace is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
+
+    return configure
 
 
 def _parse(trt: ModuleType, builder: Any, path: Path, log: Any) -> Any:
@@ -100,7 +119,7 @@ def _add_profiles(
     for bucket in buckets:
         profile = builder.create_optimization_profile()
         for port, shape in dynamic.items():
-            fixed = tuple(bucket if size == ANY else size for size in shape)
+            fixed = sized(shape, bucket)
             profile.set_shape(port, fixed, fixed, fixed)
         config.add_optimization_profile(profile)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -61,7 +63,7 @@ class Phases:
 def progress_monitor(trt: ModuleType, graph: str, say: Callable[[str], None]) -> Any:
     """Return an ``IProgressMonitor`` that says how far the build of a graph is.
 
-    Ctrl-C stops the build; then its ``interrupted`` is true.
+    Setting its ``interrupted`` stops the build at the next step.
 
     :param graph: Name that every line begins with.
     """
@@ -91,10 +93,30 @@ def progress_monitor(trt: ModuleType, graph: str, say: Callable[[str], None]) ->
                 say(f'{graph}: {self._phases.line(now)}')
 
         def _note(self, change: Callable[[float], None]) -> None:
-            try:
-                with self._lock:
-                    change(time.monotonic())
-            except KeyboardInterrupt:  # it would be lost in TensorRT; the next step stops the build
-                self.interrupted = True
+            with self._lock:
+                change(time.monotonic())
 
     return Monitor()
+
+
+@contextlib.contextmanager
+def ctrl_c_stops(monitor: Any) -> Iterator[None]:
+    """Have Ctrl-C set the monitor's ``interrupted`` meanwhile.
+
+    A KeyboardInterrupt would be raised in whatever TensorRT calls on this thread, its log among
+    them, and TensorRT loses exceptions.
+    """
+
+    def stop(*_: Any) -> None:
+        monitor.interrupted = True
+
+    before = signal.getsignal(signal.SIGINT)
+    # else it is not Python's: it ends the process or, after nohup, is ignored
+    is_ours = threading.current_thread() is threading.main_thread() and callable(before)
+    if is_ours:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, before)

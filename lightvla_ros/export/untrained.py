@@ -9,9 +9,11 @@ import onnx
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from lightvla_ros.contract import Manifest, load_manifest, write_manifest
+from lightvla_ros.export.errors import ExportError
 from lightvla_ros.export.graph_layers import Weights
+from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.untrained_graphs import BOS, Shape, act_graph, encode_graph
-from lightvla_ros.export.verify import verify
+from lightvla_ros.export.verify import verify, write_verifications
 from lightvla_ros.golden import random_inputs, record
 from lightvla_ros.new_folder import new_folder
 from lightvla_ros.policy import Policy
@@ -41,7 +43,10 @@ def write_untrained_policy(policy_dir: Path, seed: int = 0, shape: Shape | None 
     record(policy, random_inputs(manifest, 3, seed), policy_dir / 'golden.npz')
     policy.close()
     write_manifest(policy_dir, document)
-    verify(policy_dir, only='onnxruntime')
+    found, absent = verify(policy_dir, only='onnxruntime')
+    if not found or not found[0].passed:
+        raise ExportError(f'{policy_dir}: {absent or found[0].figures["faults"]}')
+    write_verifications(policy_dir, found)
     return load_manifest(policy_dir)
 
 
@@ -76,8 +81,8 @@ def _document(shape: Shape, seed: int) -> dict:
         },
         'golden': {
             'file': 'golden.npz',
-            'action_tolerance': 1e-3,
-            'min_jaccard': 0.9,
+            'action_tolerance': LIMITS['fp32'].action_tolerance,
+            'min_jaccard': LIMITS['fp32'].min_jaccard,
         },
         'provenance': {
             'generator': __name__,

@@ -3,7 +3,9 @@
 Every engine is compared with PyTorch, where the folder holds weights and PyTorch is at hand, and
 else with the golden observations that PyTorch answered at export. First what is kept, for nothing
 else can be compared where that differs; then the actions, in every bucket; then that padding has no
-say. What is found goes into the manifest, and a node runs no engine that has not passed.
+say: what the prompt is padded with for every engine, and the content of dropped tokens where it can
+be reached, on a CPU. What is found goes into the manifest; a node runs no engine that has not
+passed.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ def candidates(manifest: Manifest) -> list[Candidate]:
 def verify(
     policy_dir: Path, *, only: str | None = None, count: int = 8, threads: int = 1
 ) -> tuple[list[Verification], list[str]]:
-    """Compare engines with the reference and write what was found into the manifest.
+    """Compare engines with the reference.
 
     :param only: Name of one kind of engine; all that there are when None.
     :param count: Random observations besides the golden ones; they need PyTorch's answers.
@@ -118,6 +120,8 @@ def verify(
             figures, faults = _judge(_compare(policy, reference.cases), policy.engine.precision)
         except EngineError as error:
             figures, faults = {}, [str(error)]
+        finally:
+            policy.close()
         found.append(
             Verification(
                 fingerprint=policy.engine.fingerprint,
@@ -129,10 +133,18 @@ def verify(
                 figures=figures | {'faults': faults},
             )
         )
-        policy.close()
-    kept = [e for e in manifest.verified if e.fingerprint not in {v.fingerprint for v in found}]
-    amend_manifest(policy_dir, verified=[asdict(each) for each in [*kept, *found]])
     return found, absent
+
+
+def write_verifications(policy_dir: Path, found: list[Verification]) -> None:
+    """Write what was found into the manifest, in the place of what it said of the same engines.
+
+    :raises OSError: When it cannot be written.
+    """
+    fresh = {each.fingerprint for each in found}
+    manifest = load_manifest(policy_dir)  # it may have changed meanwhile
+    kept = [each for each in manifest.verified if each.fingerprint not in fresh]
+    amend_manifest(policy_dir, verified=[asdict(each) for each in [*kept, *found]])
 
 
 def _reference(policy_dir: Path, manifest: Manifest, count: int, threads: int) -> Reference:
@@ -233,6 +245,11 @@ def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]
             f'{worst["degrees"]:.3g} degrees; at most {limits.millimetres} and '
             f'{limits.degrees} are allowed'
         )
+    if worst['gripper'] > limits.gripper:
+        faults.append(
+            f'with the same kept set the gripper differs by {worst["gripper"]:.3g} of its opening; '
+            f'at most {limits.gripper} is allowed'
+        )
     if worst['flips']:
         faults.append(f'with the same kept set {worst["flips"]} gripper commands are flipped')
     if not found.same:
@@ -249,5 +266,6 @@ def _worst(errors: list[ActionError]) -> dict[str, float]:
         'compared': len(errors),
         'millimetres': max((each.millimetres for each in errors), default=0.0),
         'degrees': max((each.degrees for each in errors), default=0.0),
+        'gripper': max((each.gripper for each in errors), default=0.0),
         'flips': sum(each.flips for each in errors),
     }

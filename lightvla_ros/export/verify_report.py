@@ -5,34 +5,36 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from lightvla_ros.contract import ContractError
-from lightvla_ros.export.verify import verify
+from lightvla_ros.export.verify import verify, write_verifications
 from lightvla_ros.manifest import Verification
+from lightvla_ros.vla.config import ConfigError
 from lightvla_ros.vla.errors import CheckpointError
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``lightvla verify``."""
-    parser.add_argument('policy', type=Path, metavar='POLICY_DIR')
-    parser.add_argument('--engine', metavar='NAME', help='only engines of this name')
-    parser.add_argument(
-        '--count', type=int, default=8, help='random observations besides the golden ones'
-    )
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--json', action='store_true')
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Verify and print; return 0 when there is an engine and every one passed, else 1."""
+    if parsed.count < 0 or parsed.threads < 1:
+        print('lightvla verify: --count must be 0 or more, and --threads 1 or more')
+        return 1
     try:
         found, absent = verify(
             parsed.policy, only=parsed.engine, count=parsed.count, threads=parsed.threads
         )
-    except (ContractError, CheckpointError) as error:
+    except (ContractError, CheckpointError, ConfigError) as error:
         print(f'lightvla verify: {error}')
         return 1
+    code = _report(parsed, found, absent)
+    try:
+        write_verifications(parsed.policy, found)
+    except (ContractError, OSError) as error:
+        print(f'lightvla verify: nothing was written, so no node will run it: {error}')
+        return 1
+    return code
+
+
+def _report(parsed: argparse.Namespace, found: list[Verification], absent: list[str]) -> int:
     passed = bool(found) and all(each.passed for each in found)
     if parsed.json:
         document = {

@@ -213,8 +213,12 @@ class PolicyNode(GuardedLifecycleNode):
                     self._values.engine,
                     **engine_options(self._values),
                 )
-                policy.require_verified()
-                policy.replay_golden()
+                try:
+                    policy.require_verified()
+                    policy.replay_golden()
+                except BaseException:
+                    policy.close()  # a GPU's memory is not freed by itself
+                    raise
                 outcome.append(policy)
             except Exception as error:
                 outcome.append(error)

@@ -193,6 +193,10 @@ class VLAConfig:
         """Placeholders in the sequence: one per number of the chunk."""
         return self.chunk_length * self.action_size
 
+    def context_length(self, prompt_length: int) -> int:
+        """Tokens of the sequence besides the visual ones: prompt with BOS, proprio, slots, stop."""
+        return prompt_length + int(self.proprio_size > 0) + self.action_slots + 1
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and text, for JSON."""
         return asdict(self)

@@ -17,6 +17,8 @@ from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.model import LightVLA
 
+NUMBERS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+
 
 class StoredWeights(Mapping[str, Tensor]):
     """The weights of a policy folder by name, each read from its file when it is asked for."""

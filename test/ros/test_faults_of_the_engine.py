@@ -5,12 +5,13 @@ import shutil
 import threading
 
 import pytest
+from fake_engine import FakeEngine
 from lightvla_ros.msg import VlaStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 from rig import rig
 from std_srvs.srv import Trigger
 
-from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, file_sha256
+from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, file_sha256, load_manifest
 from lightvla_ros.policy import Policy
 
 HOLDING, RUNNING, FAULT = VlaStatus.HOLDING, VlaStatus.RUNNING, VlaStatus.FAULT
@@ -102,6 +103,19 @@ def test_fault_11_wrong_provider(policy_dir):
         assert r.node.trigger_configure() == FAILURE
         wanted = 'has no CUDAExecutionProvider here'
         r.until(lambda: any(wanted in log for log in r.robot.logs), wanted)
+
+
+def test_fault_11_what_is_refused_is_freed(policy_dir):
+    """Else each try to configure would keep another engine in a GPU's memory."""
+    engines = []
+
+    def load(folder, name, **_):
+        engines.append(FakeEngine())  # which nobody has verified
+        return Policy(folder, load_manifest(folder), engines[-1])
+
+    with rig(policy_dir, autostart=False, load=load) as r:
+        assert r.node.trigger_configure() == FAILURE
+        assert engines[0].closed
 
 
 def test_fault_11_engine_that_was_never_built(policy_dir):

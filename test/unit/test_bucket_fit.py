@@ -42,6 +42,11 @@ def test_few_counts_need_few_buckets():
     assert fit_buckets({512: 10}, SEVEN, CONTEXT) == (512,)
 
 
+def test_no_bucket_is_smaller_than_the_graph_takes():
+    tiny = preset('libero-tiny', image_size=64)
+    assert fit_buckets({1: 100, 5: 3}, tiny, CONTEXT) == (2, 5, 32)
+
+
 def test_the_command_line_s_buckets(tmp_path):
     assert choose_buckets('auto', None, SEVEN, CONTEXT) == (64, 96, 128, 192, 256, 512)
     assert choose_buckets('100,64', None, SEVEN, CONTEXT) == (64, 100, 512)

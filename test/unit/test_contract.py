@@ -183,6 +183,19 @@ def test_amending_lists_new_files_and_blesses_no_damage(folder):
     assert (folder / MANIFEST_NAME).read_text() == before
 
 
+def test_a_manifest_is_whole_when_the_disk_is_full(folder, monkeypatch):
+    def full(_):
+        raise OSError('no space left on device')
+
+    before = (folder / MANIFEST_NAME).read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr('os.fsync', full)
+        with pytest.raises(OSError, match='no space'):
+            amend_manifest(folder, name='renamed')
+    assert (folder / MANIFEST_NAME).read_text() == before
+    load_manifest(folder)
+
+
 def test_an_engine_s_facts_must_have_its_fingerprint(folder):
     engine = {
         'target': 'tensorrt',

@@ -61,8 +61,9 @@ def test_every_way_of_pruning_exports(method, tmp_path):
     (found,), _ = verify(out, only='onnxruntime', count=3)
     assert found.passed, found.figures
     policy = Policy.load(out)
-    bucket = policy.infer(_observation(policy)).bucket
-    assert bucket == 32 if method == 'off' else bucket in BUCKETS
+    prediction = policy.infer(_observation(policy))
+    holding = [each for each in BUCKETS if each >= sum(prediction.kept)]
+    assert prediction.bucket == (32 if method == 'off' else min(holding))
 
 
 def _observation(policy):
@@ -229,8 +230,11 @@ def test_errors_are_in_millimetres_and_degrees(exported):
     assert error.millimetres == pytest.approx(5, rel=1e-6)
     assert error.degrees == pytest.approx(np.degrees(0.05), rel=1e-6)
     assert error.flips == 3
-    one[:, 6] = 0.49  # so near to the middle that a rounding error decides
-    assert action_error(one, two, spec).flips == 0
+    one[:, 6], two[:, 6] = 0.49, 0.505  # a rounding error about the middle
+    error = action_error(one, two, spec)
+    assert (error.flips, error.gripper) == (0, pytest.approx(0.015, rel=1e-4))
+    two[:, 6] = 1.0
+    assert action_error(one, two, spec).flips == 8
     assert jaccard(np.array([1, 2, 3]), np.array([2, 3, 4])) == 0.5
 
 
@@ -268,14 +272,19 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['--policy', '{weights}'], '--out DIR is missing'),
-        (['--policy', '{weights}', '--out', '{new}', '--precision', 'bf16'], 'bf16 is for Tensor'),
+        (['--policy', '{weights}', '--out', '{new}', '--workspace', '9'], 'for a TensorRT target'),
+        (['--policy', '{weights}', '--out', '{new}', '--pruning', 'off'], '--pruning does not go'),
+        (['--policy', '{weights}', '--out', '{new}', '--layers', '2'], '--layers does not go with'),
+        (['--policy', '{weights}', '--out', '{new}', '--target', 'tensorrt'], 'cannot be imported'),
+        (['--preset', 'libero-tiny', '--dry-run'], '--dry-run does not go with --preset'),
         (['--policy', '{weights}', '--out', '{new}', '--buckets', '8,x'], "'auto' or numbers"),
         (['--policy', '{weights}', '--out', '{new}', '--buckets', '64'], 'must be in 2 to 32'),
         (['--policy', '{weights}', '--out', '{new}', '--histogram', '{new}'], 'JSON such as'),
         (['--policy', '{weights}', '--out', '{new}', '--observations', '{new}'], 'an .npz with'),
         (['--policy', '{exported}'], 'is exported already'),
-        (['--policy', '{exported}', '--target', 'tensorrt', '--histogram', 'x'], 'was settled'),
-        (['--policy', '{exported}', '--target', 'tensorrt'], 'tensorrt'),
+        (['--policy', '{exported}', '--target', 'tensorrt-rtx', '--histogram', 'x'], 'was settled'),
+        (['--policy', '{exported}', '--target', 'tensorrt'], 'cannot be imported'),
+        (['--policy', '{exported}', '--target', 'tensorrt-rtx', '--buckets', '8'], 'was settled'),
         (['--policy', '{new}', '--out', '{new}'], 'no manifest.json'),
         (['--checkpoint', '{new}', '--out', '{new}'], 'no such folder'),
     ],
@@ -331,6 +340,50 @@ def test_an_engine_that_fails_while_it_is_verified_has_not_passed(folder, monkey
     assert 'FAILED' in capsys.readouterr().out
     (found,) = load_manifest(folder).verified
     assert found.figures == {'faults': ['told to fail']}
+
+
+def test_observations_of_another_robot_are_refused_before_the_export(weights, tmp_path, capsys):
+    file = tmp_path / 'seen.npz'
+    right = {
+        'images': np.zeros((1, 2, 60, 80, 3), np.uint8),
+        'instruction': np.array(['pick up the milk']),
+        'proprio': np.zeros((1, 8)),
+    }
+    command = [
+        '--policy',
+        str(weights),
+        '--out',
+        str(tmp_path / 'out'),
+        '--observations',
+        str(file),
+    ]
+    for name, wrong in (
+        ('images', right['images'][:, :1]),
+        ('images', right['images'].astype(np.float32)),
+        ('proprio', np.zeros((1, 7))),
+        ('instruction', np.array([], str)),
+    ):
+        np.savez(file, **(right | {name: wrong}))
+        assert export_trt(command) == 1
+        assert 'wanted is images uint8 [N, 2, H, W, 3]' in capsys.readouterr().out
+    file.write_bytes(b'')
+    assert export_trt(command) == 1
+    assert 'an .npz with images, instruction, proprio is wanted' in capsys.readouterr().out
+    assert not (tmp_path / 'out').exists()
+    np.savez(file, **right)
+    assert export_trt([*command, '--dry-run']) == 0
+
+
+def test_what_cannot_be_written_is_said(folder, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError('read-only')
+
+    monkeypatch.setattr('lightvla_ros.export.verify_report.write_verifications', refuse)
+    assert main(['verify', str(folder), '--engine', 'onnxruntime', '--count', '0']) == 1
+    said = capsys.readouterr().out
+    assert 'passed' in said
+    assert 'nothing was written, so no node will run it: read-only' in said
+    assert main(['verify', str(folder), '--count', '-1']) == 1
 
 
 def test_verify_without_anything_to_verify(weights, folder, capsys):

@@ -2,6 +2,10 @@
 
 import dataclasses
 import shutil
+import signal
+import sys
+import threading
+import types
 
 import onnx.parser
 import pytest
@@ -9,14 +13,15 @@ import tensorrt_rtx
 
 from lightvla_ros.contract import amend_manifest, load_manifest
 from lightvla_ros.engine.base import EngineError
-from lightvla_ros.engine.tensorrt_facts import find_built, import_tensorrt
+from lightvla_ros.engine.tensorrt_facts import engine_facts, find_built, import_tensorrt
 from lightvla_ros.engine.tensorrt_log import error_log
-from lightvla_ros.export import tensorrt_build
-from lightvla_ros.export.tensorrt_build import build_engines
+from lightvla_ros.export import tensorrt_build, tensorrt_listing
+from lightvla_ros.export.tensorrt_build import build_engines, check_target
 from lightvla_ros.export.tensorrt_errors import BuildError, build_error
-from lightvla_ros.export.tensorrt_network import build_plan, refuse_data_dependence
-from lightvla_ros.export.tensorrt_progress import Phases, progress_monitor
+from lightvla_ros.export.tensorrt_network import build_plan, refuse_data_dependence, workspace_limit
+from lightvla_ros.export.tensorrt_progress import Phases, ctrl_c_stops, progress_monitor
 from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
+from lightvla_ros.manifest import fingerprint
 
 # TensorRT-RTX has the timing cache's functions, but does nothing in them.
 no_timings = pytest.mark.filterwarnings(
@@ -38,6 +43,19 @@ def write_graph(path, body, inputs='float16[1, bucket, 32] tokens, int64[1, buck
     return path
 
 
+def write_contradictory_graph(path):
+    """Write one with a position more than tokens, which takes no bucket."""
+    return write_graph(
+        path,
+        'one = Constant<value_ints = [1]>() last = Constant<value_ints = [9999]>() '
+        'rest = Slice(positions, one, last, one) many = Cast<to = 10>(rest) '
+        'two = Constant<value_ints = [2]>() column = Unsqueeze(many, two) '
+        'sums = Add(tokens, column) wide = Cast<to = 1>(sums) '
+        'actions = ReduceSum<keepdims = 0>(wide)',
+        'float16[1, bucket, 32] tokens, int64[1, more] positions',
+    )
+
+
 def build(path, buckets=(16, 32)):
     return build_plan(tensorrt_rtx, path, buckets, lambda config: None, print)
 
@@ -55,8 +73,6 @@ def test_both_graphs_build_on_a_cpu_with_a_profile_for_each_bucket(graphs_dir):
     assert [plan.profiles for plan in built.plans] == [(), manifest.tokens.buckets]
     assert all(plan.nbytes > 10_000 and plan.seconds > 0 for plan in built.plans)
     assert lines == ['encode: building', 'act: building with 3 profiles']
-    assert built.files == ()
-    assert built.engine is None
     assert sorted(folder.iterdir()) == before
 
 
@@ -79,26 +95,6 @@ def test_fp32_is_not_rounded_to_tf32(graphs_dir):
     assert flags == [False]
 
 
-def test_the_gpus_to_compile_for_can_be_named(graphs_dir):
-    folder, manifest = graphs_dir
-    built = build_engines(
-        folder,
-        manifest,
-        'tensorrt-rtx',
-        compute_capabilities=('8.6', '12.0'),
-        workspace=64,
-        progress=lambda line: None,
-    )
-    assert built.plans[0].nbytes > 10_000
-
-
-@pytest.mark.parametrize('capability', ['8.7', 'SM86', ''])
-def test_a_gpu_that_rtx_does_not_know_is_refused(graphs_dir, capability):
-    folder, manifest = graphs_dir
-    with pytest.raises(BuildError, match=r'does not compile for .*; it does for 7\.5, 8\.0, 8\.6'):
-        build_engines(folder, manifest, 'tensorrt-rtx', compute_capabilities=(capability,))
-
-
 def test_tensorrt_without_its_package_is_one_clear_line(graphs_dir):
     folder, manifest = graphs_dir
     with pytest.raises(EngineError):
@@ -106,13 +102,24 @@ def test_tensorrt_without_its_package_is_one_clear_line(graphs_dir):
     with pytest.raises(BuildError, match='tensorrt cannot be imported.*tensorrt-rtx$') as caught:
         build_engines(folder, manifest, 'tensorrt')
     assert '\n' not in str(caught.value)
+    with pytest.raises(BuildError) as at_once:
+        check_target('tensorrt')
+    assert str(at_once.value) == str(caught.value)
+
+
+def test_what_a_target_needs_is_looked_for_at_once(monkeypatch):
+    check_target('tensorrt-rtx')
+    monkeypatch.setitem(sys.modules, 'tensorrt_rtx', None)
+    with pytest.raises(BuildError, match='tensorrt_rtx cannot be imported.*pip install'):
+        check_target('tensorrt-rtx')
+    with pytest.raises(BuildError, match="no target 'onnx'"):
+        check_target('onnx')
 
 
 @pytest.mark.parametrize(
     ('target', 'options', 'said'),
     [
         ('tensor-rt', {}, "no target 'tensor-rt'; choose tensorrt or tensorrt-rtx"),
-        ('tensorrt', {'compute_capabilities': ('8.9',)}, 'builds for the GPU it runs on'),
         ('tensorrt-rtx', {'workspace': 0}, '--workspace is 0 MiB'),
     ],
 )
@@ -152,16 +159,7 @@ def test_nonzero_is_refused_also_where_the_parser_takes_it(tmp_path):
 
 
 def test_profiles_that_the_graph_contradicts_are_refused(tmp_path):
-    """A graph with one position more than tokens takes no bucket."""
-    path = write_graph(
-        tmp_path / 'act.onnx',
-        'one = Constant<value_ints = [1]>() last = Constant<value_ints = [9999]>() '
-        'rest = Slice(positions, one, last, one) many = Cast<to = 10>(rest) '
-        'two = Constant<value_ints = [2]>() column = Unsqueeze(many, two) '
-        'sums = Add(tokens, column) wide = Cast<to = 1>(sums) '
-        'actions = ReduceSum<keepdims = 0>(wide)',
-        'float16[1, bucket, 32] tokens, int64[1, more] positions',
-    )
+    path = write_contradictory_graph(tmp_path / 'act.onnx')
     with pytest.raises(BuildError, match="act.onnx: .*does not take the manifest's buckets"):
         build(path)
 
@@ -249,15 +247,63 @@ def test_progress_is_said_while_it_builds(graphs_dir, monkeypatch):
     assert all(line.startswith('encode: ') for line in lines)
 
 
-def test_ctrl_c_stops_the_build(graphs_dir, monkeypatch):
-    folder, manifest = graphs_dir
+def test_a_layers_memory_can_be_limited():
+    config = tensorrt_rtx.Builder(error_log(tensorrt_rtx)).create_builder_config()
+    pool = tensorrt_rtx.MemoryPoolType.WORKSPACE
+    before = config.get_memory_pool_limit(pool)
+    workspace_limit(tensorrt_rtx, None)(config)
+    assert config.get_memory_pool_limit(pool) == before
+    workspace_limit(tensorrt_rtx, 64)(config)
+    assert config.get_memory_pool_limit(pool) == 64 * 2**20
+
+
+def test_ctrl_c_while_a_line_is_said_stops_the_build(graphs_dir, monkeypatch):
+    folder, _ = graphs_dir
     monkeypatch.setattr('lightvla_ros.export.tensorrt_progress.SECONDS_BETWEEN_LINES', 0.0)
+    before = signal.getsignal(signal.SIGINT)
+    lines = []
 
     def interrupt(line):
-        raise KeyboardInterrupt
+        lines.append(line)
+        signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         build_plan(tensorrt_rtx, folder / 'encode.onnx', (), lambda config: None, interrupt)
+    assert len(lines) < 5  # many more are said in a whole build
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_while_tensorrt_logs_stops_the_build(graphs_dir, monkeypatch):
+    """TensorRT loses what is raised in its log."""
+    folder, _ = graphs_dir
+    log = error_log(tensorrt_rtx)
+    said = []
+
+    def interrupt(self, severity, message):
+        if armed and not said:
+            said.append(message)
+            signal.raise_signal(signal.SIGINT)
+
+    armed = []
+    monkeypatch.setattr(type(log), 'log', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(tensorrt_rtx, folder / 'encode.onnx', (), armed.append, print)
+    assert len(said) == 1
+
+
+def test_a_build_outside_the_main_thread_leaves_ctrl_c_alone():
+    monitor = progress_monitor(tensorrt_rtx, 'act', print)
+    before = signal.getsignal(signal.SIGINT)
+    found = []
+
+    def build():
+        with ctrl_c_stops(monitor):
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    thread.join()
+    assert found == [before]
 
 
 def test_the_monitor_goes_on_until_interrupted():
@@ -268,7 +314,7 @@ def test_the_monitor_goes_on_until_interrupted():
 
 
 @no_timings
-@pytest.mark.parametrize('before', [None, b'', b'damaged' * 100])
+@pytest.mark.parametrize('before', [None, b''])
 def test_timings_are_kept_from_build_to_build(tmp_path, before):
     config = tensorrt_rtx.Builder(tensorrt_rtx.Logger()).create_builder_config()
     path = tmp_path / 'cache' / 'gpu.timings'
@@ -288,9 +334,52 @@ def test_timings_are_kept_from_build_to_build(tmp_path, before):
 def test_timings_that_cannot_be_kept_are_no_failure(tmp_path):
     config = tensorrt_rtx.Builder(tensorrt_rtx.Logger()).create_builder_config()
     (tmp_path / 'file').touch()
-    cache = TimingCache(tmp_path / 'file' / 'gpu.timings')
+    for path in (tmp_path / 'file' / 'gpu.timings', tmp_path, None):  # two cannot be read either
+        cache = TimingCache(path)
+        cache.attach(config)
+        cache.save()
+
+
+class OtherGPUsConfig:
+    """A builder's configuration that takes a timing cache only if it is new."""
+
+    def __init__(self, takes_damaged):
+        self.takes_damaged = takes_damaged
+        self.cache = None
+
+    def create_timing_cache(self, before):
+        if before and not self.takes_damaged:
+            return None
+        return types.SimpleNamespace(before=before, serialize=lambda: b'measured ' + before)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert not ignore_mismatch
+        self.cache = None if cache.before else cache
+        return self.cache is not None
+
+
+@pytest.mark.parametrize('takes_damaged', [True, False])
+def test_timings_that_tensorrt_does_not_take_are_begun_anew(tmp_path, takes_damaged):
+    path = tmp_path / 'gpu.timings'
+    path.write_bytes(b'damaged')
+    config = OtherGPUsConfig(takes_damaged)
+    cache = TimingCache(path)
     cache.attach(config)
+    assert config.cache.before == b''
     cache.save()
+    assert path.read_bytes() == b'measured '
+
+
+def test_what_is_said_of_bad_timings_is_not_the_cause_of_a_failure(tmp_path):
+    path = write_contradictory_graph(tmp_path / 'act.onnx')
+
+    def configure(config):
+        log = error_log(tensorrt_rtx)
+        log.log(tensorrt_rtx.ILogger.ERROR, 'timing cache: header mismatch')
+
+    with pytest.raises(BuildError) as caught:
+        build_plan(tensorrt_rtx, path, (16, 32), configure, print)
+    assert 'timing cache' not in str(caught.value)
 
 
 def test_timings_of_another_gpu_or_tensorrt_lie_elsewhere(monkeypatch, tmp_path):
@@ -299,6 +388,16 @@ def test_timings_of_another_gpu_or_tensorrt_lie_elsewhere(monkeypatch, tmp_path)
     path = timing_cache_path(machine)
     assert path == tmp_path / 'lightvla_ros' / 'tensorrt-10.13.3-NVIDIA-RTX-4090-a-b-8.9.timings'
     assert timing_cache_path({**machine, 'tensorrt': '11.4.0'}) != path
+
+
+def test_a_user_without_a_home_keeps_no_timings(monkeypatch):
+    def no_home():
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    monkeypatch.setattr('pathlib.Path.home', no_home)
+    machine = {'tensorrt': '10.13.3', 'gpu': 'Orin', 'compute_capability': '8.7'}
+    assert timing_cache_path(machine) is None
 
 
 def test_the_untrained_policy_builds(policy_dir):
@@ -319,21 +418,153 @@ def rtx_as_tensorrt(policy_dir, tmp_path, monkeypatch):
 def test_plans_are_kept_and_not_built_twice(rtx_as_tensorrt):
     folder, machine = rtx_as_tensorrt
     built = build_engines(folder, load_manifest(folder), 'tensorrt')
-    manifest = amend_manifest(folder, new_files=built.files, engines=[built.engine])
 
-    engine = find_built(folder, load_manifest(folder), machine)
-    assert engine == manifest.engines[0]
+    manifest = load_manifest(folder)
+    engine = find_built(folder, manifest, machine)
+    assert manifest.engines == (engine,)
     assert engine.encode == f'encode-{engine.fingerprint[:12]}.plan'
     assert engine.facts['precision'] == 'fp32'
     for plan, file in zip(built.plans, (engine.encode, engine.act), strict=True):
         assert (folder / file).stat().st_size == plan.nbytes
     assert len(list((folder.parent / 'cache/lightvla_ros').iterdir())) == 1
+    assert {path.name for path in folder.parent.iterdir()} == {'cache', 'policy'}
 
     again = build_engines(folder, manifest, 'tensorrt')
-    assert again.engine == built.engine
-    assert again.files == ()
+    assert load_manifest(folder) == manifest
     assert [plan.nbytes for plan in again.plans] == [plan.nbytes for plan in built.plans]
     assert [plan.seconds for plan in again.plans] == [0.0, 0.0]
+
+
+@no_timings
+def test_a_new_build_drops_what_its_gpu_cannot_load_any_more(rtx_as_tensorrt):
+    folder, machine = rtx_as_tensorrt
+    other = {**machine, 'gpu': 'Orin', 'compute_capability': '8.7'}
+    for facts in (other, machine):
+        list_unusable_engine(folder, {**facts, 'tensorrt': '1.5'})
+    orin, replaced = load_manifest(folder).engines
+
+    build_engines(folder, load_manifest(folder), 'tensorrt')
+
+    manifest = load_manifest(folder)  # which refuses files too many or too few
+    assert manifest.engines == (orin, find_built(folder, manifest, machine))
+    verified = {each.fingerprint for each in manifest.verified}
+    assert orin.fingerprint in verified
+    assert replaced.fingerprint not in verified
+    assert not (folder / replaced.encode).exists()
+    assert (folder / orin.act).read_bytes() == b'a plan'
+
+
+def list_unusable_engine(folder, machine):
+    """Add an entry with two files that pass for plans, and a verification of it."""
+    manifest = load_manifest(folder)
+    facts = engine_facts(manifest, machine)
+    identity = fingerprint(facts)
+    files = {graph: f'{graph}-{identity[:12]}.plan' for graph in ('encode', 'act')}
+    for name in files.values():
+        (folder / name).write_bytes(b'a plan')
+    entry = {'target': 'tensorrt', 'fingerprint': identity, 'facts': facts, **files}
+    verification = {
+        'fingerprint': identity,
+        'backend': 'tensorrt',
+        'precision': 'fp32',
+        'date': '2026-01-01',
+        'reference': 'golden',
+        'passed': True,
+        'figures': {},
+    }
+    amend_manifest(
+        folder,
+        new_files=tuple(files.values()),
+        engines=[*map(dataclasses.asdict, manifest.engines), entry],
+        verified=[*map(dataclasses.asdict, manifest.verified), verification],
+    )
+
+
+@no_timings
+def test_the_folder_can_be_loaded_and_changed_during_a_build(rtx_as_tensorrt):
+    folder, machine = rtx_as_tensorrt
+    manifest = load_manifest(folder)
+    lines = []
+
+    def change(line):
+        lines.append(line)
+        if line.startswith('act: building'):  # encode's plan is there
+            list_unusable_engine(folder, {**machine, 'gpu': 'Orin'})
+            assert load_manifest(folder).provenance == manifest.provenance
+
+    build_engines(folder, manifest, 'tensorrt', progress=change)
+    manifest = load_manifest(folder)
+    assert [engine.facts['gpu'] for engine in manifest.engines] == ['Orin', 'none']
+    assert manifest.engines[0].fingerprint in {each.fingerprint for each in manifest.verified}
+
+
+@no_timings
+def test_a_folder_exported_again_during_the_build_is_not_given_its_plans(rtx_as_tensorrt):
+    folder, _ = rtx_as_tensorrt
+    manifest = load_manifest(folder)
+
+    def export_again(line):
+        if line.startswith('act: building'):
+            tokens = dataclasses.asdict(manifest.tokens)
+            amend_manifest(folder, tokens={**tokens, 'buckets': list(tokens['buckets'][1:])})
+
+    with pytest.raises(BuildError, match='exported again during the build'):
+        build_engines(folder, manifest, 'tensorrt', progress=export_again)
+    assert load_manifest(folder).engines == ()
+
+
+@no_timings
+def test_two_builds_of_the_same_keep_the_plans_that_are_listed(rtx_as_tensorrt):
+    folder, machine = rtx_as_tensorrt
+    manifest = load_manifest(folder)
+
+    def other_build(line):
+        if line.startswith('act: building'):
+            list_unusable_engine(folder, machine)
+
+    built = build_engines(folder, manifest, 'tensorrt', progress=other_build)
+    assert [plan.nbytes for plan in built.plans] == [len(b'a plan')] * 2
+    assert len(load_manifest(folder).engines) == 1
+
+
+@no_timings
+@pytest.mark.parametrize('step', [1, 2])
+def test_ctrl_c_while_plans_are_listed_leaves_a_folder_that_loads(
+    rtx_as_tensorrt, monkeypatch, step
+):
+    folder, machine = rtx_as_tensorrt
+    list_unusable_engine(folder, {**machine, 'tensorrt': '1.5'})
+    before = load_manifest(folder)
+    calls = []
+
+    def interrupted(*arguments, **fields):
+        calls.append(fields)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return amend_manifest(*arguments, **fields)
+
+    monkeypatch.setattr(tensorrt_listing, 'amend_manifest', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_engines(folder, before, 'tensorrt')
+    assert load_manifest(folder).engines[:1] == before.engines
+    assert len(load_manifest(folder).engines) == step
+    assert {path.name for path in folder.parent.iterdir()} == {'cache', 'policy'}
+
+
+def test_a_plan_that_is_not_copied_wholly_stays_where_it_was(tmp_path, monkeypatch):
+    """As from one file system to another that is full."""
+    whole, part = tmp_path / 'old.plan', tmp_path / 'copy.plan'
+    whole.write_bytes(b'whole')
+
+    def fill_the_disk(source, target):
+        target.write_bytes(b'wh')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(shutil, 'move', fill_the_disk)
+    with pytest.raises(OSError, match='No space'), tensorrt_listing._moved([(whole, part)]):
+        pass
+    assert whole.read_bytes() == b'whole'
+    assert not part.exists()
 
 
 @no_timings
@@ -349,3 +580,4 @@ def test_a_build_that_fails_leaves_the_folder_as_it_was(rtx_as_tensorrt):
     with pytest.raises(BuildError, match='NonZero'):
         build_engines(folder, manifest, 'tensorrt')  # after encode has been built
     assert sorted(folder.iterdir()) == before
+    assert {path.name for path in folder.parent.iterdir()} == {'cache', 'policy'}

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import types
 from contextlib import ExitStack
 
 import onnx
@@ -21,6 +22,7 @@ from lightvla_ros.engine.tensor_layout import (
     aligned,
     lay_out,
     profile_index,
+    sized,
 )
 from lightvla_ros.engine.tensorrt import TensorRTEngine
 from lightvla_ros.engine.tensorrt_facts import differences, engine_facts, find_built
@@ -214,6 +216,12 @@ def test_what_was_not_acquired_is_not_released():
         cuda.acquire(stack, 'no such function', 'cudaFree', 1)
 
 
+def test_a_release_that_fails_does_not_hide_the_cause():
+    stack = ExitStack()
+    cuda.acquire(stack, 'cudaFree', 'cudaRuntimeGetVersion')  # no address that can be freed
+    stack.close()
+
+
 def test_a_machine_without_a_gpu_says_so():
     code = 'from lightvla_ros.engine import cuda; cuda.gpu_facts()'
     run = subprocess.run(
@@ -228,7 +236,141 @@ def test_a_machine_without_a_gpu_says_so():
 def test_a_damaged_plan_is_refused_with_what_tensorrt_says(tmp_path):
     (tmp_path / 'encode.plan').write_bytes(b'no plan' * 1000)
     with pytest.raises(EngineError, match=r'encode\.plan: TensorRT 1\..* cannot load it: .*rror'):
-        Plan(tensorrt_rtx, tmp_path / 'encode.plan')
+        Plan(tensorrt_rtx, tmp_path / 'encode.plan', {}, ())
+
+
+DTYPES = {'float32': 'FLOAT', 'float16': 'HALF', 'int64': 'INT64', 'int32': 'INT32', 'bool': 'BOOL'}
+BUCKETS = (16, 64, 512)
+
+
+class FakeEngine:
+    """An ``ICudaEngine`` of a policy's act.
+
+    :param said: What it says of an axis that is as long as the bucket.
+    """
+
+    device_memory_size_v2 = 4096
+
+    def __init__(self, ports, said=ANY, buckets=BUCKETS):
+        self._ports = list(ports.items())
+        self._shapes = {name: sized(shape, said) for name, (_, shape) in ports.items()}
+        self._dynamic = {name: shape for name, (_, shape) in ports.items() if ANY in shape}
+        self._buckets = buckets
+        self.num_io_tensors = len(ports)
+        self.num_optimization_profiles = len(buckets)
+        self.context = FakeContext()
+
+    def get_tensor_name(self, index):
+        return self._ports[index][0]
+
+    def get_tensor_dtype(self, name):
+        return types.SimpleNamespace(name=DTYPES[dict(self._ports)[name][0]])
+
+    def get_tensor_shape(self, name):
+        return list(self._shapes[name])
+
+    def get_tensor_profile_shape(self, name, index):
+        return [list(sized(self._dynamic[name], self._buckets[index]))] * 3
+
+    def create_execution_context(self, strategy):
+        return self.context
+
+
+class FakeContext:
+    """An ``IExecutionContext`` that notes what is set."""
+
+    def __init__(self):
+        self.profile = None
+        self.shapes = {}
+        self.addresses = {}
+
+    def set_optimization_profile_async(self, index, stream):
+        self.profile = index
+        return True
+
+    def set_input_shape(self, name, shape):
+        self.shapes[name] = shape
+        return True
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+        return True
+
+    def set_device_memory(self, address, size):
+        self.scratch = (address, size)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A function that loads a plan file whose engine is the given one."""
+
+    def load(engine, wanted, buckets=BUCKETS):
+        trt = types.ModuleType('tensorrt')
+        trt.__version__ = '10.13'
+        trt.ILogger = type('ILogger', (), {'ERROR': 1})
+        trt.ExecutionContextAllocationStrategy = types.SimpleNamespace(USER_MANAGED=2)
+        runtime = types.SimpleNamespace(deserialize_cuda_engine=lambda plan: engine)
+        trt.Runtime = lambda log: runtime
+        (tmp_path / 'act.plan').write_bytes(b'a plan')
+        return Plan(trt, tmp_path / 'act.plan', wanted, buckets)
+
+    return load
+
+
+@pytest.mark.parametrize('said', [ANY, *BUCKETS])
+def test_every_bucket_is_set_whatever_the_engine_says_of_the_axis(manifest, load, said):
+    """TensorRT need not say -1: no profile of ours lets a size vary."""
+    _, act = policy_ports(manifest, 'fp16', 48)
+    engine = FakeEngine(act, said)
+    plan = load(engine, act)
+    buffers = types.SimpleNamespace(address=lambda name: hash(name), scratch=7)
+    for index, bucket in enumerate(BUCKETS):
+        engine.context = FakeContext()
+        context = plan.context(buffers, 0, bucket)
+        assert context.profile == index
+        assert context.shapes == {'tokens': (1, bucket, 48), 'positions': (1, bucket)}
+        assert context.addresses == {name: hash(name) for name in act}
+        assert context.scratch == (7, 4096)
+    with pytest.raises(EngineError, match='no profile for 17 tokens'):
+        plan.context(buffers, 0, 17)
+
+
+def test_a_static_plan_is_given_no_shape_and_no_profile(manifest, load):
+    encode, _ = policy_ports(manifest, 'fp16', 48)
+    plan = load(FakeEngine(encode, buckets=(0,)), encode)
+    context = plan.context(types.SimpleNamespace(address=hash, scratch=7), 0)
+    assert context.profile is None
+    assert context.shapes == {}
+    assert context.addresses.keys() == encode.keys()
+
+
+def test_a_plan_of_no_bucket_or_another_width_is_refused(manifest, load):
+    _, act = policy_ports(manifest, 'fp16', 48)
+    _, wider = policy_ports(manifest, 'fp16', 64)
+    with pytest.raises(EngineError, match=r'act.plan: positions is int64 \[1, 17\]'):
+        load(FakeEngine(act, said=17), act)
+    with pytest.raises(EngineError, match=r'act.plan: context is float16 \[1, \d+, 64\]'):
+        load(FakeEngine(wider), act)
+
+
+def test_a_static_axis_is_not_taken_for_a_bucketed_one(manifest, load):
+    encode, _ = policy_ports(manifest, 'fp16', 48)
+    other = {**encode, 'positions': ('int64', (1, BUCKETS[0]))}
+    with pytest.raises(EngineError, match=r'act.plan: positions is int64 \[1, 16\]'):
+        load(FakeEngine(other), encode)
+
+
+@pytest.mark.parametrize(
+    ('buckets', 'said'),
+    [
+        ((16, 512), 'has 2 profiles'),
+        ((64, 16, 512), r'profile 0 takes tokens of (\[1, 64, 48\](, )?){3}'),
+    ],
+)
+def test_a_plan_whose_profiles_are_not_the_buckets_is_refused(manifest, load, buckets, said):
+    _, act = policy_ports(manifest, 'fp16', 48)
+    with pytest.raises(EngineError, match=said + r', but .* \[16, 64, 512\].*build it again'):
+        load(FakeEngine(act, buckets=buckets), act)
 
 
 def test_a_robot_loads_no_training_library():

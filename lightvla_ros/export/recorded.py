@@ -1,0 +1,38 @@
+"""Recorded observations for golden answers, checked before anything takes minutes."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.export.errors import ExportError
+
+
+def read_observations(path: Path, cameras: int, proprio_size: int) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` in the form of ``policy.observations``.
+
+    :param proprio_size: Length of the state; 0 where the policy takes none.
+    :raises ExportError: When it is not such a file, or of another robot.
+    """
+    names = ('images', 'instruction', *(['proprio'] if proprio_size else []))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ExportError(
+            f'--observations {path}: {error}; an .npz with {", ".join(names)} is wanted'
+        ) from None
+    images, count = arrays['images'], len(arrays['instruction'])
+    wanted = {'images': f'uint8 [N, {cameras}, H, W, 3], N at least 1'}
+    right = images.dtype == np.uint8 and images.ndim == 5 and count >= 1
+    right = right and images.shape[:2] == (count, cameras) and images.shape[4] == 3
+    if proprio_size:
+        wanted['proprio'] = f'[N, {proprio_size}]'
+        right = right and arrays['proprio'].shape == (count, proprio_size)
+    if not right:
+        found = ', '.join(f'{name} {each.dtype} {each.shape}' for name, each in arrays.items())
+        needed = ', '.join(f'{name} {form}' for name, form in wanted.items())
+        raise ExportError(f'--observations {path}: holds {found}; wanted is {needed}')
+    return arrays
