@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import types
@@ -257,38 +258,53 @@ def test_a_layers_memory_can_be_limited():
     assert config.get_memory_pool_limit(pool) == 64 * 2**20
 
 
-def test_ctrl_c_while_a_line_is_said_stops_the_build(graphs_dir, monkeypatch):
-    folder, _ = graphs_dir
-    monkeypatch.setattr('lightvla_ros.export.tensorrt_progress.SECONDS_BETWEEN_LINES', 0.0)
-    before = signal.getsignal(signal.SIGINT)
-    lines = []
+# In processes of their own: rclpy, which other tests start, has a handler of its own in C.
+CTRL_C_WHILE_A_LINE_IS_SAID = """
+tensorrt_progress.SECONDS_BETWEEN_LINES = 0.0
+lines = []
 
-    def interrupt(line):
-        lines.append(line)
+def interrupt(line):
+    lines.append(line)
+    signal.raise_signal(signal.SIGINT)
+
+try:
+    build_plan(tensorrt_rtx, path, (), lambda config: None, interrupt)
+except KeyboardInterrupt:
+    assert len(lines) < 5  # many more are said in a whole build
+    stopped = True
+"""
+# TensorRT loses what is raised in its log.
+CTRL_C_WHILE_TENSORRT_LOGS = """
+armed, said = [], []
+
+def interrupt(self, severity, message):
+    if armed and not said:
+        said.append(message)
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        build_plan(tensorrt_rtx, folder / 'encode.onnx', (), lambda config: None, interrupt)
-    assert len(lines) < 5  # many more are said in a whole build
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_ctrl_c_while_tensorrt_logs_stops_the_build(graphs_dir, monkeypatch):
-    """TensorRT loses what is raised in its log."""
-    folder, _ = graphs_dir
-    log = error_log(tensorrt_rtx)
-    said = []
-
-    def interrupt(self, severity, message):
-        if armed and not said:
-            said.append(message)
-            signal.raise_signal(signal.SIGINT)
-
-    armed = []
-    monkeypatch.setattr(type(log), 'log', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        build_plan(tensorrt_rtx, folder / 'encode.onnx', (), armed.append, print)
+type(error_log(tensorrt_rtx)).log = interrupt
+try:
+    build_plan(tensorrt_rtx, path, (), armed.append, print)
+except KeyboardInterrupt:
     assert len(said) == 1
+    stopped = True
+"""
+
+
+@pytest.mark.parametrize('program', [CTRL_C_WHILE_A_LINE_IS_SAID, CTRL_C_WHILE_TENSORRT_LOGS])
+def test_ctrl_c_stops_the_build(graphs_dir, program):
+    folder, _ = graphs_dir
+    before = (
+        'import signal, sys\nfrom pathlib import Path\nimport tensorrt_rtx\n'
+        'from lightvla_ros.engine.tensorrt_log import error_log\n'
+        'from lightvla_ros.export import tensorrt_progress\n'
+        'from lightvla_ros.export.tensorrt_network import build_plan\n'
+        'path, stopped, handler = Path(sys.argv[1]), False, signal.getsignal(signal.SIGINT)\n'
+    )
+    after = 'assert stopped\nassert signal.getsignal(signal.SIGINT) is handler\n'
+    command = [sys.executable, '-c', before + program + after, str(folder / 'encode.onnx')]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_build_outside_the_main_thread_leaves_ctrl_c_alone():
