@@ -205,6 +205,10 @@ class Policy:
             more than the manifest allows.
         """
         golden = self.manifest.golden
+        if golden is None:
+            raise ContractError(
+                f'{self._policy_dir}: holds no golden observations; export the policy again'
+            )
         path = self._policy_dir / golden.file
         with np.load(path, allow_pickle=False) as file:
             data = dict(file)

@@ -83,6 +83,9 @@ class OnnxRuntimeEngine:
             for name, port in encode.items()
             if name != 'pixels'
         }
+        self._tensors = None
+        if device == 'cpu':
+            self._tensors = {name: each.array for name, each in self._buffers.items()}
         self._pixels_shape = encode['pixels'][1]
         self._actions = OrtBuffer('actions', *act['actions'], 'cpu')
         self._encode_binding = self._encode.io_binding()
@@ -110,8 +113,7 @@ class OnnxRuntimeEngine:
         self._encode_binding.bind_cpu_input('pixels', pixels)
         _run(self._encode, self._encode_binding)
         kept = tuple(self._buffers['kept'].read().tolist())
-        tensors = {name: each.array for name, each in self._buffers.items()}
-        return Encoded(kept, tensors=tensors if tensors['kept'] is not None else None)
+        return Encoded(kept, tensors=self._tensors)
 
     def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
         """See :meth:`Engine.act`."""

@@ -146,6 +146,12 @@ def test_golden_observations_come_out_again(policy_dir):
     Policy.load(policy_dir).replay_golden()
 
 
+def test_a_folder_without_golden_observations_is_refused(folder):
+    amend_manifest(folder, golden=None)
+    with pytest.raises(ContractError, match='holds no golden observations; export'):
+        Policy.load(folder).replay_golden()
+
+
 @pytest.mark.parametrize('change', [_actions_off, _patches_off])
 def test_golden_observations_that_come_out_otherwise(folder, document, change):
     with np.load(folder / 'golden.npz') as file:
