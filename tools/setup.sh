@@ -86,7 +86,7 @@ train_packages() {
   done_already train "$key" && return
   say 'PyTorch, and engines to test without a GPU'
   "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt \
-    -e '.[train,oracle,openvino]'
+    -e '.[train,lora,oracle,openvino]'
   mark_done train "$key"
 }
 

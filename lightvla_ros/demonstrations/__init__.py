@@ -1,0 +1,1 @@
+"""Demonstrations in the layout of LIBERO's HDF5 files."""

@@ -1,0 +1,162 @@
+"""What one file of demonstrations holds: its episodes, checked, without their frames."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lightvla_ros.demonstrations.episode import Episode
+from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.demonstrations.frames import CHUNK_SHAPE
+from lightvla_ros.demonstrations.hdf5_access import (
+    json_attribute,
+    number_attribute,
+    open_file,
+    text_attribute,
+)
+from lightvla_ros.demonstrations.observation_order import find_order
+from lightvla_ros.manifest import ACTION_SIZE
+
+CAMERAS = ('agentview', 'eye_in_hand')  # third person, wrist: the order of every policy's cameras
+DEMO = re.compile(r'demo_(\d+)')
+SCENE = re.compile(r'^[A-Z_]*SCENE\d+_')  # LIBERO-90's and LIBERO-10's names begin with the scene
+
+
+def index_file(path: Path, order: str | None = None) -> list[Episode]:
+    """List a file's episodes by their numbers.
+
+    :param order: ``before`` or ``after``; None finds out (:func:`find_order`).
+    :raises DemonstrationError: When the file is corrupt or foreign, or something in it is missing
+        or misshapen.
+    """
+    with open_file(path) as file:
+        data = file.get('data')
+        demos = _demos(data) if isinstance(data, h5py.Group) else []
+        if not demos:
+            raise DemonstrationError(
+                f"{path}: has no episodes data/demo_0, data/demo_1, …; it is no file of LIBERO's "
+                'layout, or empty: remove it'
+            )
+        order = order or find_order(data, demos)
+        common = {
+            'path': path,
+            'order': order,
+            'bottom_up': text_attribute(data, 'macros_image_convention') != 'opencv',
+            'suite': text_attribute(data, 'suite') or '',
+            'task': number_attribute(data, 'task'),
+            'render_setting': text_attribute(data, 'render_setting') or '',
+        }
+        names = _names(data, path)
+        return [_episode(path, data[demo], demo, names, common) for demo in demos]
+
+
+def _demos(data: h5py.Group) -> list[str]:
+    """List the names of whole episodes, by number.
+
+    Our writer and LIBERO's script write ``num_samples`` last: in a file that has it, an episode
+    without it is what a killed run left.
+    """
+    found = [match for match in map(DEMO.fullmatch, data) if match]
+    names = [match.string for match in sorted(found, key=lambda match: int(match[1]))]
+    names = [name for name in names if isinstance(data[name], h5py.Group)]
+    whole = [name for name in names if 'num_samples' in data[name].attrs]
+    return whole or names
+
+
+def _names(data: h5py.Group, path: Path) -> tuple[str, ...]:
+    names = json_attribute(data, 'segmentation_names') or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DemonstrationError(f'{path}: segmentation_names is no JSON list of names')
+    return tuple(names)
+
+
+def _episode(
+    path: Path, demo: h5py.Group, name: str, names: tuple[str, ...], common: dict
+) -> Episode:
+    """Check one episode's datasets and read its attributes."""
+    place = f'{path}, {name}'
+    steps = _shape(demo, 'actions', place, (None, ACTION_SIZE))[0]
+    rows = steps
+    if 'obs/rows' in demo:
+        rows = _shape(demo, 'obs/rows', place, (None,))[0]
+        numbers = np.asarray(demo['obs/rows'][()], np.int64)
+        if rows and (numbers[0] < 0 or numbers[-1] >= steps or (np.diff(numbers) <= 0).any()):
+            raise DemonstrationError(
+                f'{place}: obs/rows must ascend from 0 to {steps - 1}; record it again'
+            )
+    size = _shape(demo, f'obs/{CAMERAS[0]}_rgb', place, (rows, None, None, 3), 'uint8')[1:3]
+    _shape(demo, f'obs/{CAMERAS[1]}_rgb', place, (rows, *size, 3), 'uint8')
+    _shape(demo, 'obs/ee_states', place, (rows, 6))
+    _shape(demo, 'obs/gripper_states', place, (rows, 2))
+    if labelled := 'obs/chunks' in demo:
+        _shape(demo, 'obs/chunks', place, (rows, *CHUNK_SHAPE))
+    segmented = [f'obs/{camera}_segmentation' in demo for camera in CAMERAS]
+    if any(segmented):
+        for camera in CAMERAS:
+            _shape(demo, f'obs/{camera}_segmentation', place, (rows, *size), 'uint8')
+        if not names:
+            raise DemonstrationError(
+                f'{place}: has segmentation, but data has no segmentation_names; record it again'
+            )
+    return Episode(
+        **common,
+        name=name,
+        instruction=_instruction(path, demo),
+        steps=steps,
+        observations=rows,
+        image_size=size,
+        labelled=labelled,
+        segmentation_names=names if any(segmented) else (),
+        goal=tuple(json_attribute(demo, 'goal') or ()),
+        policy=text_attribute(demo, 'policy') or '',
+        seed=number_attribute(demo, 'seed'),
+    )
+
+
+def _shape(
+    demo: h5py.Group, name: str, place: str, wanted: tuple, dtype: str | None = None
+) -> tuple[int, ...]:
+    """Check a dataset's shape, where None is any length, and type; any number where not given."""
+    dataset = demo.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise DemonstrationError(f'{place}: has no dataset {name}; download or record it again')
+    shape = dataset.shape
+    fits = len(shape) == len(wanted) and all(
+        want is None or have == want for have, want in zip(shape, wanted, strict=True)
+    )
+    typed = dataset.dtype == dtype if dtype else dataset.dtype.kind in 'fiu'
+    if not (fits and typed):
+        form = ', '.join('any' if want is None else str(want) for want in wanted)
+        raise DemonstrationError(
+            f'{place}: {name} is {dataset.dtype} {shape}; {dtype or "numbers"} ({form}) is needed: '
+            'download or record it again'
+        )
+    return shape
+
+
+def _instruction(path: Path, demo: h5py.Group) -> str:
+    """Find what the robot was told: the episode's own instruction, else its file's name.
+
+    The ``language_instruction`` of an official file's ``problem_info`` is another one (``pick the
+    akita black bowl …`` instead of ``pick up the black bowl …``, in all tasks of LIBERO-Spatial
+    and LIBERO-Object): LIBERO's benchmark asks by the file's name, and OpenVLA trained on that.
+    """
+    own = text_attribute(demo, 'language_instruction')
+    if own is not None:
+        instruction = own
+    elif path.stem.endswith('_demo'):
+        instruction = SCENE.sub('', path.stem.removesuffix('_demo')).replace('_', ' ')
+    else:
+        problem = json_attribute(demo.parent, 'problem_info')
+        instruction = problem.get('language_instruction') if isinstance(problem, dict) else None
+        if isinstance(instruction, list):
+            instruction = ''.join(map(str, instruction))
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise DemonstrationError(
+            f'{path}, {Path(demo.name).name}: has no instruction; give the file its name in LIBERO '
+            'again, such as pick_up_the_milk_and_place_it_in_the_basket_demo.hdf5'
+        )
+    return instruction.strip()

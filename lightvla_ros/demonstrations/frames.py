@@ -1,0 +1,42 @@
+"""Frames to train on: observations, instructions and the chunks of actions that follow them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightvla_ros.manifest import ACTION_SIZE
+
+CHUNK_LENGTH = 8  # steps; OpenVLA-OFT's for LIBERO (prismatic/vla/constants.py)
+PROPRIO_LAYOUT = ('ee_position', 'ee_axis_angle', 'gripper_qpos')
+PROPRIO_SIZE = 8
+CHUNK_SHAPE = (CHUNK_LENGTH, ACTION_SIZE)
+NO_SEGMENTATION = 255  # every pixel of a frame that has none, among others that do
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of several episodes in memory, in the order of the episodes and of their rows.
+
+    :param images: uint8 [N, 2, H, W, 3] RGB, upright and not mirrored; third person, then wrist.
+    :param proprio: float32 [N, 8]: end effector [m], axis-angle [rad], two finger joints [m].
+    :param chunks: float32 [N, 8, 7] in LIBERO's units: OSC_POSE actions, gripper -1 open, +1
+        closed.
+    :param instruction: int64 [N], index in ``instructions``.
+    :param episode: int64 [N], index in the ``episodes`` of the demonstrations that were loaded.
+    :param segmentation: uint8 [N, 2, H, W], index in ``segmentation_names``, or
+        ``NO_SEGMENTATION`` throughout a frame; None where no frame has any.
+    """
+
+    images: np.ndarray
+    proprio: np.ndarray
+    chunks: np.ndarray
+    instruction: np.ndarray
+    episode: np.ndarray
+    segmentation: np.ndarray | None
+    instructions: tuple[str, ...]
+    segmentation_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)

@@ -1,0 +1,154 @@
+"""Reading demonstrations: official LIBERO files, OpenVLA's regenerated ones, and our own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lightvla_ros.demonstrations.episode import Episode
+from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.demonstrations.file_index import index_file
+from lightvla_ros.demonstrations.frame_loader import load_frames
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, Frames
+from lightvla_ros.demonstrations.observation_order import ORDERS
+
+BACKGROUND = 'background'
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Episodes of one or several files: an index, from which frames are loaded.
+
+    :param instructions: All distinct instructions. Parts that :meth:`hold_out` makes share them, so
+        that an index means the same in all.
+    :param segmentation_names: Of all files together, by the id in :class:`Frames`.
+    """
+
+    episodes: tuple[Episode, ...]
+    instructions: tuple[str, ...]
+    segmentation_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def load(
+        self,
+        episodes: Sequence[int] | None = None,
+        drop_noops: bool | None = None,
+        segmentation: bool = True,
+        progress: bool = True,
+    ) -> Frames:
+        """Load all frames of episodes into memory (98 kB each at 128 px, segmentation 33 kB more).
+
+        :param episodes: Indices in ``episodes``; None loads all.
+        :param drop_noops: Whether steps that do nothing are left out before chunks are cut (see
+            :func:`~lightvla_ros.demonstrations.pairs.moving_steps`); None: in files of LIBERO's
+            own order. Episodes with recorded chunks keep all their rows.
+        :param segmentation: Whether to load it where there is any.
+        :raises DemonstrationError: When there is nothing to load, or data are damaged.
+        :raises IndexError: When there is no such episode.
+        """
+        chosen = range(len(self.episodes)) if episodes is None else episodes
+        return load_frames(
+            [(index, self.episodes[index]) for index in map(int, chosen)],
+            self.instructions,
+            self.segmentation_names,
+            drop_noops,
+            segmentation,
+            progress,
+        )
+
+    def hold_out(self, fraction: float, seed: int = 0) -> tuple[Demonstrations, Demonstrations]:
+        """Split by episode; where there are two or more, each part gets at least one.
+
+        Each episode's lot is drawn from the seed, its file's name and its own. It does not change
+        when files are added or moved, so that nothing once held out is ever trained on later; the
+        fraction is met only about.
+
+        :param fraction: Held out, above 0 and below 1.
+        :returns: The part to train on and the part held out.
+        :raises ValueError: When the fraction is out of range.
+        """
+        if not 0 < fraction < 1:
+            raise ValueError(
+                f'the fraction to hold out must be above 0 and below 1, not {fraction}'
+            )
+        lots = [_lot(episode, seed) for episode in self.episodes]
+        held = {index for index, lot in enumerate(lots) if lot < fraction}
+        order = sorted(range(len(lots)), key=lots.__getitem__)
+        if len(order) > 1:
+            held = (held | {order[0]}) - {order[-1]}
+        return tuple(
+            replace(
+                self, episodes=tuple(e for i, e in enumerate(self.episodes) if (i in held) == h)
+            )
+            for h in (False, True)
+        )
+
+
+def read_demonstrations(
+    paths: str | Path | Iterable[str | Path], order: str | None = None
+) -> Demonstrations:
+    """Index files of demonstrations; no image is read before :meth:`Demonstrations.load`.
+
+    :param paths: Files, or folders that are searched for ``*.hdf5`` at any depth.
+    :param order: ``before`` or ``after`` when a row's observation was made; for all files. None
+        finds out for each (see ``observation_order.py``).
+    :raises DemonstrationError: When there are no files, one is corrupt, foreign or incomplete, or
+        images differ in size.
+    """
+    if order is not None and order not in ORDERS:
+        raise DemonstrationError(f'order is {order!r}; choose one of {ORDERS}, or None to find out')
+    episodes = [episode for path in _files(paths) for episode in index_file(path, order)]
+    first = episodes[0]
+    for episode in episodes:
+        if episode.image_size != first.image_size:
+            raise DemonstrationError(
+                f'{episode}: images of {_size(episode)}, but {first} has {_size(first)}; read them '
+                'as two sets'
+            )
+    names = dict.fromkeys([BACKGROUND])
+    for episode in episodes:
+        names |= dict.fromkeys(episode.segmentation_names)
+    if len(names) > NO_SEGMENTATION:
+        raise DemonstrationError(
+            f'{len(names)} segmentation names in all; at most {NO_SEGMENTATION} can be told apart: '
+            'read fewer files at once'
+        )
+    return Demonstrations(
+        episodes=tuple(episodes),
+        instructions=tuple(dict.fromkeys(episode.instruction for episode in episodes)),
+        segmentation_names=tuple(names) if len(names) > 1 else (),
+    )
+
+
+def _files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """List the files, sorted, each once."""
+    found: set[Path] = set()
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = set(path.rglob('*.hdf5'))
+            if not inside:
+                raise DemonstrationError(f'{path}: no *.hdf5 in this folder; name another')
+            found |= inside
+        elif path.is_file():
+            found.add(path)
+        else:
+            raise DemonstrationError(f'{path}: there is no such file or folder')
+    if not found:
+        raise DemonstrationError('no files of demonstrations were named; name a file or a folder')
+    return sorted(found)
+
+
+def _size(episode: Episode) -> str:
+    height, width = episode.image_size
+    return f'{width} x {height} px'
+
+
+def _lot(episode: Episode, seed: int) -> float:
+    """Draw a number from 0 to 1."""
+    digest = hashlib.sha256(f'{seed}/{episode.path.name}/{episode.name}'.encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64

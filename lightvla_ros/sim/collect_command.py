@@ -1,0 +1,92 @@
+"""The command `models/collect.py`: one process per core, a task at a time each."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+from queue import Queue
+
+from tqdm import tqdm
+
+from lightvla_ros.sim.collect import Plan, collect_task
+
+SUITES = ('libero_object', 'libero_spatial')
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and collect."""
+    parser = argparse.ArgumentParser(
+        description='Collect demonstrations in LIBERO; run it again to go on where it stopped.'
+    )
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR')
+    parser.add_argument('--suite', nargs='+', choices=SUITES, default=SUITES)
+    parser.add_argument('--tasks', type=int, nargs='+', default=list(range(10)), metavar='N')
+    parser.add_argument('--episodes', type=int, default=60, help='of each task; default: 60')
+    parser.add_argument('--first-seed', type=int, default=100_000, help='default: 100000')
+    parser.add_argument('--stride', type=int, default=2, help='steps from look to look; default: 2')
+    parser.add_argument(
+        '--others',
+        type=float,
+        default=0.4,
+        help='share of episodes asked for another object of the scene; default: 0.4',
+    )
+    parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
+    parser.add_argument(
+        '--policy', type=Path, metavar='DIR', help='it drives, and the expert labels (DAgger)'
+    )
+    parser.add_argument('--workers', type=int, default=os.cpu_count())
+    parsed = parser.parse_args(arguments)
+    plan = Plan(
+        parsed.out,
+        parsed.episodes,
+        parsed.first_seed,
+        parsed.stride,
+        parsed.others,
+        render=parsed.render,
+        policy=parsed.policy,
+    )
+    # a process per core: libraries must not start threads of their own (read when they load)
+    os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+    os.environ['LP_NUM_THREADS'] = '0'  # llvmpipe draws in the calling thread
+    # a plain `kill` too must end the workers, or they go on writing behind the next run's back
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    jobs = [(plan, suite, task) for task in parsed.tasks for suite in parsed.suite]
+    collect(jobs, parsed.workers)
+    return 0
+
+
+def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> None:
+    """Run the jobs in processes of their own, with one bar for all episodes.
+
+    :raises RuntimeError: When a task's process failed; the others end first.
+    """
+    context = multiprocessing.get_context('spawn')  # a rendering context survives no fork
+    news = context.Manager().Queue()
+    total = sum(plan.episodes for plan, _, _ in jobs)
+    frames = failed = 0
+    with context.Pool(workers, maxtasksperchild=1) as pool, tqdm(total=total, unit='ep') as bar:
+        results = [pool.apply_async(_run, (news, *job)) for job in jobs]
+        running = len(jobs)
+        while running:
+            message = news.get()
+            if message is None:
+                running -= 1
+                continue
+            episodes, seen = message
+            frames, failed = frames + seen, failed + (not episodes)
+            bar.set_postfix(frames=frames, failed=failed)
+            bar.update(episodes)
+        for result in results:
+            result.get()
+
+
+def _run(news: Queue, plan: Plan, suite: str, task: int) -> None:
+    try:
+        for message in collect_task(plan, suite, task):
+            news.put(message)
+    finally:
+        news.put(None)
