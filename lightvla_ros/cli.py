@@ -15,6 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest='command', required=True)
     for name, text, declare in (
         ('demo', 'run episodes in LIBERO through the real ROS graph', _declare_demo),
+        ('eval', 'how often a policy solves the tasks of LIBERO', _declare_eval),
+        ('compare', 'two results of eval, on the same episodes', _declare_compare),
+        ('listen', 'whether a policy goes for what it is told', _declare_listen),
+        ('show', 'pictures and figures of what a policy keeps', _declare_show),
         ('bench', 'measure what the node costs', _declare_bench),
         ('import', 'turn a downloaded checkpoint into a policy folder', _declare_import),
         ('flops', 'count what a chunk costs, kept tokens and all', _declare_flops),
@@ -46,6 +50,43 @@ def _declare_demo(parser: argparse.ArgumentParser):
         return run_demo(options)
 
     return run
+
+
+def _declare_eval(parser: argparse.ArgumentParser):
+    from lightvla_ros.evaluate import command
+
+    command.add_arguments(parser)
+    return command.run
+
+
+def _declare_compare(parser: argparse.ArgumentParser):
+    parser.add_argument('first', type=Path, metavar='A', help='a result of lightvla eval')
+    parser.add_argument('second', type=Path, metavar='B', help='another one')
+    parser.add_argument(
+        '--shared', action='store_true', help='compare the episodes that both have, however few'
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON alone')
+
+    def run(parsed: argparse.Namespace) -> int:
+        from lightvla_ros.evaluate import comparison
+
+        return comparison.run(parsed)
+
+    return run
+
+
+def _declare_listen(parser: argparse.ArgumentParser):
+    from lightvla_ros.evaluate import listening_command
+
+    listening_command.add_arguments(parser)
+    return listening_command.run
+
+
+def _declare_show(parser: argparse.ArgumentParser):
+    from lightvla_ros.show import command
+
+    command.add_arguments(parser)
+    return command.run
 
 
 def _declare_bench(parser: argparse.ArgumentParser):

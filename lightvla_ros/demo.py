@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.libero_env import MAX_STEPS
+from lightvla_ros.sim.suites import MAX_STEPS
 
 SUITES = ('libero_object', 'libero_spatial')  # what the scripted expert can do
 

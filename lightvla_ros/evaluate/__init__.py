@@ -1,0 +1,1 @@
+"""Success rates in LIBERO: `lightvla eval` and `lightvla compare`."""

@@ -1,0 +1,120 @@
+"""An engine whose pruner is overruled: every visual token, or others in the place of the kept ones.
+
+``encode`` hands all visual tokens to the host, kept ones first, and ``act`` takes as many as it is
+told. So on the engines whose tensors lie in the host's memory (ONNX Runtime on a CPU, OpenVINO) the
+exported graphs themselves run unpruned or on other tokens, after the tokens are put in another
+order. In PyTorch the model's own ablation does it. A GPU engine keeps its tokens to itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from lightvla_ros.engine.base import Encoded, Engine, EngineError, Prompt
+from lightvla_ros.evaluate.options import Conditions
+from lightvla_ros.sim.episode import EpisodeSpec
+
+Choice = Callable[[np.ndarray], np.ndarray]  # kept bool [Lv] -> another of that shape
+
+
+class TokenChooser:
+    """Says which tokens take the place of the kept ones; the same ones whenever it is asked again.
+
+    ``random`` draws for every chunk, seeded by the episode and the chunk's number. ``fixed`` has
+    one order of all patches, and takes the first so many of it. Both take as many tokens of all
+    cameras together as the pruner keeps.
+    """
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._what = 'all' if conditions.pruning == 'off' else conditions.ablation
+        self._seed = conditions.ablation_seed
+        self._episode: list[int] = []
+        self._chunk = 0
+
+    def start_episode(self, spec: EpisodeSpec) -> None:
+        """Begin an episode's draws."""
+        suite = zlib.crc32(spec.suite.encode())  # hash() differs from process to process
+        self._episode = [suite, spec.task, spec.init_state, spec.seed]
+        self._chunk = 0
+
+    def __call__(self, kept: np.ndarray) -> np.ndarray:
+        """Return what to keep instead, bool [Lv]."""
+        if self._what == 'all':
+            return np.ones_like(kept)
+        draw = [self._seed]
+        if self._what == 'random':
+            draw += [*self._episode, self._chunk]
+            self._chunk += 1
+        order = np.random.default_rng(draw).permutation(len(kept))
+        chosen = np.zeros_like(kept)
+        chosen[order[: np.count_nonzero(kept)]] = True
+        return chosen
+
+
+class ChosenTokens:
+    """An engine around another one, see the module.
+
+    :param choose: From what the pruner keeps to what is kept.
+    :param cameras: Number of cameras.
+    """
+
+    def __init__(self, engine: Engine, choose: Choice, cameras: int) -> None:
+        self._engine, self._choose, self._cameras = engine, choose, cameras
+        self.backend = engine.backend
+        self.precision = engine.precision
+        self.fingerprint = engine.fingerprint
+
+    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+        """See :meth:`Engine.encode`; then other tokens are the kept ones.
+
+        :raises EngineError: When the engine's tensors are not in the host's memory.
+        """
+        model = getattr(self._engine, 'model', None)
+        if model is not None:
+            return self._encode_torch(model, pixels, prompt, proprio)
+        encoded = self._engine.encode(pixels, prompt, proprio)
+        tensors = encoded.tensors
+        if tensors is None:
+            raise EngineError(
+                f'{self.backend} keeps its visual tokens on the GPU: nothing but what the pruner '
+                'chose can run there; use --engine onnxruntime on the CPU, openvino or torch'
+            )
+        positions = tensors['positions'][0]
+        kept = np.zeros(len(positions), dtype=bool)
+        kept[positions[: sum(encoded.kept)]] = True
+        chosen = self._choose(kept)
+        order = np.concatenate([np.flatnonzero(chosen), np.flatnonzero(~chosen)])
+        tensors['tokens'][0] = tensors['tokens'][0, np.argsort(positions)[order]]
+        tensors['positions'][0] = order
+        counts = chosen.reshape(self._cameras, -1).sum(1)
+        tensors['kept'][...] = counts
+        return replace(encoded, kept=tuple(counts.tolist()))
+
+    def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
+        """See :meth:`Engine.act`."""
+        return self._engine.act(encoded, bucket)
+
+    def kept_patches(self, encoded: Encoded) -> np.ndarray:
+        """See :meth:`Engine.kept_patches`."""
+        return self._engine.kept_patches(encoded)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def _encode_torch(
+        self, model: object, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None
+    ) -> Encoded:
+        import torch
+
+        from lightvla_ros.vla.ablation import ablated
+
+        def ablate(kept: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(np.stack([self._choose(row) for row in kept.numpy()]))
+
+        with ablated(model, ablate):
+            return self._engine.encode(pixels, prompt, proprio)

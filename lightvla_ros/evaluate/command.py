@@ -1,0 +1,190 @@
+"""`lightvla eval`: how often a policy solves LIBERO's tasks."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightvla_ros.demo import SUITES, parse_count, parse_range
+from lightvla_ros.engine import ENGINES
+from lightvla_ros.sim.episode import EpisodeSpec
+from lightvla_ros.sim.suites import MAX_STEPS
+
+if TYPE_CHECKING:
+    from lightvla_ros.evaluate.options import EvalOptions
+
+INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla eval``."""
+    parser.add_argument('--policy', type=Path, metavar='DIR', help='policy folder')
+    parser.add_argument(
+        '--merge', type=Path, nargs='+', metavar='FILE', help='put results of shards together'
+    )
+    parser.add_argument(
+        '--json',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='the result; the journal, FILE with .jsonl, is gone on with where it exists',
+    )
+    parser.add_argument(
+        '--suite',
+        nargs='+',
+        choices=(*MAX_STEPS, 'all'),
+        default=['all'],
+        help=f'one or more; default: all, which is {" and ".join(SUITES)}',
+    )
+    parser.add_argument(
+        '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
+    )
+    parser.add_argument(
+        '--inits', type=parse_range, default=parse_range('0-19'), help='default: 0-19'
+    )
+    parser.add_argument('--seed', type=int, default=0, help="of the fixtures' poses; default: 0")
+    parser.add_argument(
+        '--pruning', choices=('on', 'off'), default='on', help='off: every visual token'
+    )
+    parser.add_argument(
+        '--ablation',
+        choices=('none', 'random', 'fixed'),
+        default='none',
+        help='other tokens in the place of the kept ones, as many of them',
+    )
+    parser.add_argument('--ablation-seed', type=int, default=0, help='of those; default: 0')
+    parser.add_argument(
+        '--through',
+        choices=('direct', 'ros'),
+        default='direct',
+        help='ros: the node and the bridge in lockstep, with the same outcomes',
+    )
+    parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
+    parser.add_argument(
+        '--replan', type=parse_count, metavar='N', help='steps run of each chunk; default: all'
+    )
+    parser.add_argument(
+        '--max-steps', type=parse_count, metavar='N', help="default: the suite's limit"
+    )
+    parser.add_argument(
+        '--engine', choices=(*ENGINES, 'torch'), default='onnxruntime', help='default: onnxruntime'
+    )
+    parser.add_argument('--provider', default='CPUExecutionProvider', help='of onnxruntime')
+    parser.add_argument('--threads', type=parse_count, default=1, help='per worker; default: 1')
+    parser.add_argument(
+        '--workers', type=parse_count, default=1, help='processes, 2 GB each; default: 1'
+    )
+    parser.add_argument(
+        '--shard', type=parse_shard, default=(1, 1), metavar='I/N', help='part I of N, from 1/N'
+    )
+    parser.add_argument(
+        '--ray',
+        type=parse_count,
+        metavar='N',
+        help='run N shards as Ray tasks (untested; all machines must see the same folders)',
+    )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse ``2/4`` -> (2, 4).
+
+    :raises argparse.ArgumentTypeError: When it is no such part.
+    """
+    match = re.fullmatch(r'(\d+)/(\d+)', text)
+    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise argparse.ArgumentTypeError(f'{text!r} is no part such as 1/4 or 4/4')
+    return part, parts
+
+
+def options_from(arguments: argparse.Namespace) -> EvalOptions:
+    """Turn parsed arguments into options."""
+    from lightvla_ros.evaluate.options import Conditions, EvalOptions
+
+    suites = [s for name in arguments.suite for s in (SUITES if name == 'all' else (name,))]
+    specs = {
+        EpisodeSpec(suite, task, init, arguments.seed): None
+        for suite in suites
+        for task in arguments.tasks
+        for init in arguments.inits
+    }
+    names = Conditions.__dataclass_fields__
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    return EvalOptions(
+        policy=arguments.policy,
+        specs=tuple(specs),
+        conditions=Conditions(**given),
+        out=arguments.json,
+        shard=arguments.shard,
+        workers=arguments.workers,
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Evaluate or merge, and print the table.
+
+    :returns: 0; 1 when an episode is an error or missing, or nothing could be done; 130 after
+        Ctrl-C, which leaves the journal to go on with.
+    """
+    from lightvla_ros.contract import ContractError
+    from lightvla_ros.evaluate.errors import EvaluationError
+    from lightvla_ros.evaluate.merge import missing
+    from lightvla_ros.evaluate.summary import table
+
+    try:
+        with _sigterm_as_interrupt():
+            document = _document(parsed)
+    except (ContractError, EvaluationError) as error:
+        print(f'lightvla eval: {error}', file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f'lightvla eval: {error.filename}: {error.strerror}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('\nlightvla eval: stopped; run the same command again to go on', file=sys.stderr)
+        return INTERRUPTED
+    print(table(document))
+    lacking = missing(document) if parsed.merge else 0
+    if lacking:
+        print(f'{lacking} of the episodes that were asked for are in none of the files')
+    return int(bool(document['errors'] or lacking))
+
+
+def _document(parsed: argparse.Namespace) -> dict[str, Any]:
+    from lightvla_ros.evaluate.errors import EvaluationError
+
+    if (parsed.policy is None) == (parsed.merge is None):
+        raise EvaluationError('give either --policy DIR or --merge FILE FILE ...')
+    if parsed.merge:
+        from lightvla_ros.evaluate.evaluation import journal_path
+        from lightvla_ros.evaluate.merge import merge
+        from lightvla_ros.evaluate.summary import write_document
+
+        journal_path(parsed.json)  # the name of a result
+        document = merge(parsed.merge)
+        write_document(parsed.json, document)
+        return document
+    options = options_from(parsed)
+    if parsed.ray:
+        from lightvla_ros.evaluate.on_ray import evaluate_on_ray
+
+        return evaluate_on_ray(options, parsed.ray)
+    from lightvla_ros.evaluate.evaluation import evaluate
+
+    return evaluate(options)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Have SIGTERM end the workers as Ctrl-C does: by default it would leave them behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

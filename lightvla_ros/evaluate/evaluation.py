@@ -1,0 +1,140 @@
+"""Runs an evaluation: what the journal lacks, in worker processes, and then the result."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.demo_report import machine
+from lightvla_ros.evaluate.direct import check_for_libero, direct_episodes
+from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.evaluate.flops import chunk_flops
+from lightvla_ros.evaluate.journal import Journal
+from lightvla_ros.evaluate.options import EvalOptions, pieces
+from lightvla_ros.evaluate.pool import Start, run_pieces
+from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.evaluate.summary import summarise, write_document
+from lightvla_ros.manifest import Manifest
+from lightvla_ros.sim.episode import EpisodeSpec
+from lightvla_ros.sim.libero_env import PACKAGES
+
+
+def evaluate(
+    options: EvalOptions, start: Start | None = None, method: str = 'spawn'
+) -> dict[str, Any]:
+    """Run what is not in the journal yet, write the result and return it.
+
+    :param start: What a worker runs episodes with, see :func:`run_pieces`; tests put theirs here.
+    :param method: How workers are started.
+    :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
+    :raises EvaluationError: When it cannot be done as asked; what was finished is in the journal.
+    """
+    manifest = load_manifest(options.policy)
+    check_for_libero(manifest)
+    options.conditions.check(manifest.action.chunk_length)
+    header = header_of(options, manifest)
+    with Journal(journal_path(options.out), header) as journal:
+        left = [spec for spec in options.wanted if not _is_done(journal, spec)]
+        with _progress(journal, options) as bar:
+
+            def done(record: EpisodeRecord) -> None:
+                journal.add(record)
+                bar.update(not record.error)
+                bar.set_description_str(_solved(journal, options))
+
+            if left:
+                _run(options, left, start, method, done)
+        records = [journal.records[spec] for spec in options.wanted]
+    kept = [number for record in records if not record.error for number in record.kept_totals]
+    document = summarise(
+        {**header, 'machine': machine()},
+        options_of(options),
+        records,
+        chunk_flops(manifest, kept),
+    )
+    write_document(options.out, document)
+    return document
+
+
+def journal_path(out: Path) -> Path:
+    """Return where the journal of a result lies.
+
+    :raises EvaluationError: When the result's name is no JSON file's.
+    """
+    if out.suffix != '.json':
+        raise EvaluationError(f'--json {out}: the name must end in .json')
+    return out.with_suffix('.jsonl')
+
+
+def header_of(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
+    """Return what decides an outcome, and stands in the journal and the result."""
+    library = {'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'torch': 'torch'}
+    names = ('lightvla_ros', *PACKAGES, library.get(options.conditions.engine, ''))
+    versions = {name: found for name in names if (found := _version(name))}
+    return {
+        'policy': {'name': manifest.name, 'fingerprint': manifest.fingerprint},
+        'conditions': options.conditions.as_dict(),
+        'versions': versions,
+    }
+
+
+def options_of(options: EvalOptions) -> dict[str, Any]:
+    """Return which episodes were asked for, of how many shards, and how many workers ran them."""
+    specs = options.specs
+    return {
+        'asked': {
+            'suites': list(dict.fromkeys(spec.suite for spec in specs)),
+            'tasks': sorted({spec.task for spec in specs}),
+            'inits': sorted({spec.init_state for spec in specs}),
+            'seeds': sorted({spec.seed for spec in specs}),
+            'episodes': len(specs),
+        },
+        'shard': '{}/{}'.format(*options.shard),
+        'workers': options.workers,
+        'policy_folder': str(options.policy),
+    }
+
+
+def _run(
+    options: EvalOptions, left: list[EpisodeSpec], start: Start | None, method: str, done: Any
+) -> None:
+    if start is None:
+        episodes = direct_episodes
+        if options.conditions.through == 'ros':
+            from lightvla_ros.evaluate.through_ros import ros_episodes as episodes
+        start = partial(episodes, options)
+    run_pieces(pieces(left, options.workers), start, options.workers, done, method)
+
+
+def _is_done(journal: Journal, spec: EpisodeSpec) -> bool:
+    """Whether an episode was measured; one with an error is tried again."""
+    return spec in journal.records and not journal.records[spec].error
+
+
+def _progress(journal: Journal, options: EvalOptions) -> tqdm:
+    return tqdm(
+        total=len(options.wanted),
+        initial=sum(_is_done(journal, spec) for spec in options.wanted),
+        desc=_solved(journal, options),
+        unit='episode',
+        dynamic_ncols=True,
+    )
+
+
+def _solved(journal: Journal, options: EvalOptions) -> str:
+    found = [journal.records[spec] for spec in options.wanted if spec in journal.records]
+    errors = sum(bool(record.error) for record in found)
+    text = f'solved {sum(bool(record.success) for record in found)} of {len(found) - errors}'
+    return f'{text}, {errors} errors' if errors else text
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name) if name else None
+    except PackageNotFoundError:
+        return None

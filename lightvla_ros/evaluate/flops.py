@@ -1,0 +1,70 @@
+"""FLOPs of an evaluation's chunks, by how many visual tokens each of them kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lightvla_ros.manifest import Manifest
+
+COUNTED = ('lightvla', 'off')  # ways of pruning that `count_flops` knows
+
+
+def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
+    """Return the mean TFLOP of a chunk, of an unpruned one, and their ratio.
+
+    :param kept: Kept visual tokens of every chunk, all cameras together.
+    :returns: ``tflop``, ``tflop_unpruned``, ``ratio`` and ``chunks``; or ``skipped``, which says
+        why they were not counted.
+    """
+    if not kept:
+        return {'skipped': 'no chunk'}
+    if manifest.model is None:
+        return {'skipped': 'the folder holds graphs alone, not what they were made of'}
+    try:
+        from lightvla_ros.vla.flops import count_flops
+        from lightvla_ros.vla.weights import config_of
+    except ModuleNotFoundError as error:
+        return {'skipped': f"{error}; pip install 'lightvla_ros[train]'"}
+    config = config_of(manifest)
+    if config.pruning.method not in COUNTED:
+        return {'skipped': f'FLOPs of pruning {config.pruning.method} are not counted'}
+    pruned = np.array([number for number in kept if number < config.patches], dtype=float)
+    # In the number of tokens the count is exactly quadratic (attention), and counting takes half a
+    # second: three numbers determine all. A chunk of all tokens is apart: it has no pruner.
+    low, high = (int(pruned.min()), int(pruned.max())) if len(pruned) else (1, 1)
+    points = sorted({low, (low + high) // 2, high})
+    text = manifest.prompt.length + 1  # the prompt's length counts BOS and not stop
+    *rows, whole = (row['tflop'] for row in count_flops(config, [*points, config.patches], text))
+    total = whole * (len(kept) - len(pruned))
+    if len(pruned):
+        middle = np.mean(points)
+        curve = np.polyfit(points - middle, rows, len(points) - 1)
+        total += np.polyval(curve, pruned - middle).sum()
+    mean = float(total) / len(kept)
+    return {
+        'tflop': mean,
+        'tflop_unpruned': whole,
+        'ratio': round(mean / whole, 4),
+        'chunks': len(kept),
+    }
+
+
+def merged_flops(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the counts of several results together."""
+    counted = [part for part in parts if part.get('skipped') != 'no chunk']
+    for part in counted:
+        if 'skipped' in part:
+            return part
+    if not counted:
+        return {'skipped': 'no chunk'}
+    chunks = sum(part['chunks'] for part in counted)
+    mean = sum(part['tflop'] * part['chunks'] for part in counted) / chunks
+    whole = counted[0]['tflop_unpruned']
+    return {
+        'tflop': mean,
+        'tflop_unpruned': whole,
+        'ratio': round(mean / whole, 4),
+        'chunks': chunks,
+    }

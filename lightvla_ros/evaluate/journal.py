@@ -1,0 +1,100 @@
+"""The journal of an evaluation: each episode appended as it ends, so that nothing is run twice."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.sim.episode import EpisodeSpec
+
+
+class Journal:
+    """A file of JSON lines: first what decides outcomes, then one line per episode.
+
+    One process may hold it at a time. Which episodes are asked for does not belong to what decides
+    outcomes: a journal may be gone on with for more of them.
+
+    :param header: Policy, conditions and versions; a journal of others is refused.
+    :raises EvaluationError: When it is of something else, damaged, or held by another process.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self._path = path
+        self.records: dict[EpisodeSpec, EpisodeRecord] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open('a+', encoding='utf-8')
+        try:
+            self._begin(header)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def add(self, record: EpisodeRecord) -> None:
+        """Append an episode; it is on the disk when this returns."""
+        self.records[record.spec] = record
+        self._write(record.as_dict())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self, header: dict[str, Any]) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EvaluationError(
+                f'{self._path}: another run writes it; wait for that, or give another --json'
+            ) from None
+        lines = self._whole_lines()
+        if not lines:
+            self._write(header)
+            return
+        try:
+            found, *episodes = (json.loads(line) for line in lines)
+            records = [EpisodeRecord.from_dict(fields) for fields in episodes]
+        except (ValueError, TypeError) as error:
+            raise EvaluationError(
+                f'{self._path}: is no journal ({error}); remove it or give another --json'
+            ) from None
+        if difference := first_difference(found, header):
+            raise EvaluationError(
+                f'{self._path}: was begun with {difference}; go on with that, remove it, or give '
+                'another --json'
+            )
+        self.records = {record.spec: record for record in records}  # the last word counts
+
+    def _whole_lines(self) -> list[str]:
+        """Read all lines; half a line, left by a crash, is cut off."""
+        self._file.seek(0)
+        text = self._file.read()
+        whole = text[: text.rfind('\n') + 1]
+        if whole != text:
+            self._file.truncate(len(whole.encode()))
+        return whole.splitlines()
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        self._file.write(json.dumps(fields) + '\n')
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def first_difference(these: Any, those: Any, name: str = '') -> str:
+    """Say where two documents differ first, as ``NAME 1, not 2``; empty where they do not."""
+    if isinstance(these, dict) and isinstance(those, dict):
+        for key in {**those, **these}:
+            inner = f'{name}.{key}' if name else key
+            if found := first_difference(these.get(key), those.get(key), inner):
+                return found
+        return ''
+    return '' if these == those else f'{name or "another header"} {these!r}, not {those!r}'

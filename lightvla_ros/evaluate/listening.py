@@ -1,0 +1,179 @@
+"""Whether a policy listens to the words: another task's instruction in each task's scene.
+
+A policy that only looks still solves every task, for each scene of LIBERO comes with one request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from tqdm import tqdm
+
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.evaluate.direct import check_for_libero, load_policy
+from lightvla_ros.evaluate.evaluation import options_of
+from lightvla_ros.evaluate.listening_hand import Hand
+from lightvla_ros.evaluate.listening_result import summarise
+from lightvla_ros.evaluate.options import EvalOptions, pieces
+from lightvla_ros.evaluate.pool import Start, run_pieces
+from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.policy import Policy
+from lightvla_ros.show.closed_loop import run_closed_loop
+from lightvla_ros.show.environments import Environments
+from lightvla_ros.show.result_header import result_header
+from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.goals import Request, other_requests, own_request
+from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request.
+
+    :param instructed: The object that the instruction names, such as ``milk_1``.
+    :param own: The one that the task's own instruction names.
+    :param reached: The first object that the hand touched with both fingers, or that was 2 cm up.
+    :param fulfilled: Whether the goal was reached within the suite's limit of steps.
+    """
+
+    suite: str
+    task: int
+    init_state: int
+    seed: int
+    instruction: str
+    instructed: str
+    own: str
+    reached: str
+    fulfilled: bool
+    steps: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the hand went for what it was told."""
+        return self.reached == self.instructed
+
+
+@dataclass(frozen=True)
+class ListeningRecord(EpisodeRecord):
+    """All requests tried in one initial state of a task; the worker's unit."""
+
+    answers: tuple[Answer, ...] = ()
+
+
+def listen(
+    options: EvalOptions, others: int, start: Start | None = None, method: str = 'spawn'
+) -> dict[str, Any]:
+    """Try requests in worker processes and return the result; nothing is written.
+
+    :param options: Its episodes are the scenes.
+    :param others: How many other requests are tried in each scene, at most.
+    :param start: What a worker runs scenes with, see :func:`run_pieces`; tests put theirs here.
+    :param method: How workers are started.
+    :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
+    :raises EvaluationError: When it cannot be done as asked.
+    """
+    manifest = load_manifest(options.policy)
+    check_for_libero(manifest)
+    options.conditions.check(manifest.action.chunk_length)
+    records: list[EpisodeRecord] = []
+    with tqdm(total=len(options.specs), unit='scene', dynamic_ncols=True) as bar:
+
+        def done(record: EpisodeRecord) -> None:
+            records.append(record)
+            bar.update()
+
+        start = start or partial(scenes, options, others)
+        work = pieces(list(options.specs), options.workers)
+        run_pieces(work, start, options.workers, done, method)
+    records.sort(key=lambda record: options.specs.index(record.spec))
+    answers = [answer for record in records for answer in getattr(record, 'answers', ())]
+    return {
+        **result_header(options, manifest),
+        'options': {**options_of(options), 'others': others},
+        **summarise(answers),
+        'errors': [{**vars(r.spec), 'error': r.error} for r in records if r.error],
+        'all_answers': [{**asdict(answer), 'right': answer.right} for answer in answers],
+    }
+
+
+@contextmanager
+def scenes(
+    options: EvalOptions, others: int, number: int
+) -> Iterator[Callable[[EpisodeSpec], ListeningRecord]]:
+    """Load the policy, and yield what tries the requests of a scene.
+
+    :param number: Of the worker; of no use here.
+    :raises ContractError: When the policy cannot be trusted.
+    :raises EngineError: When its engine cannot be loaded.
+    """
+    policy, _ = load_policy(options)
+    listener = Listener(policy, options, others)
+    try:
+        yield listener.run
+    finally:
+        listener.close()
+        policy.close()
+
+
+class Listener:
+    """Tries requests in this process."""
+
+    def __init__(self, policy: Policy, options: EvalOptions, others: int) -> None:
+        self._policy = policy
+        self._replan = options.conditions.replan
+        self._others = others
+        self._environments = Environments(options.conditions)
+
+    def run(self, spec: EpisodeSpec) -> ListeningRecord:
+        """Run an episode for each request of a scene.
+
+        :raises SimulationError: When the scene does not exist or has nothing else to ask for.
+        """
+        started = time.monotonic()
+        with self._environments.of(spec) as env:
+            answers = tuple(self._answer(env, spec, r) for r in self._requests(env, spec))
+        seconds = round(time.monotonic() - started, 2)
+        return ListeningRecord(
+            **vars(spec), seconds=seconds, renderer=env.renderer, answers=answers
+        )
+
+    def close(self) -> None:
+        """Free the environment."""
+        self._environments.close()
+
+    def _requests(self, env: LiberoEnv, spec: EpisodeSpec) -> list[Request]:
+        """Choose some; each initial state goes on where the one before stopped."""
+        requests = other_requests(env)
+        if not requests:
+            raise SimulationError(
+                f'{spec.suite} task {spec.task} has nothing else to ask for; --suite libero_object '
+                'and libero_spatial have'
+            )
+        first = spec.init_state * self._others
+        count = min(self._others, len(requests))
+        return [requests[(first + index) % len(requests)] for index in range(count)]
+
+    def _answer(self, env: LiberoEnv, spec: EpisodeSpec, request: Request) -> Answer:
+        env.goal = [list(request.goal)]
+        try:
+            runner = EpisodeRunner(env, spec)
+            hand = Hand(env)
+            run_closed_loop(
+                self._policy, env, runner, request.instruction, self._replan, on_step=hand.look
+            )
+        finally:
+            env.goal = env.task_goal
+        return Answer(
+            **vars(spec),
+            instruction=request.instruction,
+            instructed=request.object,
+            own=own_request(env).object,
+            reached=hand.first,
+            fulfilled=runner.success,
+            steps=runner.steps,
+        )

@@ -1,0 +1,57 @@
+"""`lightvla listen`: whether a policy goes for what it is told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from lightvla_ros.demo import SUITES, parse_count
+from lightvla_ros.show.run_arguments import add_episodes, add_run_arguments, eval_options
+
+TASKS, INITS = tuple(range(10)), (0, 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla listen``."""
+    add_run_arguments(parser, SUITES)
+    add_episodes(parser, tasks='0-9', inits='0-1')
+    parser.add_argument(
+        '--others',
+        type=parse_count,
+        default=3,
+        metavar='N',
+        help='requests tried in each initial state, where there are so many; default: 3',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the result there')
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Try the requests and print the tables.
+
+    :returns: 0; 1 when a scene is an error or nothing could be done; 130 after Ctrl-C.
+    """
+    from lightvla_ros.contract import ContractError
+    from lightvla_ros.evaluate.errors import EvaluationError
+    from lightvla_ros.evaluate.listening import listen
+    from lightvla_ros.evaluate.listening_result import table
+
+    options = eval_options(parsed, TASKS, INITS, out=parsed.json or Path())
+    try:
+        if parsed.json is not None:  # a folder that cannot be made is better known before
+            parsed.json.parent.mkdir(parents=True, exist_ok=True)
+        document = listen(options, parsed.others)
+        print(table(document))
+        if parsed.json is not None:
+            parsed.json.write_text(json.dumps(document, indent=1) + '\n')
+    except (ContractError, EvaluationError) as error:
+        print(f'lightvla listen: {error}', file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f'lightvla listen: {error.filename}: {error.strerror}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('\nlightvla listen: stopped', file=sys.stderr)
+        return 130
+    return int(bool(document['errors']))

@@ -1,0 +1,120 @@
+"""What a policy was told against what it reached for: figures and tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightvla_ros.evaluate.listening_hand import NONE
+from lightvla_ros.evaluate.rates import rate_of
+
+if TYPE_CHECKING:
+    from lightvla_ros.evaluate.listening import Answer
+
+NAMED, OTHER, ELSE = 'named bowl', 'other bowl', 'something else'
+BOWLS = (NAMED, OTHER, ELSE, NONE)
+
+
+def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return the figures of all answers and those of each suite, with its table."""
+    suites = dict.fromkeys(answer.suite for answer in answers)
+    of_suite = {suite: [a for a in answers if a.suite == suite] for suite in suites}
+    return {
+        **_figures(answers),
+        'by_suite': {
+            suite: {**_figures(those), 'instructed_against_reached': confusion(those)}
+            for suite, those in of_suite.items()
+        },
+    }
+
+
+def confusion(answers: Sequence[Answer]) -> dict[str, dict[str, int]]:
+    """Count instructed against reached objects of one suite; rows have all columns.
+
+    LIBERO-Spatial's objects are two equal bowls: whether it was the named one is the question.
+    """
+    if answers and answers[0].suite == 'libero_spatial':
+        counts = Counter(_bowl(answer) for answer in answers)
+        return {NAMED: {column: counts[column] for column in BOWLS}}
+    counts = Counter((thing(a.instructed), thing(a.reached)) for a in answers)
+    rows = sorted({row for row, _ in counts})
+    found = {column for _, column in counts} - {NONE, *rows}
+    columns = [*rows, *sorted(found), NONE]
+    return {row: {column: counts[row, column] for column in columns} for row in rows}
+
+
+def thing(name: str) -> str:
+    """Turn an object's name into words: ``alphabet_soup_1`` -> ``alphabet soup``."""
+    words, _, number = name.rpartition('_')
+    return (words if number.isdecimal() else name).replace('_', ' ')
+
+
+def table(document: dict[str, Any]) -> str:
+    """Return a result as text."""
+    lines = []
+    for suite, part in document['by_suite'].items():
+        lines += [f'{suite}: instructed (rows) against reached first (columns)']
+        lines += _matrix(part['instructed_against_reached'])
+        lines += [f'  {line}' for line in _rates(part)] + ['']
+    lines += ['all', *(f'  {line}' for line in _rates(document))]
+    for each in document['errors'][:5]:
+        lines.append(
+            f'ERROR  {each["suite"]} task {each["task"]} state {each["init_state"]}: '
+            f'{each["error"]}'
+        )
+    if document['errors']:
+        lines.append(f'{len(document["errors"])} scenes are errors and count nowhere')
+    return '\n'.join(lines)
+
+
+def _figures(answers: Sequence[Answer]) -> dict[str, Any]:
+    counts = {
+        'right': sum(answer.right for answer in answers),
+        'as_in_its_own_task': sum(answer.reached == answer.own for answer in answers),
+        'fulfilled': sum(answer.fulfilled for answer in answers),
+    }
+    rates = {f'{name}_rate': rate_of(count, len(answers)) for name, count in counts.items()}
+    return {'episodes': len(answers), **counts, **rates}
+
+
+def _bowl(answer: Answer) -> str:
+    if answer.reached == NONE:
+        return NONE
+    return {answer.instructed: NAMED, answer.own: OTHER}.get(answer.reached, ELSE)
+
+
+def _matrix(rows: dict[str, dict[str, int]]) -> list[str]:
+    """Write counts; columns are as wide as their longest word, of which there is one a line."""
+    if not rows:
+        return []
+    columns = list(next(iter(rows.values())))
+    heads = [column.split() for column in columns]
+    widths = [max(map(len, head)) + 2 for head in heads]
+    height = max(map(len, heads))
+    first = max(map(len, rows)) + 2
+    lines = []
+    for line in range(height):
+        words = [([''] * height + head)[line + len(head)] for head in heads]
+        pairs = zip(words, widths, strict=True)
+        lines.append(' ' * (first + 2) + ''.join(f'{word:>{width}}' for word, width in pairs))
+    for name, row in rows.items():
+        counts = zip(row.values(), widths, strict=True)
+        cells = ''.join(f'{count or ".":>{width}}' for count, width in counts)
+        lines.append(f'  {name:<{first}}{cells}')
+    return lines
+
+
+def _rates(part: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, words in (
+        ('right', 'reached what it was told'),
+        ('as_in_its_own_task', "reached its own task's object"),
+        ('fulfilled', 'fulfilled the request'),
+    ):
+        rate = part[f'{name}_rate']
+        text = f'{words:<30}{part[name]:>4} of {part["episodes"]}'
+        if rate['rate'] is not None:
+            text += f'  {rate["rate"]:6.1%}   95 % interval {rate["low"]:.1%} to {rate["high"]:.1%}'
+        lines.append(text)
+    return lines

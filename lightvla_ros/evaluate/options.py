@@ -1,0 +1,117 @@
+"""What an evaluation is asked to do: which episodes, and under which conditions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.sim.episode import EpisodeSpec
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Whatever can change an outcome; results are put together only where all of it is the same.
+
+    :param pruning: ``on``, or ``off``: the same weights with every visual token.
+    :param ablation: ``none``, or what takes the place of the tokens that the pruner keeps, as many
+        of them: ``random`` (others for each chunk) or ``fixed`` (always the same patches first).
+    :param ablation_seed: Of those draws.
+    :param through: ``direct`` or ``ros``.
+    :param render: ``cheap`` or ``standard``.
+    :param replan: Steps executed of each chunk; None for all of them.
+    :param max_steps: Shorter limit of steps than the suite's; None for the suite's.
+    :param engine: What runs the graphs; ``torch`` runs the model itself.
+    :param provider: Of ONNX Runtime.
+    :param threads: Of the engine and preprocessing.
+    :param camera_size: Height and width of rendered images [px].
+    """
+
+    pruning: str = 'on'
+    ablation: str = 'none'
+    ablation_seed: int = 0
+    through: str = 'direct'
+    render: str = 'cheap'
+    replan: int | None = None
+    max_steps: int | None = None
+    engine: str = 'onnxruntime'
+    provider: str = 'CPUExecutionProvider'
+    threads: int = 1
+    camera_size: int = 256
+
+    def check(self, chunk_length: int) -> None:
+        """Refuse conditions that contradict each other.
+
+        :param chunk_length: Steps in a chunk of the policy.
+        :raises EvaluationError: Naming the option.
+        """
+        if self.replan is not None and not 1 <= self.replan <= chunk_length:
+            raise EvaluationError(
+                f'--replan {self.replan}: a chunk of this policy has {chunk_length} steps; give 1 '
+                f'to {chunk_length}'
+            )
+        if self.pruning == 'off' and self.ablation != 'none':
+            raise EvaluationError('--pruning off keeps everything: give it without --ablation')
+        if self.through == 'ros':
+            # The node runs what was exported, and the bridge executes whole chunks to the suite's
+            # limit: an option that only seemed to count would be worse than none.
+            for name, differs in (
+                ('--pruning off', self.pruning == 'off'),
+                ('--ablation', self.ablation != 'none'),
+                ('--replan', self.replan not in (None, chunk_length)),
+                ('--max-steps', self.max_steps is not None),
+                ('--engine torch', self.engine == 'torch'),
+            ):
+                if differs:
+                    raise EvaluationError(f'{name} needs --through direct')
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """One call of ``lightvla eval``.
+
+    :param specs: The episodes that were asked for, before they are sharded.
+    :param shard: This part of so many, counted from 1.
+    :param out: The JSON file of the result; the journal lies beside it.
+    """
+
+    policy: Path
+    specs: tuple[EpisodeSpec, ...]
+    conditions: Conditions
+    out: Path
+    shard: tuple[int, int] = (1, 1)
+    workers: int = 1
+
+    @property
+    def wanted(self) -> tuple[EpisodeSpec, ...]:
+        """The episodes of this shard."""
+        return shard_of(self.specs, *self.shard)
+
+
+def shard_of(specs: tuple[EpisodeSpec, ...], part: int, parts: int) -> tuple[EpisodeSpec, ...]:
+    """Return part 1 .. parts of the episodes.
+
+    Each part is a run of them in order, so that it builds few environments, and all parts together
+    are all episodes once.
+    """
+    return specs[len(specs) * (part - 1) // parts : len(specs) * part // parts]
+
+
+def pieces(specs: list[EpisodeSpec], workers: int) -> list[list[EpisodeSpec]]:
+    """Cut episodes into what one worker does in a row: one task's, and at least one per worker."""
+    by_task: dict[tuple[str, int], list[EpisodeSpec]] = {}
+    for spec in specs:
+        by_task.setdefault((spec.suite, spec.task), []).append(spec)
+    # an environment takes as long to build as half an episode takes: no more parts than needed
+    parts = -(-workers // max(len(by_task), 1))
+    cut = [
+        list(shard_of(tuple(group), part, parts))
+        for group in by_task.values()
+        for part in range(1, parts + 1)
+    ]
+    return [piece for piece in cut if piece]

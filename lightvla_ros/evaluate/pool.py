@@ -1,0 +1,166 @@
+"""Worker processes that run episodes, and what becomes of those of a worker that dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+
+from lightvla_ros.contract import ContractError
+from lightvla_ros.engine.base import EngineError
+from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.evaluate.record import EpisodeRecord, failed_record
+from lightvla_ros.instruction import InstructionError
+from lightvla_ros.policy import PolicyOutputError
+from lightvla_ros.sim.episode import EpisodeSpec
+from lightvla_ros.sim.libero_env import SimulationError
+from lightvla_ros.sim.rendering import RenderingError
+
+# Their message is a sentence; others are named with their type.
+PLAIN_ERRORS = (
+    ContractError,
+    EngineError,
+    EvaluationError,
+    InstructionError,
+    PolicyOutputError,
+    RenderingError,
+    SimulationError,
+    TimeoutError,
+)
+PATIENCE = 30.0  # s; a worker with ROS nodes has to end those
+
+Run = Callable[[EpisodeSpec], EpisodeRecord]
+Start = Callable[[int], AbstractContextManager[Run]]  # from a worker's number
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A worker cannot work at all; one line."""
+
+    text: str
+
+
+@dataclass
+class _Worker:
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    left: deque[EpisodeSpec] = field(default_factory=deque)  # of its piece, the present one first
+
+
+def run_pieces(
+    pieces: list[list[EpisodeSpec]],
+    start: Start,
+    workers: int,
+    done: Callable[[EpisodeRecord], None],
+    method: str = 'spawn',
+) -> None:
+    """Run episodes in worker processes; each worker takes one piece at a time.
+
+    An episode that raises is recorded with its error. So is the one in which a worker's process
+    died (out of memory, say); a new worker goes on with the others.
+
+    :param start: What a worker enters once, and which gives it what runs an episode.
+    :param done: Called in this process with each record as it comes.
+    :param method: How processes are started; rendering and ROS need ``spawn``.
+    :raises EvaluationError: When a worker cannot begin.
+    """
+    context = multiprocessing.get_context(method)
+    waiting = deque(deque(piece) for piece in pieces)
+    alive = [_begin(context, start, number) for number in range(min(workers, len(pieces)))]
+    everybody = list(alive)
+    try:
+        while alive:
+            for connection in wait([worker.connection for worker in alive]):
+                worker = next(each for each in alive if each.connection is connection)
+                try:
+                    message = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    alive.remove(worker)
+                    _bury(worker, waiting, done)
+                    # not its number: ROS nodes that it left behind have its domain
+                    if waiting and len(alive) < workers:
+                        alive.append(_begin(context, start, len(everybody)))
+                        everybody.append(alive[-1])
+                    continue
+                if isinstance(message, _Refused):
+                    raise EvaluationError(message.text)
+                if isinstance(message, EpisodeRecord):
+                    worker.left.popleft()
+                    done(message)
+                    continue
+                worker.left = waiting.popleft() if waiting else deque()  # it asks for a piece
+                connection.send(list(worker.left))
+    finally:
+        for worker in everybody:
+            worker.process.terminate()
+        for worker in everybody:
+            worker.process.join(PATIENCE)
+            worker.process.kill()
+            worker.process.join()
+            worker.process.close()
+            worker.connection.close()
+
+
+def _begin(context: multiprocessing.context.BaseContext, start: Start, number: int) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, start, number), daemon=True)
+    process.start()
+    theirs.close()  # or its end would not be noticed
+    return _Worker(process, ours)
+
+
+def _bury(
+    worker: _Worker,
+    waiting: deque[deque[EpisodeSpec]],
+    done: Callable[[EpisodeRecord], None],
+) -> None:
+    """Record what a worker died of, and put back what it had not begun.
+
+    :raises EvaluationError: When it died before it could run anything.
+    """
+    worker.process.join(PATIENCE)
+    code = worker.process.exitcode
+    text = f'the worker process ended with {code}'
+    if code == -signal.SIGKILL:
+        text += ' (out of memory?)'
+    if worker.left:
+        done(failed_record(worker.left.popleft(), text))
+    elif code:
+        raise EvaluationError(f'{text}; what it said last stands above')
+    if worker.left:
+        waiting.append(worker.left)
+
+
+def _work(connection: Connection, start: Start, number: int) -> None:
+    """Be a worker until there is nothing left or nobody who asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was started is ended, too
+    try:
+        with start(number) as run:
+            while True:
+                connection.send('next')
+                piece = connection.recv()
+                if not piece:
+                    return
+                for spec in piece:
+                    connection.send(_attempt(run, spec))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone
+    except PLAIN_ERRORS as error:
+        connection.send(_Refused(str(error)))
+
+
+def _attempt(run: Run, spec: EpisodeSpec) -> EpisodeRecord:
+    """Run an episode; what it raises becomes its error, except what would stop every other too."""
+    try:
+        return run(spec)
+    except EvaluationError:
+        raise
+    except Exception as error:
+        plain = isinstance(error, PLAIN_ERRORS)
+        return failed_record(spec, str(error) if plain else f'{type(error).__name__}: {error}')

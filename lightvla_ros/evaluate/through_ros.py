@@ -1,0 +1,166 @@
+"""Episodes through ROS: the policy node and the LIBERO bridge in lockstep, as ``lightvla demo``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.demo_report import StageStatistics
+from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.evaluate.options import EvalOptions
+from lightvla_ros.evaluate.record import EpisodeRecord, failed_record, state_digest
+from lightvla_ros.nodes.conductor import Conductor, EpisodeError
+from lightvla_ros.nodes.processes import NodeProcess
+from lightvla_ros.resources import resource
+from lightvla_ros.sim.episode import EpisodeSpec
+from lightvla_ros.sim.recording import load_recording, recording_path
+
+DOMAINS = 100
+LONGEST_INFERENCE = 60.0  # s; time stands still in lockstep, so a slow machine is no fault
+
+
+@contextmanager
+def ros_episodes(
+    options: EvalOptions, number: int
+) -> Iterator[Callable[[EpisodeSpec], EpisodeRecord]]:
+    """Start the nodes when the first episode is run, yield what runs one, and end the nodes.
+
+    Logs are kept in a folder beside the result.
+
+    :param number: Of the worker: each has a ROS domain of its own.
+    """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    first = int(os.environ.get('ROS_DOMAIN_ID') or 1 + os.getppid() % DOMAINS)
+    os.environ['ROS_DOMAIN_ID'] = str(first if number == 0 else 1 + (first + number) % DOMAINS)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    runner = RosRunner(options, options.out.with_suffix('.ros') / f'worker-{number}')
+    try:
+        yield runner.run
+    finally:
+        runner.close()
+        rclpy.try_shutdown()
+
+
+class RosRunner:
+    """Runs episodes through nodes in processes of their own.
+
+    :param folder: For the nodes' logs and, until they are read, what they executed.
+    """
+
+    def __init__(self, options: EvalOptions, folder: Path) -> None:
+        self._options = options
+        self._manifest = load_manifest(options.policy)
+        self._folder = folder
+        self._children: list[NodeProcess] = []
+        self._conductor: Conductor | None = None
+        self._executor = SingleThreadedExecutor()
+
+    def run(self, spec: EpisodeSpec) -> EpisodeRecord:
+        """Run an episode.
+
+        :raises EvaluationError: When the policy cannot be loaded, or no such episode can be.
+        :raises ChildError: When a node died; the next episode starts them anew.
+        :raises TimeoutError: When nothing came of it; likewise.
+        """
+        if self._conductor is None:
+            self._start()
+        self._conductor.statistics = StageStatistics()
+        try:
+            result = self._conductor.run_episode(spec, self._manifest, None)
+        except EpisodeError as error:
+            raise EvaluationError(f'{spec}: {error} (in {self._folder})') from None
+        except BaseException:
+            self._stop()
+            raise
+        return self._record(spec, result)
+
+    def close(self) -> None:
+        """End the nodes and our own."""
+        self._stop()
+        self._executor.shutdown()
+
+    def _start(self) -> None:
+        # A new one: the last one's latest status is of a node that is gone.
+        self._conductor = Conductor(self._wait)
+        self._executor.add_node(self._conductor)
+        conditions, logs = self._options.conditions, self._folder / 'logs'
+        bridge = {
+            'autostart': False,
+            'mode': 'lockstep',
+            'render': conditions.render,
+            'camera_size': conditions.camera_size,
+            'camera_every': self._manifest.action.chunk_length,
+            'recordings': self._folder / 'executed',
+        }
+        policy = {
+            'policy': self._options.policy,
+            'engine': conditions.engine,
+            'provider': conditions.provider,
+            'threads': conditions.threads,
+            'max_inference_time': LONGEST_INFERENCE,
+        }
+        self._children = [
+            NodeProcess('lightvla_ros.nodes.libero_bridge_node', logs / 'bridge.log', bridge),
+            NodeProcess(
+                'lightvla_ros.nodes.policy_node',
+                logs / 'policy_node.log',
+                policy,
+                resource('config/libero.param.yaml'),
+            ),
+        ]
+
+    def _stop(self) -> None:
+        for child in self._children:
+            child.stop()
+        self._children = []
+        if self._conductor is not None:
+            self._executor.remove_node(self._conductor)
+            self._conductor.destroy_node()
+            self._conductor = None
+
+    def _record(self, spec: EpisodeSpec, result: dict) -> EpisodeRecord:
+        if result['error']:
+            return failed_record(spec, result['error'])
+        executed = recording_path(self._folder / 'executed', spec)
+        digest = state_digest(load_recording(executed).end_state)
+        executed.unlink()
+        statistics = self._conductor.statistics
+        stages = statistics.milliseconds
+        return EpisodeRecord(
+            **vars(spec),
+            instruction=result['instruction'],
+            success=result['success'],
+            steps=result['steps'],
+            seconds=round(result['seconds'], 2),
+            renderer=result['renderer'],
+            end_state=digest,
+            kept=statistics.kept,
+            latency_ms=[
+                round(preprocess + inference, 2)
+                for preprocess, inference in zip(
+                    stages.get('preprocess', []), stages.get('inference', []), strict=True
+                )
+            ],
+        )
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """Spin until a condition holds.
+
+        :raises ChildError: When a node died.
+        :raises TimeoutError: When it took longer than ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.05)
+            for child in self._children:
+                child.check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'waited {timeout:g} s for {what}')

@@ -1,0 +1,109 @@
+"""`lightvla show`: pictures and figures of what a policy keeps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightvla_ros.show.run_arguments import add_episodes, add_run_arguments, eval_options
+from lightvla_ros.sim.suites import MAX_STEPS
+
+if TYPE_CHECKING:
+    from lightvla_ros.evaluate.options import EvalOptions
+
+LOOK_EVERY = 4  # steps between the pictures of the animation, 0.2 s
+TASKS, INITS = tuple(range(10)), tuple(range(5))  # of figures without pictures
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla show``."""
+    add_run_arguments(parser, tuple(MAX_STEPS))
+    add_episodes(parser, tasks='0; 0-9 with --stats-only', inits='0; 0-4 with --stats-only')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('out/show'),
+        metavar='DIR',
+        help='files of the same names are replaced; default: out/show',
+    )
+    parser.add_argument(
+        '--stats-only',
+        action='store_true',
+        help='figures of many episodes, without pictures: DIR/concentration.json',
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Run the episodes, write the files and print the figures.
+
+    :returns: 0; 1 when an episode is an error or nothing could be done; 130 after Ctrl-C.
+    """
+    from lightvla_ros.contract import ContractError
+    from lightvla_ros.engine.base import EngineError
+    from lightvla_ros.evaluate.errors import EvaluationError
+    from lightvla_ros.policy import PolicyOutputError
+    from lightvla_ros.show.concentration import table
+    from lightvla_ros.sim.libero_env import SimulationError
+    from lightvla_ros.sim.rendering import RenderingError
+
+    try:
+        parsed.out.mkdir(parents=True, exist_ok=True)
+        if parsed.stats_only:
+            document = _stats(eval_options(parsed, TASKS, INITS, parsed.out), parsed.out)
+            print(table(document))
+            return int(bool(document['errors']))
+        for document in _pictures(eval_options(parsed, (0,), (0,), parsed.out), parsed.out):
+            print(f'"{document["instruction"]}"')
+            print(table(document))
+            print('\n'.join(document['files']), end='\n\n')
+        return 0
+    except (
+        ContractError,
+        EngineError,
+        EvaluationError,
+        PolicyOutputError,
+        RenderingError,
+        SimulationError,
+    ) as error:
+        print(f'lightvla show: {error}', file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f'lightvla show: {error.filename}: {error.strerror}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('\nlightvla show: stopped', file=sys.stderr)
+        return 130
+
+
+def _stats(options: EvalOptions, out: Path) -> dict[str, Any]:
+    from lightvla_ros.show.concentration import measure
+
+    document = measure(options)
+    (out / 'concentration.json').write_text(json.dumps(document, indent=1) + '\n')
+    return document
+
+
+def _pictures(options: EvalOptions, out: Path) -> Iterator[dict[str, Any]]:
+    """Run each episode in this process, write its files, and yield its document."""
+    from lightvla_ros.evaluate.direct import load_policy
+    from lightvla_ros.show.environments import Environments
+    from lightvla_ros.show.result_header import result_header
+    from lightvla_ros.show.watched_episode import watch_episode
+    from lightvla_ros.show.written_episode import write_episode
+
+    policy, _ = load_policy(options)
+    environments = Environments(options.conditions)
+    try:
+        options.conditions.check(policy.manifest.action.chunk_length)
+        for spec in options.specs:
+            with environments.of(spec) as env:
+                seen = watch_episode(policy, env, spec, options.conditions.replan, LOOK_EVERY)
+            header = {**vars(spec), **result_header(options, policy.manifest)}
+            yield write_episode(seen, policy.manifest, header, out)
+    finally:
+        environments.close()
+        policy.close()

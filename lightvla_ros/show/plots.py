@@ -1,0 +1,81 @@
+"""Two plots: how many tokens were kept over an episode, and what they lay on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lightvla_ros.show.figures import ALL_COLOUR, CAMERA_COLOURS, save, without_frame, words
+from lightvla_ros.show.moments import Seen
+from lightvla_ros.sim.patch_owners import ON_TASK, ROLES, Shares, sum_of
+
+KEPT_COLOURS = {True: '#2e8b57', False: '#8a8f98'}  # on the task, or not
+PATCHES_COLOUR = '#d5d8dc'
+
+
+def write_kept_over_time(seen: Seen, path: Path) -> Path:
+    """Write K of each executed chunk, per camera and of all."""
+    figure = Figure((7.5, 3.4), layout='constrained')
+    axes = figure.subplots()
+    steps = [moment.step for moment in seen.acted]
+    counts = np.array([moment.kept.sum(axis=1) for moment in seen.acted])
+    total = seen.moments[0].kept.size
+    mean = counts.sum(axis=1).mean()
+    axes.plot(steps, counts.sum(axis=1), 'o-', color=ALL_COLOUR, ms=4, label='all cameras')
+    for index, (camera, colour) in enumerate(zip(seen.cameras, CAMERA_COLOURS, strict=False)):
+        axes.plot(steps, counts[:, index], '.-', color=colour, ms=5, label=words(camera))
+    top = 1.25 * counts.sum(axis=1).max() + 1
+    marks = [
+        (name, step)
+        for name in ('touched', 'lifted', 'released')
+        if (step := getattr(seen.events, name)) is not None
+    ]
+    for height, (name, step) in enumerate(marks):
+        axes.axvline(step, color='#bbbbbb', lw=0.8, zorder=0)
+        # on a line of its own each: they may be a step apart
+        place = (step, top * (0.985 - 0.06 * height))
+        axes.annotate(f' {name}', place, fontsize=8, color='#666666', va='top')
+    axes.set(xlabel='step', ylabel='kept visual tokens', ylim=(0, top), xlim=(-1, None))
+    axes.set_title(
+        f'"{seen.instruction}"\nK = {mean:.1f} of {total} tokens on average ({mean / total:.1%})',
+        fontsize=10,
+    )
+    without_frame(axes)
+    figure.legend(loc='outside lower center', ncols=1 + len(seen.cameras), frameon=False)
+    return save(figure, path)
+
+
+def write_concentration(shares: dict[str, Shares], title: str, path: Path) -> Path:
+    """Write bars by role: the share of kept patches beside the share of all patches."""
+    panels = {'all cameras': sum_of(list(shares.values())), **shares}
+    figure = Figure((3.1 * len(panels) + 1, 3.9), layout='constrained')
+    all_axes = figure.subplots(1, len(panels), sharey=True, sharex=True, squeeze=False)[0]
+    places = np.arange(len(ROLES))
+    for axes, (name, each) in zip(all_axes, panels.items(), strict=True):
+        for offset, values, colours in (
+            (-0.2, each.kept_share, [KEPT_COLOURS[role in ON_TASK] for role in ROLES]),
+            (0.2, each.patches_share, PATCHES_COLOUR),
+        ):
+            widths = [100 * values[role] for role in ROLES]
+            bars = axes.barh(places + offset, widths, 0.38, color=colours)
+            axes.bar_label(bars, fmt='%.0f', padding=2, fontsize=8, color='#555555')
+        axes.set_title(
+            f'{words(name)}: {each.kept.sum() / max(each.patches.sum(), 1):.1%} of tokens kept\n'
+            f'on task: kept {each.kept_on_task:.0%}, image {each.patches_on_task:.0%}',
+            fontsize=9,
+        )
+        axes.set_yticks(places, ROLES)
+        axes.set_xlabel('% of patches', fontsize=9)
+        without_frame(axes)
+    all_axes[0].invert_yaxis()
+    all_axes[0].margins(x=0.14)
+    figure.suptitle(title, fontsize=11)
+    handles = [
+        all_axes[0].barh(0, 0, color=colour)
+        for colour in (KEPT_COLOURS[True], KEPT_COLOURS[False], PATCHES_COLOUR)
+    ]
+    labels = ('kept, on task (object, target, gripper)', 'kept, off task', 'all patches')
+    figure.legend(handles, labels, loc='outside lower center', ncols=3, frameon=False, fontsize=9)
+    return save(figure, path)

@@ -1,0 +1,77 @@
+"""How episodes are run, on the command lines of ``lightvla show`` and ``lightvla listen``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightvla_ros.demo import SUITES, parse_count, parse_range
+from lightvla_ros.engine import ENGINES
+from lightvla_ros.sim.episode import EpisodeSpec
+
+if TYPE_CHECKING:
+    from lightvla_ros.evaluate.options import EvalOptions
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) -> None:
+    """Declare policy, episodes and conditions.
+
+    :param suites: That can be chosen, besides ``all``.
+    """
+    parser.add_argument('--policy', type=Path, required=True, metavar='DIR', help='policy folder')
+    parser.add_argument(
+        '--suite',
+        choices=(*suites, 'all'),
+        default='all',
+        help=f'default: all, which is {" and ".join(SUITES)}',
+    )
+    parser.add_argument('--seed', type=int, default=0, help="of the fixtures' poses; default: 0")
+    parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
+    parser.add_argument(
+        '--replan', type=parse_count, metavar='N', help='steps run of each chunk; default: all'
+    )
+    parser.add_argument(
+        '--max-steps', type=parse_count, metavar='N', help="default: the suite's limit"
+    )
+    parser.add_argument(
+        '--engine', choices=(*ENGINES, 'torch'), default='onnxruntime', help='default: onnxruntime'
+    )
+    parser.add_argument('--provider', default='CPUExecutionProvider', help='of onnxruntime')
+    parser.add_argument('--threads', type=parse_count, default=1, help='per worker; default: 1')
+    parser.add_argument(
+        '--workers', type=parse_count, default=1, help='processes, 2 GB each; default: 1'
+    )
+
+
+def add_episodes(parser: argparse.ArgumentParser, tasks: str, inits: str) -> None:
+    """Declare which tasks and initial states.
+
+    :param tasks: The default, in words.
+    :param inits: Likewise.
+    """
+    for name, words in (('task', tasks), ('init', inits)):
+        parser.add_argument(
+            f'--{name}s', f'--{name}', type=parse_range, metavar='A-B', help=f'default: {words}'
+        )
+
+
+def eval_options(
+    parsed: argparse.Namespace, tasks: tuple[int, ...], inits: tuple[int, ...], out: Path
+) -> EvalOptions:
+    """Put parsed arguments into what ``lightvla eval`` runs by.
+
+    :param tasks: Where ``--tasks`` was not given.
+    :param inits: Where ``--inits`` was not given.
+    """
+    from lightvla_ros.evaluate.options import Conditions, EvalOptions
+
+    names = ('render', 'replan', 'max_steps', 'engine', 'provider', 'threads')
+    specs = tuple(
+        EpisodeSpec(suite, task, init, parsed.seed)
+        for suite in (SUITES if parsed.suite == 'all' else (parsed.suite,))
+        for task in parsed.tasks or tasks
+        for init in parsed.inits or inits
+    )
+    conditions = Conditions(**{name: getattr(parsed, name) for name in names})
+    return EvalOptions(parsed.policy, specs, conditions, out, workers=parsed.workers)

@@ -1,0 +1,107 @@
+"""Runs an episode and keeps what the policy saw, what it kept and what that lay on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightvla_ros.evaluate.direct import observe
+from lightvla_ros.evaluate.listening_hand import Hand
+from lightvla_ros.policy import Observation, Policy, Prediction
+from lightvla_ros.show.closed_loop import run_closed_loop
+from lightvla_ros.show.moments import Events, Moment, Seen
+from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.libero_env import LiberoEnv
+from lightvla_ros.sim.patch_owners import PatchOwners
+
+
+def watch_episode(
+    policy: Policy,
+    env: LiberoEnv,
+    spec: EpisodeSpec,
+    replan: int | None = None,
+    look_every: int | None = None,
+) -> Seen:
+    """Run a task's own episode to its end.
+
+    :param replan: Steps executed of each chunk; None for all of them.
+    :param look_every: Look each so many steps between chunks too, and at the end; None for not.
+    :raises EngineError: When the engine fails.
+    :raises PolicyOutputError: When the policy's output must not move a robot.
+    """
+    runner = EpisodeRunner(env, spec)
+    watcher = _Watcher(policy, env, runner, replan, look_every)
+    run_closed_loop(policy, env, runner, env.instruction, replan, watcher.on_chunk, watcher.on_step)
+    if look_every is not None and watcher.moments[-1].step != runner.steps:
+        watcher.look()
+    return Seen(
+        name=f'{spec.suite}-{spec.task}-{spec.init_state}-{spec.seed}',
+        instruction=env.instruction,
+        cameras=tuple(camera.name for camera in policy.manifest.cameras),
+        success=runner.success,
+        total_steps=runner.steps,
+        events=watcher.events,
+        moments=tuple(watcher.moments),
+    )
+
+
+def kept_mask(prediction: Prediction, cameras: int, patches: int) -> np.ndarray:
+    """Return which patches were kept: bool [cameras, patches] in the policy's view."""
+    kept = np.zeros(cameras * patches, bool)
+    kept[prediction.kept_patches] = True
+    return kept.reshape(cameras, patches)
+
+
+class _Watcher:
+    def __init__(
+        self,
+        policy: Policy,
+        env: LiberoEnv,
+        runner: EpisodeRunner,
+        replan: int | None,
+        look_every: int | None,
+    ) -> None:
+        self._policy, self._env, self._runner = policy, env, runner
+        self._executed = replan or policy.manifest.action.chunk_length
+        self._look_every = look_every
+        self._hand = Hand(env)
+        self._owners = PatchOwners(env, policy.manifest)
+        self._since_chunk = 0
+        self._held_at: int | None = None
+        self._touched: int | None = None
+        self._lifted: int | None = None
+        self.moments: list[Moment] = []
+
+    @property
+    def events(self) -> Events:
+        released = None
+        if self._lifted is not None and not self._hand.held:
+            released = max(self._lifted, (self._held_at or 0) + 1)
+        return Events(self._touched, self._lifted, released)
+
+    def on_chunk(self, observation: Observation, prediction: Prediction) -> None:
+        self._since_chunk = 0
+        self._add(observation, prediction, acted=True)
+
+    def on_step(self) -> None:
+        self._since_chunk += 1
+        step, hand = self._runner.steps, self._hand
+        hand.look()
+        if hand.held:
+            self._held_at = step
+            self._touched = self._touched or step
+        if hand.lifted:
+            self._lifted = self._lifted or step
+        every = self._look_every
+        if every and self._since_chunk % every == 0 and self._since_chunk < self._executed:
+            self.look()
+
+    def look(self) -> None:
+        """Ask the pruner what it would keep now, for a picture; the policy has no memory."""
+        observation = observe(self._env, self._policy.manifest, self._env.instruction)
+        self._add(observation, self._policy.infer(observation), acted=False)
+
+    def _add(self, observation: Observation, prediction: Prediction, acted: bool) -> None:
+        manifest = self._policy.manifest
+        kept = kept_mask(prediction, len(manifest.cameras), manifest.patches_per_camera)
+        roles = self._owners.look()
+        self.moments.append(Moment(self._runner.steps, observation.images, kept, roles, acted))

@@ -1,0 +1,50 @@
+"""A running mean of the weights (EMA), which is what is evaluated and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningMean:
+    """The mean of all weights that are trained.
+
+    :param decay: 0 keeps no mean: the weights themselves are used.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.mean: dict[str, Tensor] = {}
+        if decay:
+            self.mean = {name: weight.detach().clone() for name, weight in self._weights.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the weights after a step (from 0) in; early means reach less far back."""
+        if not self._decay:
+            return
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(
+            list(self.mean.values()), [self._weights[name] for name in self.mean], 1 - decay
+        )
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the mean into the model inside the ``with`` block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, mean in self.mean.items():
+            weight = self._weights[name]
+            kept = weight.detach().clone()
+            weight.copy_(mean)
+            mean.copy_(kept)

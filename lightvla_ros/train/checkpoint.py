@@ -1,0 +1,61 @@
+"""A run's state in its folder: whole at any time, also when the machine stops while it is written.
+
+Random numbers and the order of the frames follow from seed and step (``sampler.py``), so the step
+stands for both.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightvla_ros.one_line import one_line
+from lightvla_ros.train.errors import TrainError
+
+CHECKPOINT = 'checkpoint.pt'
+FORM = 1
+# What may change when a run goes on: nothing that decides which weights come out
+FREE = {'log_every', 'checkpoint_every', 'threads', 'name'}
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors and plain values, replacing an older one at once."""
+    part = path.with_name(f'{path.name}.part')
+    with part.open('wb') as file:
+        torch.save({'form': FORM, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a state back.
+
+    :raises TrainError: When there is none, or it is damaged or of another release.
+    """
+    if not path.is_file():
+        raise TrainError(f'{path}: no such checkpoint')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise TrainError(f'{path}: damaged, or no checkpoint: {one_line(error)}') from None
+    if not isinstance(state, dict) or state.get('form') != FORM:
+        raise TrainError(f'{path}: not a checkpoint of this release')
+    return state
+
+
+def check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Compare the configuration of a checkpoint with the present one.
+
+    :raises TrainError: When one that decides about weights has changed.
+    """
+    for name in sorted(then.keys() | now.keys()):
+        if name not in FREE and then.get(name) != now.get(name):
+            raise TrainError(
+                f'{path}: {name} was {then.get(name)!r}, is now {now.get(name)!r}; go on with the '
+                'old one, or begin a new run with model.from'
+            )

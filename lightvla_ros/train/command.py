@@ -1,0 +1,100 @@
+"""The command line of ``models/train.py``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+from pathlib import Path
+
+from lightvla_ros.contract import ContractError
+from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.train.checkpoint import CHECKPOINT, load_checkpoint
+from lightvla_ros.train.config import TrainConfig, from_dict, read_config
+from lightvla_ros.train.errors import TrainError
+from lightvla_ros.train.parallel import join, leave
+from lightvla_ros.train.run import Run
+from lightvla_ros.train.start import DOCUMENT, TOKENIZER, policy_folder
+from lightvla_ros.train.written_policy import write_policy
+from lightvla_ros.vla.config import ConfigError
+from lightvla_ros.vla.errors import CheckpointError
+
+FAULTS = (
+    CheckpointError,
+    ConfigError,
+    ContractError,
+    DemonstrationError,
+    OSError,  # a full disk, a folder that is not empty
+    TrainError,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and train; return the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        config = read_config(parsed.config)
+        if parsed.write_policy is not None:
+            return _write(parsed.write_policy, parsed.out)
+        out = parsed.out or Path('out/train') / parsed.config.stem
+        return _train(config, out, parsed.resume)
+    except FAULTS as error:
+        print(f'train: {error}')
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"train: {error}; training needs pip install 'lightvla_ros[train]'")
+        return 1
+
+
+def _train(config: TrainConfig, out: Path, resume: bool) -> int:
+    place = join(config.parallel)
+    try:
+        run = Run(config, out, place, resume=resume)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: run.stop())
+        done = run.train()
+    finally:
+        leave()
+    if place.rank == 0 and done:
+        print(f'{out}/policy: written; next: models/export_trt.py --policy {out}/policy --out DIR')
+    elif place.rank == 0:
+        print(f'stopped at step {run.step}; go on with --resume')
+    return 0 if done else 2
+
+
+def _write(checkpoint: Path, out: Path | None) -> int:
+    """Write the policy of a checkpoint, also of a run that is still going on."""
+    if out is None:
+        raise TrainError('--write-policy: --out DIR is missing: where shall the policy lie?')
+    if checkpoint.is_dir():
+        checkpoint = checkpoint / CHECKPOINT
+    state = load_checkpoint(checkpoint)
+    folder = checkpoint.parent
+    weights = state['mean'] or state['weights']
+    config = from_dict(state['config'])
+    if config.lora is not None:
+        from lightvla_ros.train.lora import merge_adapters
+        from lightvla_ros.vla.weights import load_model
+
+        frozen = load_model(policy_folder(config.model)).state_dict()
+        weights = merge_adapters(frozen, weights, config.lora.alpha / config.lora.rank)
+    document = json.loads((folder / DOCUMENT).read_text(encoding='utf-8'))
+    write_policy(out, weights, document, folder / TOKENIZER, state['provenance'])
+    print(f'{out}: written, of step {state["step"]}')
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='train.py', description='Train a policy.')
+    parser.add_argument('--config', type=Path, required=True, metavar='FILE')
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='of the run; default out/train/NAME-OF-CONFIG'
+    )
+    parser.add_argument('--resume', action='store_true', help='go on from its checkpoint')
+    parser.add_argument(
+        '--write-policy',
+        type=Path,
+        metavar='CHECKPOINT',
+        help='train nothing: write the policy of a checkpoint (or of its folder) to --out',
+    )
+    return parser

@@ -1,0 +1,414 @@
+"""What there is to choose about a training run. A wrong or unknown choice raises at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from lightvla_ros.one_line import one_line
+from lightvla_ros.vla.config import NOISE_SCHEDULES, ConfigError
+
+OPTIMIZERS = ('adamw', 'muon')
+LEARNING_RATES = ('step', 'cosine', 'constant')
+PARALLEL = ('none', 'ddp', 'fsdp2')
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model comes from: a preset with random weights, or an earlier one.
+
+    :param preset: Of ``vla.config``; for a model from scratch.
+    :param start: A policy folder or the folder of an earlier run (key ``from`` in the file):
+        weights, tokenizer and statistics are taken over.
+    :param changes: Fields of ``VLAConfig`` to change, nested: ``{language: {layers: 4}}``.
+    """
+
+    preset: str | None = None
+    start: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        if (self.preset is None) == (self.start is None):
+            return ['preset and from: exactly one of them must be there']
+        return []
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A file or folder of demonstrations.
+
+    :param weight: How often an epoch shows each of its frames; 0.5 shows every other one.
+    """
+
+    path: str
+    weight: float = 1.0
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        return _not_positive(self, ('weight',))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from.
+
+    :param paths: Each a path, or a path with its weight.
+    :param held_out: Share of the episodes that is never trained on.
+    :param held_out_frames: So many frames of those are looked at in each evaluation.
+    """
+
+    paths: tuple[DataSource, ...] = ()
+    held_out: float = 0.05
+    held_out_frames: int = 128
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        found = [f'paths.{problem}' for path in self.paths for problem in path.problems()]
+        if not self.paths:
+            found.append('paths: name at least one file or folder of demonstrations')
+        if not 0 <= self.held_out < 1:
+            found.append(f'held_out {self.held_out} is not in [0, 1)')
+        return found + _not_positive(self, ('held_out_frames',))
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How weights change.
+
+    :param name: ``adamw``, or ``muon``: Muon for the matrices of towers, projector and decoder,
+        AdamW for embeddings, norms, biases and heads.
+    :param lr: Of AdamW.
+    :param muon_lr: Of Muon, whose updates are scaled to the size of AdamW's; None takes ``lr``.
+    :param weight_decay: Of matrices; embeddings, norms and biases have none.
+    :param clip_norm: Largest norm of the gradient; 0 clips nothing.
+    :param warmup: Steps over which the rate rises from 0.
+    :param schedule: ``step`` (times ``gamma`` at each of ``milestones``), ``cosine`` (to 0 at the
+        last step) or ``constant``.
+    """
+
+    name: str = 'adamw'
+    lr: float = 5e-4
+    muon_lr: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    clip_norm: float = 0.0
+    warmup: int = 0
+    schedule: str = 'step'
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        found = _not_positive(self, ('lr', 'gamma'))
+        found += _negative(self, ('weight_decay', 'clip_norm', 'warmup'))
+        found += _not_one_of(self, {'name': OPTIMIZERS, 'schedule': LEARNING_RATES})
+        if self.muon_lr is not None:
+            found += _not_positive(self, ('muon_lr',))
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            found.append(f'betas {list(self.betas)}: two numbers in [0, 1) are needed')
+        if self.milestones and self.schedule != 'step':
+            found.append(f'milestones go with schedule step, not {self.schedule}')
+        if self.schedule == 'step' and list(self.milestones) != sorted(set(self.milestones)):
+            found.append(f'milestones {list(self.milestones)} must ascend')
+        return found
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """The pruner's noise in training, U(0, alpha).
+
+    :param schedule: See ``vla.config.noise_bound``.
+    :param scale: Factor on alpha. Scores span +-sqrt(D): 1.0 is less in a wide model.
+    """
+
+    schedule: str = 'linear'
+    scale: float = 1.0
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        return _not_one_of(self, {'schedule': NOISE_SCHEDULES}) + _negative(self, ('scale',))
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Changes to training images, per camera (lightvla.md 4); ``off`` or ``published`` in a file.
+
+    :param crop: A random crop of 90 % of the area; the policy then crops the centre.
+    :param colour: Brightness, contrast, saturation and hue.
+    """
+
+    crop: bool = True
+    colour: bool = True
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        return []
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Patches are taught to look like the words for what they show; see ``alignment.py``.
+
+    :param weight: Of this loss beside the L1 loss; 0 leaves it out.
+    :param only_steps: So many steps first train encoder and words by this loss alone.
+    :param background: Word for what is no object; it must be in every prompt.
+    :param names: Words for names of the simulator's objects that ``alignment.py`` does not know.
+    """
+
+    weight: float = 0.0
+    only_steps: int = 0
+    background: str = 'action'
+    names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def used(self) -> bool:
+        """Whether this loss is ever computed."""
+        return self.weight > 0 or self.only_steps > 0
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        return _negative(self, ('weight', 'only_steps'))
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters on all linear layers but the heads'; merged when a policy is written.
+
+    :param alpha: Deltas are scaled by alpha / rank.
+    :param reinitialise_heads: Begin with new action head and proprio projector, as released.
+    """
+
+    rank: int = 32
+    alpha: float = 16.0
+    dropout: float = 0.0
+    reinitialise_heads: bool = False
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        found = _not_positive(self, ('rank', 'alpha'))
+        if not 0 <= self.dropout < 1:
+            found.append(f'dropout {self.dropout} is not in [0, 1)')
+        return found
+
+
+@dataclass(frozen=True)
+class CheckpointEvery:
+    """When a checkpoint is written, besides at the end: whichever comes first; 0 is never."""
+
+    steps: int = 0
+    minutes: float = 10.0
+
+    def problems(self) -> list[str]:
+        """Say what cannot be."""
+        return _negative(self, ('steps', 'minutes'))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    :param name: Of the policy that is written.
+    :param batch_size: Of one process and one gradient computation.
+    :param accumulate: So many of those before the weights change.
+    :param proprio_noise: Standard deviation of noise on the normalised state.
+    :param proprio_dropout: Probability that a state is replaced by zeros.
+    :param autocast: Compute in bf16 where PyTorch's autocast does.
+    :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
+    :param threads: Of PyTorch; 0 leaves its own choice.
+    :param attention: ``auto`` (PyTorch chooses) or ``plain`` (matrix products and softmax).
+    """
+
+    model: ModelSource
+    data: DataConfig
+    steps: int
+    name: str = 'trained'
+    batch_size: int = 32
+    accumulate: int = 1
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    lora: LoraConfig | None = None
+    proprio_noise: float = 0.0
+    proprio_dropout: float = 0.0
+    autocast: bool = False
+    ema: float = 0.0
+    seed: int = 0
+    threads: int = 0
+    log_every: int = 100
+    checkpoint_every: CheckpointEvery = field(default_factory=CheckpointEvery)
+    parallel: str = 'none'
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    attention: str = 'auto'
+
+    def __post_init__(self) -> None:
+        problems = []
+        for each in fields(self):
+            part = getattr(self, each.name)
+            if is_dataclass(part):
+                problems += [f'{each.name}.{problem}' for problem in part.problems()]
+        problems += _not_positive(self, ('steps', 'batch_size', 'accumulate', 'log_every'))
+        problems += _negative(self, ('proprio_noise', 'seed', 'threads'))
+        problems += _not_one_of(self, {'parallel': PARALLEL, 'attention': ('auto', 'plain')})
+        for name in ('proprio_dropout', 'ema'):
+            if not 0 <= getattr(self, name) < 1:
+                problems.append(f'{name} {getattr(self, name)} is not in [0, 1)')
+        if self.alignment.only_steps > self.steps:
+            problems.append(
+                f'alignment.only_steps {self.alignment.only_steps} is more than steps {self.steps}'
+            )
+        if problems:
+            raise ConfigError('; '.join(problems))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values with the file's own names; :func:`from_dict` is the inverse."""
+        document = _plain(asdict(self))
+        document['model']['from'] = document['model'].pop('start')
+        return document
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a YAML file.
+
+    :raises ConfigError: With the file and the field, on anything unknown, missing or impossible.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be read: {error.strerror}') from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f'{path}: not YAML: {one_line(error)}') from None
+    try:
+        return from_dict(document)
+    except ConfigError as error:
+        raise ConfigError(f'{path}: {error}') from None
+
+
+def from_dict(document: Any) -> TrainConfig:
+    """Build a configuration from a file's content.
+
+    :raises ConfigError: As :func:`read_config`.
+    """
+    if not isinstance(document, dict):
+        raise ConfigError('holds no mapping of names to values')
+    document = dict(document)
+    if isinstance(document.get('model'), dict):
+        model = dict(document['model'])
+        if 'start' in model:
+            raise ConfigError("model.start is unknown; the name is 'from'")
+        if 'from' in model:
+            model['start'] = model.pop('from')
+        document['model'] = model
+    if isinstance(document.get('data'), dict):
+        document['data'] = document['data'] | {'paths': _sources(document['data'].get('paths'))}
+    document['augment'] = _augment(document.get('augment'))
+    return _build(TrainConfig, document, '')
+
+
+def _sources(paths: Any) -> list[dict[str, Any]]:
+    if not isinstance(paths, list):
+        raise ConfigError('data.paths: a list is needed')
+    return [{'path': each} if isinstance(each, str) else each for each in paths]
+
+
+def _augment(value: Any) -> Any:
+    # YAML reads a bare off as False
+    named = {None: True, False: False, 'off': False, 'published': True, True: True}
+    if isinstance(value, dict):
+        return {'crop': False, 'colour': False} | value
+    if value not in named:
+        raise ConfigError(f'augment {value!r} is not off, published or a mapping')
+    return {'crop': named[value], 'colour': named[value]}
+
+
+def _build(kind: type, document: Any, where: str) -> Any:
+    """Build a dataclass from a mapping, nested ones too; ``where`` is the path to it."""
+    if not isinstance(document, dict):
+        raise ConfigError(f'{where.rstrip(".")}: a mapping is needed, not {document!r}')
+    hints = get_type_hints(kind)
+    for name in document:
+        if name not in hints:
+            names = ', '.join(sorted({'start': 'from'}.get(each, each) for each in hints))
+            raise ConfigError(f'{where}{name} is unknown; there are: {names}')
+    values = {
+        name: _value(hints[name], value, f'{where}{name}') for name, value in document.items()
+    }
+    try:
+        return kind(**values)
+    except TypeError:
+        missing = [
+            each.name
+            for each in fields(kind)
+            if each.name not in values and each.default is each.default_factory  # both are MISSING
+        ]
+        raise ConfigError(f'{where}{missing[0]} is missing') from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    parts = [each for each in getattr(hint, '__args__', ()) if each is not type(None)]
+    optional = type(None) in getattr(hint, '__args__', ())
+    if optional:
+        if value is None:
+            return None
+        hint = parts[0]
+    if is_dataclass(hint):
+        return _build(hint, value, f'{where}.')
+    if getattr(hint, '__origin__', None) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f'{where}: a list is needed, not {value!r}')
+        return tuple(_value(parts[0], each, f'{where}[{i}]') for i, each in enumerate(value))
+    if getattr(hint, '__origin__', None) is dict:
+        hint = dict
+    return _plain_value(hint, value, where)
+
+
+def _plain_value(kind: type, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, str):
+        # YAML 1.1 reads 5e-4 as text: it wants 5.0e-4
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f'{where}: {value!r} is no number') from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f'{where}: {value!r} is no {kind.__name__}')
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _not_positive(config: Any, names: tuple[str, ...]) -> list[str]:
+    return [
+        f'{name} {getattr(config, name)!r} must be a positive number'
+        for name in names
+        if not (math.isfinite(getattr(config, name)) and getattr(config, name) > 0)
+    ]
+
+
+def _negative(config: Any, names: tuple[str, ...]) -> list[str]:
+    return [
+        f'{name} {getattr(config, name)!r} must not be negative'
+        for name in names
+        if not (math.isfinite(getattr(config, name)) and getattr(config, name) >= 0)
+    ]
+
+
+def _not_one_of(config: Any, allowed: dict[str, tuple[str, ...]]) -> list[str]:
+    return [
+        f'{name} {getattr(config, name)!r} is not one of {", ".join(values)}'
+        for name, values in allowed.items()
+        if getattr(config, name) not in values
+    ]

@@ -1,0 +1,130 @@
+"""The frames of all sources in memory, under one row number each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightvla_ros.demonstrations.frames import Frames
+from lightvla_ros.demonstrations.reader import read_demonstrations
+from lightvla_ros.train.config import DataConfig
+from lightvla_ros.train.errors import TrainError
+from lightvla_ros.train.object_words import IGNORED, ObjectClasses, object_classes
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Some frames.
+
+    :param images: uint8 [B, cameras, H, W, 3].
+    :param classes: uint8 [B, cameras, H, W], of ``FrameStore.classes``; None where not asked for.
+    :param instruction: int64 [B], an index into ``FrameStore.instructions``.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray | None
+    instruction: np.ndarray
+
+
+class FrameStore:
+    """Frames of several sources; images stay where they are, the small arrays are put together.
+
+    :param sources: At least one, with images of one size.
+    :param words: See :func:`object_classes`.
+    :raises TrainError: When the images have several sizes.
+    """
+
+    def __init__(self, sources: Sequence[Frames], words: Mapping[str, str] | None = None) -> None:
+        self._sources = list(sources)
+        shapes = {each.images.shape[1:] for each in sources}
+        if len(shapes) != 1:
+            raise TrainError(f'demonstrations have images of several sizes: {sorted(shapes)}')
+        self.image_shape = shapes.pop()  # cameras, H, W, 3
+        self._starts = np.cumsum([0, *(len(each.images) for each in sources)])
+        self.proprio = np.concatenate([each.proprio for each in sources])
+        self.chunks = np.concatenate([each.chunks for each in sources])
+        self.instructions = sorted({text for each in sources for text in each.instructions})
+        number = {text: index for index, text in enumerate(self.instructions)}
+        self.instruction = np.concatenate(
+            [
+                np.array([number[text] for text in each.instructions], np.int64)[each.instruction]
+                for each in sources
+            ]
+        )
+        self.classes: ObjectClasses | None = None
+        if any(each.segmentation is not None for each in sources):
+            self.classes = object_classes([each.segmentation_names for each in sources], words)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, source: int) -> np.ndarray:
+        """Row numbers int64 of a source's frames."""
+        return np.arange(self._starts[source], self._starts[source + 1])
+
+    def gather(self, rows: np.ndarray, classes: bool) -> Gathered:
+        """Copy images, and classes if asked for and there, of some rows."""
+        images = np.empty((len(rows), *self.image_shape), np.uint8)
+        labels = None
+        if classes and self.classes is not None:
+            labels = np.full(images.shape[:-1], IGNORED, np.uint8)
+        source = np.searchsorted(self._starts, rows, side='right') - 1
+        for index in np.unique(source):
+            here = np.flatnonzero(source == index)
+            local = rows[here] - self._starts[index]
+            frames = self._sources[index]
+            images[here] = frames.images[local]
+            if labels is not None and frames.segmentation is not None:
+                labels[here] = self.classes.tables[index][frames.segmentation[local]]
+        return Gathered(images, labels, self.instruction[rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that a run learns from and is measured on.
+
+    :param training: Row numbers of each path.
+    :param weights: Of each path.
+    :param held_out: Row numbers of all paths.
+    """
+
+    store: FrameStore
+    training: tuple[np.ndarray, ...]
+    weights: tuple[float, ...]
+    held_out: np.ndarray
+
+
+def load_data(
+    config: DataConfig, words: Mapping[str, str], segmentation: bool, progress: bool = True
+) -> Data:
+    """Read demonstrations into memory.
+
+    Which episodes are held out does not follow the run's seed: what is held out of a base is held
+    out of its fine-tuning, too.
+
+    :param words: See :func:`object_classes`.
+    :param segmentation: Whether to load it, where there is any, of frames that are trained on; of
+        those held out it always is.
+    :raises DemonstrationError: Of the files.
+    :raises TrainError: When they do not fit together.
+    """
+    sources, training, held_out = [], [], []
+    for source in config.paths:
+        parts = [(training, read_demonstrations(source.path))]
+        if config.held_out:
+            kept, held = parts[0][1].hold_out(config.held_out)
+            parts = [(training, kept)] + ([(held_out, held)] if len(held) else [])
+        for group, part in parts:
+            group.append(len(sources))
+            wanted = segmentation or group is held_out
+            sources.append(part.load(segmentation=wanted, progress=progress))
+    store = FrameStore(sources, words)
+    held = [store.rows(index) for index in held_out]
+    return Data(
+        store,
+        tuple(store.rows(index) for index in training),
+        tuple(source.weight for source in config.paths),
+        np.concatenate(held) if held else np.empty(0, np.int64),
+    )

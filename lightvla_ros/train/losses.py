@@ -1,0 +1,149 @@
+"""One pass through the model in training or evaluation; everything that is wrapped for DDP."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightvla_ros.train.alignment import NO_LABEL, Aligner
+from lightvla_ros.vla import pruner
+from lightvla_ros.vla.config import ConfigError
+from lightvla_ros.vla.model import Context, Encoded, LightVLA
+from lightvla_ros.vla.pruner import in_fp32, rms
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one pass takes.
+
+    :param pixels: float32 [B, cameras, 6, H, W].
+    :param ids: int64 [B, P]; ``mask`` bool [B, P].
+    :param proprio: float32 [B, S], normalised; None without.
+    :param targets: float32 [B, chunk, 7], normalised.
+    :param labels: int64 [B, Lv], what patches show (``alignment.patch_labels``); None without.
+    """
+
+    pixels: Tensor
+    ids: Tensor
+    mask: Tensor
+    proprio: Tensor | None
+    targets: Tensor
+    labels: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return it on a device."""
+        return Batch(
+            *(None if each is None else each.to(device) for each in self.__dict__.values())
+        )
+
+
+class Losses(nn.Module):
+    """The model with its losses.
+
+    :param aligner: None where alignment is neither trained nor measured.
+    :param weight: Of the alignment loss beside L1.
+    :raises ConfigError: When the pruning method hides the projected patches.
+    """
+
+    def __init__(self, model: LightVLA, aligner: Aligner | None, weight: float) -> None:
+        super().__init__()
+        self.model, self.aligner, self.weight = model, aligner, weight
+        method = model.config.pruning.method
+        if aligner is not None and method not in ('off', 'lightvla'):
+            raise ConfigError(f'alignment: works with pruning off or lightvla, not with {method}')
+
+    def forward(
+        self, batch: Batch, alpha: float = 0.0, mode: str = 'both', *, measure: bool = False
+    ) -> dict[str, Tensor]:
+        """Return tensors by name.
+
+        ``loss`` (to minimise), ``l1``, ``alignment`` (where used), ``picks`` (distinct kept tokens
+        [B]). With ``measure`` besides: ``error`` [B, chunk, 7], ``kept`` bool [B, Lv], ``tied``
+        [B], ``spread`` [B] (mean cosine between two queries), ``right`` (share of patches that
+        alignment classifies correctly).
+
+        :param mode: ``both``, or ``alignment``: the encoder alone, by its own loss.
+        """
+        model = self.model
+        words = model.language_model.model.embed_tokens(batch.ids[:, 1:])
+        context = model.embed_context(words, batch.mask[:, :-1], batch.proprio, model.embed_ends())
+        found: dict[str, Tensor] = {}
+        if mode == 'alignment':
+            features = model.vision_backbone(batch.pixels, model._film_input(context))
+            patches = model.projector(features)
+            found |= self._alignment(patches, batch.labels, measure)
+            found['loss'] = found['alignment']
+            if measure:
+                found |= self._pruning(patches, context)
+            return found
+        encoded, patches = see(model, batch.pixels, context, alpha)
+        actions = model.decode(encoded)
+        error = (actions.float() - batch.targets).abs()
+        found['l1'] = found['loss'] = error.mean()
+        if encoded.selection is not None:
+            found['picks'] = encoded.selection.kept.sum(1)
+        if self.aligner is not None and batch.labels is not None and (self.weight or measure):
+            found |= self._alignment(patches, batch.labels, measure)
+            if self.weight:
+                found['loss'] = found['l1'] + self.weight * found['alignment']
+        if measure:
+            found['error'] = error
+            if encoded.selection is not None:
+                found['kept'] = encoded.selection.kept
+                found['tied'] = encoded.selection.tied.sum(1)
+            if model.config.pruning.method in ('off', 'lightvla'):
+                found = self._pruning(patches, encoded.context) | found
+        return found
+
+    def _alignment(self, patches: Tensor, labels: Tensor, measure: bool) -> dict[str, Tensor]:
+        embeddings = self.model.language_model.model.embed_tokens.weight
+        logits = self.aligner.logits(patches, embeddings)
+        found = {'alignment': self.aligner.loss(logits, labels)}
+        if measure:
+            labelled = labels != NO_LABEL
+            right = (logits.argmax(-1) == labels) & labelled
+            shown = labelled & (labels > 0)  # by an object: background is easy
+            found['right'] = right.sum() / labelled.sum().clamp_min(1)
+            found['right_objects'] = (right & shown).sum() / shown.sum().clamp_min(1)
+        return found
+
+    def _pruning(self, patches: Tensor, context: Context) -> dict[str, Tensor]:
+        """Measure what LightVLA's pruner does with patches, or would do where it is off."""
+        scores = self.model.token_scores(patches, context)
+        return {
+            'kept': pruner.kept_mask(scores),
+            'tied': pruner._tied(scores).sum(1),
+            'spread': query_spread(self.model, patches, context),
+        }
+
+
+def see(model: LightVLA, pixels: Tensor, context: Context, alpha: float) -> tuple[Encoded, Tensor]:
+    """Do what ``LightVLA.encode`` does, and return all candidates [B, Lv, ...] besides."""
+    tokens, scores, context = model.candidates(pixels, context)
+    if scores is None:
+        batch, count = tokens.shape[:2]
+        picks = torch.arange(count, device=tokens.device).expand(batch, count)
+        return Encoded(tokens, picks, None, context, None), tokens
+    selection = model.select(tokens, scores, alpha)
+    chosen = model.project_chosen(selection.tokens)
+    return Encoded(chosen, selection.picks, selection.mask, context, selection), tokens
+
+
+def query_spread(model: LightVLA, patches: Tensor, context: Context) -> Tensor:
+    """Mean cosine between two different queries of eq. 1, [B]: 1 when all are the same."""
+    end = -model.config.action_slots - 1
+    task = torch.cat([context.tokens[:, 1:end], context.tokens[:, -1:]], dim=1).float()
+    mask = torch.cat([context.mask[:, 1:end], context.mask[:, -1:]], dim=1)
+    with in_fp32(patches):
+        patches = patches.float()
+        if model.config.pruning.formula == 'published':
+            patches, task = rms(patches), rms(task)
+        scores = patches @ task.transpose(1, 2) / math.sqrt(patches.shape[-1])
+        queries = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1) @ task
+        total = F.normalize(queries, dim=-1).sum(1).square().sum(-1)  # over all pairs
+        count = patches.shape[1]
+        return (total - count) / (count * (count - 1))

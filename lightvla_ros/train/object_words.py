@@ -1,0 +1,81 @@
+"""The words for what a segmentation shows, as instructions say them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+IGNORED = 255  # class of a pixel whose object has no words
+BACKGROUND, ROBOT = 'background', 'robot'
+# Beginnings of the simulator's names; the longest that fits is taken
+WORDS = {
+    'akita_black_bowl': 'black bowl',
+    'alphabet_soup': 'alphabet soup',
+    'basket': 'basket',
+    'bbq_sauce': 'bbq sauce',
+    'butter': 'butter',
+    'chocolate_pudding': 'chocolate pudding',
+    'cookies': 'cookie box',
+    'cream_cheese': 'cream cheese',
+    'flat_stove': 'stove',
+    'glazed_rim_porcelain_ramekin': 'ramekin',
+    'gripper': 'robot',
+    'ketchup': 'ketchup',
+    'milk': 'milk',
+    'orange_juice': 'orange juice',
+    'plate': 'plate',
+    'robot': 'robot',
+    'salad_dressing': 'salad dressing',
+    'tomato_sauce': 'tomato sauce',
+    'wooden_cabinet': 'wooden cabinet',
+}
+
+
+@dataclass(frozen=True)
+class ObjectClasses:
+    """What the segmentations of all data show.
+
+    :param words: Of each class; class 0 is the background and has :data:`BACKGROUND` here.
+    :param tables: For each source of data uint8 [256]: its segmentation value -> class.
+    :param unknown: Names without words, whose pixels are :data:`IGNORED`.
+    """
+
+    words: tuple[str, ...]
+    tables: tuple[np.ndarray, ...]
+    unknown: tuple[str, ...]
+
+    def named_in(self, instruction: str) -> np.ndarray:
+        """Tell which classes an instruction names: bool [classes]."""
+        text = f' {" ".join(instruction.lower().split())} '
+        named = [word != ROBOT and f' {word} ' in text for word in self.words]
+        return np.array([False, *named[1:]])
+
+
+def object_classes(
+    sources: Sequence[Sequence[str]], more: Mapping[str, str] | None = None
+) -> ObjectClasses:
+    """Find the classes of all names.
+
+    :param sources: The segmentation names of each source; value 0 is the background.
+    :param more: Words for further beginnings of names; they win over :data:`WORDS`.
+    """
+    table = WORDS | dict(more or {})
+    found = {name: _words(name, table) for names in sources for name in names[1:]}
+    words = (BACKGROUND, *sorted({each for each in found.values() if each is not None}))
+    tables = []
+    for names in sources:
+        classes = np.full(256, IGNORED, np.uint8)
+        classes[0] = 0
+        for value, name in enumerate(names[1:], 1):
+            if found[name] is not None:
+                classes[value] = words.index(found[name])
+        tables.append(classes)
+    unknown = tuple(sorted(name for name, each in found.items() if each is None))
+    return ObjectClasses(words, tuple(tables), unknown)
+
+
+def _words(name: str, table: Mapping[str, str]) -> str | None:
+    fitting = [beginning for beginning in table if name.startswith(beginning)]
+    return table[max(fitting, key=len)] if fitting else None

@@ -1,0 +1,64 @@
+"""All instructions of the data, encoded once by the policy's own tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from lightvla_ros.instruction import InstructionError, PromptEncoder
+from lightvla_ros.manifest import Prompt
+from lightvla_ros.train.errors import TrainError
+
+UNKNOWN = '<unk>'
+
+
+class PromptTable:
+    """Token ids by instruction.
+
+    :raises TrainError: When an instruction is too long or holds a word that the policy lacks.
+    """
+
+    def __init__(self, instructions: Sequence[str], spec: Prompt, tokenizer: Path) -> None:
+        encode = PromptEncoder(spec, tokenizer)
+        unknown = Tokenizer.from_file(str(tokenizer)).token_to_id(UNKNOWN)
+        ids, masks = [], []
+        for instruction in instructions:
+            try:
+                prompt = encode(instruction)
+            except InstructionError as error:
+                raise TrainError(f'instruction {instruction!r}: {error}') from None
+            if unknown is not None and (prompt.ids[prompt.mask] == unknown).any():
+                raise TrainError(f'instruction {instruction!r} has a word unknown to {tokenizer}')
+            ids.append(prompt.ids[0])
+            masks.append(prompt.mask[0])
+        self._ids = torch.from_numpy(np.stack(ids))
+        self._masks = torch.from_numpy(np.stack(masks))
+        self.used_ids = sorted(set(self._ids[self._masks].tolist()))
+
+    def __call__(self, instructions: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return ids int64 [B, P] and mask bool [B, P], no longer than the batch's longest."""
+        index = torch.from_numpy(instructions)
+        ids, masks = self._ids[index], self._masks[index]
+        first = int(masks.any(0).int().argmax())  # padding stands in front
+        return ids[:, first:], masks[:, first:]
+
+
+def word_ids(words: Sequence[str], tokenizer: Path, lowercase: bool) -> list[list[int]]:
+    """Return the ids of each entry's words, without the special tokens of a prompt.
+
+    :raises TrainError: When the tokenizer does not know one.
+    """
+    loaded = Tokenizer.from_file(str(tokenizer))
+    unknown = loaded.token_to_id(UNKNOWN)
+    found = []
+    for text in words:
+        ids = loaded.encode(text.lower() if lowercase else text, add_special_tokens=False).ids
+        if not ids or unknown in ids:
+            raise TrainError(f'alignment: {text!r} is unknown to {tokenizer}: choose other words')
+        found.append(ids)
+    return found

@@ -1,0 +1,256 @@
+"""What a run begins with: a model, its tokenizer, and the manifest that its policy will have."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightvla_ros.contract import MANIFEST_NAME, SCHEMA_VERSION, parse_manifest
+from lightvla_ros.demonstrations.frames import Frames
+from lightvla_ros.demonstrations.statistics import statistics_of
+from lightvla_ros.export.untrained import manifest_document
+from lightvla_ros.export.untrained_weights import END_OF_PROMPT, PROMPT_LENGTH, _word_tokenizer
+from lightvla_ros.manifest import Manifest
+from lightvla_ros.one_line import one_line
+from lightvla_ros.train.config import ModelSource, TrainConfig
+from lightvla_ros.train.errors import TrainError
+from lightvla_ros.train.frames import FrameStore
+from lightvla_ros.train.views import CROP_AREA
+from lightvla_ros.vla.config import ConfigError, VLAConfig, preset
+from lightvla_ros.vla.model import LightVLA
+from lightvla_ros.vla.weights import config_of, load_model
+
+DOCUMENT, TOKENIZER = 'policy_document.json', 'tokenizer.json'
+POLICY = 'policy'  # the folder in a run's folder
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model and what belongs to it.
+
+    :param document: Of the manifest, without weights' and files' names.
+    :param tokenizer: Path of the file.
+    """
+
+    model: LightVLA
+    document: dict[str, Any]
+    tokenizer: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        """The document, checked and typed."""
+        return typed(self.document)
+
+
+def typed(document: Mapping[str, Any]) -> Manifest:
+    """Check a document whose folder is not written yet."""
+    files = {name: '0' * 64 for name in (TOKENIZER, 'model.safetensors')}
+    model = {**document['model'], 'weights': ['model.safetensors']}
+    whole = {
+        **document,
+        'model': model,
+        'schema_version': SCHEMA_VERSION,
+        'files': files,
+        'provenance': {'trained': True},
+    }
+    return parse_manifest(whole, 'the policy to be trained')
+
+
+def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
+    """Build the model, and write document and tokenizer into the run's folder.
+
+    :raises TrainError: When the model does not fit the data, or the folder to start from.
+    :raises ConfigError: When the model cannot be.
+    """
+    if config.model.start is None:
+        begun = _from_scratch(config, store, folder)
+    else:
+        begun = _from_folder(config, folder)
+    _check_images(begun.model.config, store)
+    (folder / DOCUMENT).write_text(json.dumps(begun.document, indent=2) + '\n')
+    return begun
+
+
+def changed(config: VLAConfig, changes: Mapping[str, Any]) -> VLAConfig:
+    """Return a configuration with some fields changed, nested ones by nested mappings.
+
+    :raises ConfigError: On an unknown field or a value that cannot be.
+    """
+    document = config.to_dict()
+    _merge(document, changes, 'model.changes')
+    return VLAConfig.from_dict(document)
+
+
+def _merge(document: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
+    for name, value in changes.items():
+        if name not in document:
+            raise ConfigError(f'{where}.{name} is unknown; there are: {", ".join(document)}')
+        if isinstance(document[name], dict):
+            if not isinstance(value, dict):
+                raise ConfigError(f'{where}.{name}: a mapping is needed, not {value!r}')
+            _merge(document[name], value, f'{where}.{name}')
+        else:
+            document[name] = value
+
+
+def _from_scratch(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
+    model_config = changed(preset(config.model.preset), config.model.changes)
+    tokenizer = _word_tokenizer()
+    if tokenizer.get_vocab_size() > model_config.language.vocabulary:
+        raise ConfigError(
+            f'model: language.vocabulary {model_config.language.vocabulary} is less than the '
+            f"tokenizer's {tokenizer.get_vocab_size()} words"
+        )
+    tokenizer.save(str(folder / TOKENIZER))
+    torch.manual_seed(config.seed)
+    model = LightVLA(model_config)
+    spread_words(model, tokenizer.get_vocab_size())
+    return Start(model, _document(config, model_config, store), folder / TOKENIZER)
+
+
+def spread_words(model: LightVLA, used: int) -> None:
+    """Begin with word embeddings at right angles, of rms 1 each.
+
+    With words that are alike the pruner's queries are, too, and all pick one token.
+
+    :param used: Rows that stand for words; where they are more than the width, directions are
+        random, as those of the other rows.
+    """
+    table = model.language_model.model.embed_tokens.weight
+    width = table.shape[1]
+    with torch.no_grad():
+        torch.nn.init.normal_(table)
+        table *= math.sqrt(width) / table.norm(dim=1, keepdim=True)
+        if used <= width:
+            torch.nn.init.orthogonal_(table[:used])
+            table[:used] *= math.sqrt(width)
+
+
+def _document(config: TrainConfig, model: VLAConfig, store: FrameStore) -> dict[str, Any]:
+    document = manifest_document(config.name, model.image_size, model.patch_size)
+    frames = Frames(  # what statistics are made of
+        images=np.empty((len(store), 0), np.uint8),
+        proprio=store.proprio,
+        chunks=store.chunks,
+        instruction=store.instruction,
+        episode=np.zeros(len(store), np.int64),
+        segmentation=None,
+        instructions=tuple(store.instructions),
+        segmentation_names=(),
+    )
+    found = statistics_of(frames)
+    if model.chunk_length != store.chunks.shape[1]:
+        raise TrainError(
+            f'chunk_length {model.chunk_length} is not that of the data, {store.chunks.shape[1]}'
+        )
+    fields = model.to_dict()
+    document['action'] |= {
+        'chunk_length': model.chunk_length,
+        'q01': list(found.action.q01),
+        'q99': list(found.action.q99),
+        'mask': list(found.action.mask),
+        'slice': fields.pop('action_slice'),
+    }
+    document['proprio'] |= {'q01': list(found.proprio.q01), 'q99': list(found.proprio.q99)}
+    for camera in document['cameras']:
+        camera['mirror'] = False  # demonstrations are upright true views
+    document['preprocessing'] |= {
+        'jpeg_quality': None,
+        'crop_area': CROP_AREA if config.augment.crop else 1.0,
+    }
+    document['prompt'] |= {'append_ids': [END_OF_PROMPT], 'length': PROMPT_LENGTH}
+    document['tokens'] = {'patch_size': model.patch_size, 'buckets': [model.patches]}
+    document['model'] = {'config': fields}
+    return document
+
+
+def _from_folder(config: TrainConfig, folder: Path) -> Start:
+    source = policy_folder(config.model)
+    model = load_model(source)
+    document = json.loads((source / MANIFEST_NAME).read_text())
+    found = config_of(typed(document))
+    wanted = changed(found, config.model.changes)
+    if wanted != found:
+        model = _rebuilt(model, wanted, config.seed)
+    fields = wanted.to_dict()
+    document['action']['slice'] = fields.pop('action_slice')
+    document['preprocessing']['crop_area'] = CROP_AREA if config.augment.crop else 1.0
+    document |= {
+        'name': config.name,
+        'model': {'config': fields},
+        'tokens': {'patch_size': wanted.patch_size, 'buckets': [wanted.patches]},
+        'graphs': None,
+        'golden': None,
+        'engines': [],
+        'verified': [],
+    }
+    shutil.copyfile(source / document['prompt']['tokenizer'], folder / TOKENIZER)
+    document['prompt']['tokenizer'] = TOKENIZER
+    return Start(model, document, folder / TOKENIZER)
+
+
+def policy_folder(source: ModelSource) -> Path:
+    """Return the folder with the manifest: the one named, or the policy in a run's folder.
+
+    :raises TrainError: When there is neither.
+    """
+    folder = Path(source.start)
+    for each in (folder, folder / POLICY):
+        if (each / MANIFEST_NAME).is_file():
+            return each
+    raise TrainError(
+        f'model.from: {folder}: neither a policy nor a finished run; of an unfinished one write '
+        'the policy first: models/train.py --config FILE --write-policy CHECKPOINT --out DIR'
+    )
+
+
+def _rebuilt(model: LightVLA, config: VLAConfig, seed: int) -> LightVLA:
+    """Put weights into a model that is configured otherwise; LightVLA*'s queries alone are new."""
+    torch.manual_seed(seed)
+    queries = LightVLA(_tiny_towers(config)).state_dict() if _has_queries(config) else {}
+    weights = model.state_dict()
+    with torch.device('meta'):
+        rebuilt = LightVLA(config)
+    wanted = rebuilt.state_dict()
+    state = {}
+    for name, place in wanted.items():
+        value = weights.get(name)
+        if value is None and name.startswith('queries.'):
+            value = queries[name]
+        if value is None or value.shape != place.shape:
+            found = None if value is None else tuple(value.shape)
+            raise TrainError(
+                f'model.changes: {name} would be {tuple(place.shape)}, the model to start from has '
+                f'{found}; only what needs no other weights can be changed'
+            )
+        state[name] = value
+    try:
+        rebuilt.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise TrainError(f'model.changes: {one_line(error)}') from None
+    return rebuilt
+
+
+def _has_queries(config: VLAConfig) -> bool:
+    return config.pruning.method.startswith('lightvla_star')
+
+
+def _tiny_towers(config: VLAConfig) -> VLAConfig:
+    """Leave out most blocks, which are not needed for new queries."""
+    layers = config.pruning.layer + 1
+    return replace(config, language=replace(config.language, layers=layers))
+
+
+def _check_images(config: VLAConfig, store: FrameStore) -> None:
+    if store.image_shape[0] != config.cameras:
+        raise TrainError(
+            f'demonstrations have {store.image_shape[0]} cameras, the model takes {config.cameras}'
+        )

@@ -1,0 +1,155 @@
+"""What the model sees of stored frames: cropped, changed in colour, normalised; whole batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightvla_ros.images import Preprocessor
+from lightvla_ros.manifest import Camera, Preprocessing
+from lightvla_ros.train.colour import change_colours
+
+CROP_AREA = 0.9  # lightvla.md 4
+
+
+@dataclass(frozen=True)
+class Views:
+    """A batch of images in the model's form.
+
+    :param pixels: float32 [B, cameras, 3 * towers, H, W].
+    :param classes: uint8 [B, cameras, H, W], cropped as the images are; None without.
+    """
+
+    pixels: Tensor
+    classes: Tensor | None
+
+
+class Viewer:
+    """Turns stored frames into views.
+
+    In evaluation it does what ``images.Preprocessor`` does; the centre crop may differ by one grey
+    value, as products are added in another order.
+
+    :param cameras: The policy's. Where they turn or resize images, or the recipe has a JPEG round
+        trip, each image takes the robot's way first, which is slow beside a small model.
+    :param recipe: The policy's; its ``crop_area`` decides whether training crops at random.
+    :param colour: Whether training changes colours.
+    """
+
+    def __init__(self, cameras: tuple[Camera, ...], recipe: Preprocessing, colour: bool) -> None:
+        self._cameras = cameras
+        self._as_stored = recipe.jpeg_quality is None and not any(
+            camera.rotate_degrees or camera.mirror for camera in cameras
+        )
+        self._robot = Preprocessor(cameras, replace(recipe, crop_area=1.0))
+        self._side = math.sqrt(recipe.crop_area)
+        self._colour = colour
+        mean = torch.tensor([tower.mean for tower in recipe.normalisation], dtype=torch.float64)
+        std = torch.tensor([tower.std for tower in recipe.normalisation], dtype=torch.float64)
+        self._scale = (1 / (255 * std)).float()  # [towers, 3]
+        self._offset = (-mean / std).float()
+
+    def fits(self, size: tuple[int, int]) -> bool:
+        """Whether images of a size [px] are taken as they are stored, which is fast."""
+        return self._as_stored and tuple(size) == self._cameras[0].size
+
+    def training(self, images: np.ndarray, classes: np.ndarray | None = None) -> Views:
+        """Crop at random and change colours, each image by itself.
+
+        :param images: uint8 [B, cameras, H, W, 3], upright RGB.
+        :param classes: uint8 [B, cameras, H, W], what each pixel shows.
+        """
+        places = None
+        count = images.shape[0] * images.shape[1]
+        if self._side < 1:
+            places = (torch.rand(count, 2) * 2 - 1) * (1 - self._side)
+        return self._views(images, classes, places, self._colour)
+
+    def evaluation(self, images: np.ndarray, classes: np.ndarray | None = None) -> Views:
+        """Crop the centre. Takes what :meth:`training` takes."""
+        places = None
+        if self._side < 1:
+            places = torch.zeros(images.shape[0] * images.shape[1], 2)
+        return self._views(images, classes, places, False)
+
+    def _views(
+        self,
+        images: np.ndarray,
+        classes: np.ndarray | None,
+        places: Tensor | None,
+        colour: bool,
+    ) -> Views:
+        images, classes = self._of_policy(images, classes)
+        batch, cameras, height, width = images.shape[:4]
+        # a permuted view: the conversion to float puts channels in front in the same pass
+        values = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2)
+        values = values.to(torch.float32, memory_format=torch.contiguous_format)
+        labels = None
+        if classes is not None:
+            labels = torch.from_numpy(classes).flatten(0, 1)
+        if places is not None:
+            grid = self._grid(places, height, width)
+            values = F.grid_sample(values, grid, 'bilinear', 'border', align_corners=True)
+            if not colour:
+                # as the policy does: TensorFlow's saturating conversion to uint8
+                values = (values * (255.5 / 255)).floor_().clamp_(0, 255)
+            if labels is not None:
+                labels = F.grid_sample(
+                    labels[:, None].float(), grid, 'nearest', 'border', align_corners=True
+                )[:, 0].to(torch.uint8)
+        if colour:
+            values = change_colours(values.mul_(1 / 255)).mul_(255)
+        towers = len(self._scale)
+        pixels = values.new_empty(batch * cameras, 3 * towers, height, width)
+        for tower in range(towers):
+            scale = self._scale[tower].view(3, 1, 1)
+            offset = self._offset[tower].view(3, 1, 1)
+            torch.addcmul(offset, values, scale, out=pixels[:, 3 * tower : 3 * tower + 3])
+        pixels = pixels.view(batch, cameras, 3 * towers, height, width)
+        return Views(pixels, None if labels is None else labels.view(batch, cameras, height, width))
+
+    def _of_policy(
+        self, images: np.ndarray, classes: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Turn and resize images to the policy's, and the classes of their pixels with them."""
+        if self.fits(images.shape[2:4]):
+            return images, classes
+        images = np.stack(
+            [
+                [self._robot.policy_view(*pair) for pair in zip(row, self._cameras, strict=True)]
+                for row in images
+            ]
+        )
+        if classes is not None:
+            classes = np.stack(
+                [_turned(classes[:, index], each) for index, each in enumerate(self._cameras)], 1
+            )
+        return images, classes
+
+    def _grid(self, places: Tensor, height: int, width: int) -> Tensor:
+        """Return where to sample, [N, H, W, 2]: a box of the crop's size with its centre there.
+
+        With aligned corners, coordinates run over side - 1: as in ``tf.image.crop_and_resize``.
+        """
+        turn = torch.zeros(len(places), 2, 3)
+        turn[:, 0, 0] = turn[:, 1, 1] = self._side
+        turn[:, :, 2] = places
+        return F.affine_grid(turn, [len(places), 1, height, width], align_corners=True)
+
+
+def _turned(classes: np.ndarray, camera: Camera) -> np.ndarray:
+    """Turn classes [B, H, W] as ``Preprocessor.policy_view`` does images; the nearest is taken."""
+    if camera.rotate_degrees == 180:
+        classes = classes[:, ::-1, ::-1]
+    if camera.mirror:
+        classes = classes[:, :, ::-1]
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(camera.size, classes.shape[1:], strict=True)
+    )
+    return classes[:, rows[:, None], columns]

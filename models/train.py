@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Train a policy: demonstrations and a configuration in, a policy folder out."""
+
+import sys
+
+from lightvla_ros.train.command import main
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""`lightvla eval` as a user starts it, in real LIBERO: directly, and through ROS the same."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.sim
+
+
+def lightvla(*arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'lightvla_ros.cli', *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_direct_and_through_ros_end_in_the_same_state(tmp_path, policy_dir):
+    """28 chunks, each from the state that the last one left: a wrong bit would grow."""
+    what = ('--policy', policy_dir, '--suite', 'libero_spatial', '--tasks', 1, '--inits', 0)
+    files = {through: tmp_path / f'{through}.json' for through in ('direct', 'ros')}
+    for through, path in files.items():
+        result = lightvla('eval', *what, '--through', through, '--json', path)
+        assert result.returncode == 0, result.stderr
+        assert '0/1' in result.stdout
+    direct, ros = (json.loads(path.read_text()) for path in files.values())
+    for document in (direct, ros):
+        assert (document['episodes'], document['errors']) == (1, [])
+    one, other = direct['all_episodes'][0], ros['all_episodes'][0]
+    assert one['steps'] == 220 or one['success']
+    for key in ('instruction', 'success', 'steps', 'end_state', 'kept', 'renderer'):
+        assert one[key] == other[key], key
+    assert len(one['latency_ms']) == len(other['latency_ms']) == 28
+    said = lightvla('compare', *files.values())
+    assert said.returncode == 0, said.stderr
+    assert '1 pairs: 1 with the same outcome and steps, 1 in the very same end state' in said.stdout
+    assert 'WARNING' not in said.stdout
+
+
+def test_episodes_that_cannot_be_are_errors_and_the_others_are_run(tmp_path, policy_dir):
+    path = tmp_path / 'r.json'
+    what = ('--policy', policy_dir, '--suite', 'libero_object', '--tasks', 0, '--inits', '49-50')
+    result = lightvla('eval', *what, '--max-steps', 10, '--replan', 4, '--json', path)
+    assert result.returncode == 1
+    assert 'libero_object task 0 has initial states 0 to 49, not 50' in result.stdout
+    document = json.loads(path.read_text())
+    assert (document['episodes'], len(document['errors'])) == (1, 1)
+    valid = document['all_episodes'][0]
+    assert valid['steps'] == 10
+    assert len(valid['latency_ms']) == 3, 'after 4 steps the policy looks again'
