@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightvla_ros.resources import BUNDLED_POLICY, resource
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.suites import MAX_STEPS
 
@@ -15,7 +16,10 @@ SUITES = ('libero_object', 'libero_spatial')  # what the scripted expert can do
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `lightvla demo` was asked to do."""
+    """What `lightvla demo` was asked to do.
+
+    :param policy: Policy folder; None when only recordings are replayed.
+    """
 
     out: Path
     policy: Path | None
@@ -30,7 +34,7 @@ class DemoOptions:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `lightvla demo`."""
     who = parser.add_mutually_exclusive_group()
-    who.add_argument('--policy', type=Path, help='policy folder; default: the untrained one')
+    who.add_argument('--policy', type=Path, help='policy folder; default: the bundled one')
     who.add_argument(
         '--replay', action='store_true', help='replay the scripted expert instead of a policy'
     )
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'default: all, which is {" and ".join(SUITES)}',
     )
     parser.add_argument(
-        '--tasks', type=parse_range, default=(0,), help='such as 0-9 or 0,3; default: 0'
+        '--tasks', type=parse_range, default=(0, 1), help='such as 0-9 or 0,3; default: 0,1'
     )
     parser.add_argument(
         '--inits', type=parse_range, default=(0,), help='initial states, likewise; default: 0'
@@ -65,9 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def options_from(arguments: argparse.Namespace) -> DemoOptions:
     """Turn parsed arguments into options.
 
-    Without --policy and --replay, the demo is a replay of one episode of each suite and one episode
-    of the untrained network.
-
     :raises ValueError: When the arguments contradict each other.
     """
     if arguments.replay and arguments.mode != 'lockstep':
@@ -79,13 +80,11 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
         for task in arguments.tasks
         for init in arguments.inits
     )[: arguments.episodes]
-    default = arguments.policy is None and not arguments.replay
-    replay = (arguments.replay or default) and arguments.mode == 'lockstep'
     return DemoOptions(
         out=arguments.out,
-        policy=arguments.policy,
-        replays=specs if replay else (),
-        episodes=() if arguments.replay else (specs[:1] if default else specs),
+        policy=None if arguments.replay else arguments.policy or resource(BUNDLED_POLICY),
+        replays=specs if arguments.replay else (),
+        episodes=() if arguments.replay else specs,
         video=not arguments.replay if arguments.video is None else arguments.video,
         render=arguments.render,
         mode=arguments.mode,

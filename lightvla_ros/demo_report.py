@@ -112,7 +112,7 @@ def summary(
     return {
         'finished': finished,
         'date': datetime.now(UTC).isoformat(timespec='seconds'),
-        'policy': str(options.policy or 'untrained') if options.episodes else None,
+        'policy': str(options.policy) if options.episodes else None,
         'episodes': len(valid),
         'successes': sum(result['success'] for result in valid),
         'errors': sum(bool(result['error']) for result in everything),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+BUNDLED_POLICY = 'models/libero_tiny'
+
 
 def resource(relative: str) -> Path:
     """Find a file of the source tree (editable install) or of the package's share folder (colcon).

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.sim.suites import MAX_STEPS
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
+from lightvla_ros.sim.suites import MAX_STEPS
 
 BRIDGE_PARAMETERS = ParameterTable(
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import threading
 import time
@@ -72,9 +71,8 @@ class Demo:
                     for spec in options.replays:
                         self._replay(conductor, spec)
             if options.episodes:
-                policy_dir = options.policy or self._untrained_policy()
-                policy = load_manifest(policy_dir)
-                with self._nodes('lightvla_ros.nodes.policy_node', {'policy': policy_dir}):
+                policy = load_manifest(options.policy)
+                with self._nodes('lightvla_ros.nodes.policy_node', {'policy': options.policy}):
                     for spec in options.episodes:
                         self._episode(conductor, spec, policy)
             finished = True
@@ -112,19 +110,6 @@ class Demo:
             if self._stop.is_set():
                 raise StoppedError
         return folder
-
-    def _untrained_policy(self) -> Path:
-        # not at the top: onnx is needed for this alone
-        from lightvla_ros.export.untrained import write_untrained_policy
-
-        policy_dir = self._options.out / 'untrained_policy'
-        shutil.rmtree(policy_dir, ignore_errors=True)
-        write_untrained_policy(policy_dir)
-        self._progress(
-            'no --policy: an UNTRAINED network takes its place. It shows the loop, not skill; it '
-            'will not solve the task.'
-        )
-        return policy_dir
 
     @contextlib.contextmanager
     def _nodes(self, module: str, parameters: dict[str, object]) -> Iterator[None]:

@@ -19,7 +19,7 @@ MOST_BYTES = 3_000_000
 LAST_FRAME = 1500  # ms
 BACKGROUND, WHITE, GREY = (24, 26, 30), (245, 245, 245), (165, 168, 172)
 # Colours, and whether the moments between chunks are left out; tried in this order
-SETTINGS = ((128, False), (64, False), (64, True), (32, True), (16, True))
+SETTINGS = ((256, False), (128, False), (128, True), (64, True), (32, True), (16, True))
 
 
 def write_animation(seen: Seen, manifest: Manifest, path: Path, most: int = MOST_BYTES) -> Path:
@@ -30,18 +30,31 @@ def write_animation(seen: Seen, manifest: Manifest, path: Path, most: int = MOST
     for colours, chunks_alone in SETTINGS:
         last = seen.moments[-1]
         chosen = [m for m in seen.moments if m.acted or m is last or not chunks_alone]
-        data = _encode([_frame(m, seen, manifest) for m in chosen], _durations(chosen), colours)
+        frames = [_frame(moment, seen, manifest) for moment in chosen]
+        data = _encode(frames, _durations(chosen), _palette(frames, seen, colours))
         if len(data) <= most:
             path.write_bytes(data)
             return path
     raise ValueError(f'{path}: {len(data) / 1e6:.1f} MB, more than {most / 1e6:g}')
 
 
-def _encode(frames: list[Image.Image], durations: list[int], colours: int) -> bytes:
+def _palette(frames: list[Image.Image], seen: Seen, colours: int) -> Image.Image:
+    """Choose colours for all frames: of some frames, and as often of pictures that are not dimmed.
+
+    From the frames alone nearly all would be dark.
+    """
+    sheet = []
+    for index in np.linspace(0, len(frames) - 1, 6).round().astype(int):
+        moment = seen.moments[round(index * (len(seen.moments) - 1) / max(len(frames) - 1, 1))]
+        whole = np.concatenate(moment.images, axis=1)
+        frame = frames[index]
+        sheet += [frame, Image.fromarray(whole).resize(frame.size)]
+    pixels = np.concatenate([np.asarray(picture) for picture in sheet])
+    return Image.fromarray(pixels).quantize(colours, Image.Quantize.MEDIANCUT)
+
+
+def _encode(frames: list[Image.Image], durations: list[int], palette: Image.Image) -> bytes:
     """One palette for all frames and no dithering: what does not move is then stored once."""
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, 8).round().astype(int)]
-    sheet = Image.fromarray(np.concatenate([np.asarray(frame) for frame in chosen]))
-    palette = sheet.quantize(colours, Image.Quantize.MEDIANCUT)
     first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file = io.BytesIO()
     first.save(
@@ -71,7 +84,7 @@ def _frame(moment: Moment, seen: Seen, manifest: Manifest) -> Image.Image:
             break
     draw.text((8, SIDE + 3), seen.instruction, WHITE, font)
     text = f'K = {moment.kept.sum()} of {moment.kept.size} visual tokens kept'
-    small = ImageFont.load_default(11)
+    small = ImageFont.load_default(12)
     draw.text((8, SIDE + 22), text, GREY, small)
     if moment is seen.moments[-1]:
         outcome = 'solved' if seen.success else 'not solved'

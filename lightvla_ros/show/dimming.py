@@ -40,7 +40,7 @@ def dim(image: np.ndarray, kept: np.ndarray, crop_area: float) -> np.ndarray:
     padded = np.pad(kept, 1)  # -1 and the number of patches: the margin
     bright = padded[rows[:, None] + 1, columns + 1]
     grey = (image @ GREY)[..., None]
-    dimmed = 0.16 * image + 0.18 * grey
+    dimmed = 0.2 * image + 0.2 * grey
     return np.where(bright[..., None], image, dimmed).astype(np.uint8)
 
 

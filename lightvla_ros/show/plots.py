@@ -36,7 +36,16 @@ def write_kept_over_time(seen: Seen, path: Path) -> Path:
         axes.axvline(step, color='#bbbbbb', lw=0.8, zorder=0)
         # on a line of its own each: they may be a step apart
         place = (step, top * (0.985 - 0.06 * height))
-        axes.annotate(f' {name}', place, fontsize=8, color='#666666', va='top')
+        axes.annotate(
+            name,
+            place,
+            (3, 0),
+            textcoords='offset points',
+            fontsize=8,
+            color='#666666',
+            va='top',
+            bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5},
+        )
     axes.set(xlabel='step', ylabel='kept visual tokens', ylim=(0, top), xlim=(-1, None))
     axes.set_title(
         f'"{seen.instruction}"\nK = {mean:.1f} of {total} tokens on average ({mean / total:.1%})',

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lightvla_ros.train.config import OptimizerConfig
+from lightvla_ros.train.muon import Muon
 
 # Matrices between embeddings and heads: Muon is for these
 HIDDEN = ('vision_backbone.', 'projector.', 'language_model.model.layers.')
@@ -38,9 +39,7 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer
     optimizers: list[Optimizer] = [adamw]
     if muon:
         rate = config.lr if config.muon_lr is None else config.muon_lr
-        optimizers.append(
-            torch.optim.Muon(muon, rate, config.weight_decay, adjust_lr_fn='match_rms_adamw')
-        )
+        optimizers.append(Muon(muon, rate, config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group['initial_lr'] = group['lr']

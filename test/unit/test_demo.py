@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +20,16 @@ def _options(*arguments):
     return options_from(parser.parse_args(arguments))
 
 
-def test_default_is_a_replay_of_each_suite_and_one_untrained_episode():
+def test_default_is_two_tasks_of_each_suite_with_the_bundled_policy():
     options = _options()
-    assert [spec.suite for spec in options.replays] == ['libero_object', 'libero_spatial']
-    assert options.episodes == (EpisodeSpec('libero_object', 0, 0),)
-    assert options.policy is None
+    assert options.replays == ()
+    assert [(spec.suite, spec.task) for spec in options.episodes] == [
+        ('libero_object', 0),
+        ('libero_object', 1),
+        ('libero_spatial', 0),
+        ('libero_spatial', 1),
+    ]
+    assert (options.policy / 'manifest.json').is_file()
     assert options.video
 
 
@@ -31,6 +37,7 @@ def test_the_proof_is_80_replays_without_videos():
     options = _options('--replay', '--suite', 'all', '--tasks', '0-9', '--inits', '0-3')
     assert len(set(options.replays)) == 80
     assert options.episodes == ()
+    assert options.policy is None
     assert not options.video
     assert _options('--replay', '--video').video
 
@@ -42,12 +49,6 @@ def test_policy_runs_what_it_is_asked_to():
     assert len(options.episodes) == 21
     assert options.episodes[20] == EpisodeSpec('libero_10', 5, 0)
     assert not options.video
-
-
-def test_wall_clock_leaves_the_replays_out():
-    options = _options('--mode', 'wall_clock')
-    assert options.replays == ()
-    assert len(options.episodes) == 1
 
 
 @pytest.mark.parametrize('text', ['5-3', '3-', '-3', '', '1,,2', 'a', '1-2-3', '0.5'])
@@ -107,7 +108,8 @@ def test_comparison_sees_every_difference(tmp_path):
 
 
 def test_errors_are_never_counted_as_failed(tmp_path):
-    options = DemoOptions(tmp_path, None, (), (EpisodeSpec('libero_object', 0, 0),), False, '', '')
+    spec = EpisodeSpec('libero_object', 0, 0)
+    options = DemoOptions(tmp_path, Path('p'), (), (spec,), False, '', '')
     results = [
         {'success': True, 'error': '', 'renderer': 'egl'},
         {'success': False, 'error': ''},
@@ -121,7 +123,7 @@ def test_errors_are_never_counted_as_failed(tmp_path):
     assert document['chunks'] == 101
     assert document['stage_ms']['inference'] == {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
     assert document['kept_tokens']['all']['mean'] == pytest.approx(3.5, abs=0.01)
-    assert document['policy'] == 'untrained'
+    assert document['policy'] == 'p'
     json.dumps(document, allow_nan=False)
 
 
