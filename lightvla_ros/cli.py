@@ -92,7 +92,7 @@ def _declare_show(parser: argparse.ArgumentParser):
 def _declare_bench(parser: argparse.ArgumentParser):
     benches = parser.add_subparsers(dest='bench', required=True)
     node = benches.add_parser('node', help='what the policy node adds outside the engine')
-    node.add_argument('--policy', type=Path, help='policy folder; default: an untrained one')
+    node.add_argument('--policy', type=Path, help='policy folder; default: the bundled one')
     node.add_argument('--seconds', type=float, default=30.0, help='default: 30')
     node.add_argument('--threads', type=int, default=1, help='of the engine; default: 1')
     node.add_argument('--json', action='store_true', help='print JSON alone')

@@ -32,12 +32,18 @@ os.environ['ROS_DOMAIN_ID'] = str(_domain)
 
 @pytest.fixture(scope='session')
 def policy_dir(tmp_path_factory):
-    """An untrained policy folder; copy it before changing anything."""
-    from lightvla_ros.export.untrained import write_untrained_policy
+    """An untrained policy as a robot is given it; copy it before changing anything."""
+    from small_policy import write_robot_policy
 
-    folder = tmp_path_factory.mktemp('policy') / 'untrained'
-    write_untrained_policy(folder)
-    return folder
+    return write_robot_policy(tmp_path_factory.mktemp('policy') / 'robot')
+
+
+@pytest.fixture(scope='session')
+def bundled_policy():
+    """The trained policy, which needs no PyTorch; copy it before changing anything."""
+    from lightvla_ros.resources import BUNDLED_POLICY, resource
+
+    return resource(BUNDLED_POLICY)
 
 
 @pytest.fixture(scope='session')

@@ -5,33 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
-import numpy as np
-
-from lightvla_ros.actions import Chunk, osc_from_chunk
 from lightvla_ros.contract import ContractError, Manifest
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
+from lightvla_ros.evaluate.closed_loop import run_closed_loop
+from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.options import Conditions, EvalOptions
 from lightvla_ros.evaluate.record import EpisodeRecord, state_digest
-from lightvla_ros.policy import Observation, Policy, Prediction
-from lightvla_ros.proprio import state_vector
-from lightvla_ros.safety import limit_chunk
+from lightvla_ros.policy import Policy, Prediction
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
-from lightvla_ros.sim.libero_env import (
-    CAMERAS,
-    CONTROL_PERIOD,
-    ROTATION_SCALE,
-    TRANSLATION_SCALE,
-    LiberoEnv,
-)
+from lightvla_ros.sim.libero_env import CAMERAS, CONTROL_PERIOD, LiberoEnv
 from lightvla_ros.sim.recording import end_state
-
-# What the node's parameters of these names are by default (a test compares them): a policy must not
-# do better here than where its steps are limited.
-MAX_STEP_TRANSLATION = 0.087  # m
-MAX_STEP_ROTATION = 0.87  # rad
 
 
 @contextmanager
@@ -105,15 +90,15 @@ def check_for_libero(manifest: Manifest) -> None:
 
 
 class DirectRunner:
-    """Runs episodes in this process. The last task's environment is kept: a scene takes 10 s."""
+    """Runs episodes in this process."""
 
     def __init__(
         self, policy: Policy, conditions: Conditions, chooser: TokenChooser | None = None
     ) -> None:
         self._policy = policy
-        self._conditions = conditions
+        self._replan = conditions.replan
         self._chooser = chooser
-        self._env: LiberoEnv | None = None
+        self._environments = Environments(conditions)
 
     def run(self, spec: EpisodeSpec) -> EpisodeRecord:
         """Run an episode. Whatever it raises is an error of the episode, no failure of the policy.
@@ -123,33 +108,27 @@ class DirectRunner:
         :raises EngineError: When the engine fails.
         :raises PolicyOutputError: When the policy's output must not move a robot.
         """
-        try:
-            return self._run(spec)
-        except BaseException:
-            self.close()  # an environment that failed is not trusted again
-            raise
+        with self._environments.of(spec) as env:
+            return self._run(env, spec)
 
     def close(self) -> None:
         """Free the environment."""
-        if self._env is not None:
-            self._env.close()
-            self._env = None
+        self._environments.close()
 
-    def _run(self, spec: EpisodeSpec) -> EpisodeRecord:
-        env = self._prepare(spec)
-        policy, cameras = self._policy, self._policy.manifest.cameras
+    def _run(self, env: LiberoEnv, spec: EpisodeSpec) -> EpisodeRecord:
         started = time.monotonic()
         runner = EpisodeRunner(env, spec)
         if self._chooser is not None:
             self._chooser.start_episode(spec)
-        instruction = policy.check_instruction(env.instruction)
-        predictions = []
-        while not runner.finished:
-            prediction = policy.infer(observe(env, policy.manifest, instruction))
-            predictions.append(prediction)
-            for action in executed_actions(prediction.chunk)[: self._conditions.replan]:
-                if runner.step(action):
-                    break
+        predictions: list[Prediction] = []
+        run_closed_loop(
+            self._policy,
+            env,
+            runner,
+            env.instruction,
+            self._replan,
+            on_chunk=lambda _, prediction: predictions.append(prediction),
+        )
         return EpisodeRecord(
             **vars(spec),
             instruction=env.instruction,
@@ -160,51 +139,10 @@ class DirectRunner:
             end_state=state_digest(end_state(env)),
             kept={
                 camera.name: [prediction.kept[index] for prediction in predictions]
-                for index, camera in enumerate(cameras)
+                for index, camera in enumerate(self._policy.manifest.cameras)
             },
             latency_ms=[_latency_ms(prediction) for prediction in predictions],
         )
-
-    def _prepare(self, spec: EpisodeSpec) -> LiberoEnv:
-        """Build the environment, unless the last one will do."""
-        env, conditions = self._env, self._conditions
-        if env is None or (env.suite, env.task) != (spec.suite, spec.task):
-            self.close()
-            env = self._env = LiberoEnv(
-                spec.suite, spec.task, conditions.camera_size, conditions.render
-            )
-            env.max_steps = min(env.max_steps, conditions.max_steps or env.max_steps)
-        return env
-
-
-def observe(env: LiberoEnv, manifest: Manifest, instruction: str) -> Observation:
-    """Render and read what the policy takes. Rendering takes longer than 5 steps of physics."""
-    images = env.render()
-    proprio = None
-    if manifest.proprio is not None:
-        position, quaternion, fingers = env.state()
-        proprio = state_vector(manifest.proprio, position, quaternion, fingers)
-    return Observation(
-        tuple(images[camera.name] for camera in manifest.cameras), instruction, proprio
-    )
-
-
-def executed_actions(chunk: Chunk) -> np.ndarray:
-    """Return the OSC_POSE actions [N, 7] that the bridge would execute of a chunk.
-
-    The node limits the steps; ``ActionChunk`` carries the gripper in float32; who reads one makes
-    its quaternions unit again. To the last bit, so that episodes end in the same state.
-
-    :raises PolicyOutputError: When a step is far over the limits.
-    """
-    chunk, _ = limit_chunk(chunk, MAX_STEP_TRANSLATION, MAX_STEP_ROTATION)
-    norms = np.linalg.norm(chunk.rotations, axis=1)
-    chunk = replace(
-        chunk,
-        rotations=chunk.rotations / norms[:, None],
-        gripper=chunk.gripper.astype(np.float32).astype(np.float64),
-    )
-    return osc_from_chunk(chunk, TRANSLATION_SCALE, ROTATION_SCALE)
 
 
 def _latency_ms(prediction: Prediction) -> float:

@@ -15,7 +15,9 @@ from typing import Any
 from tqdm import tqdm
 
 from lightvla_ros.contract import load_manifest
+from lightvla_ros.evaluate.closed_loop import run_closed_loop
 from lightvla_ros.evaluate.direct import check_for_libero, load_policy
+from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.evaluation import options_of
 from lightvla_ros.evaluate.listening_hand import Hand
 from lightvla_ros.evaluate.listening_result import summarise
@@ -23,8 +25,6 @@ from lightvla_ros.evaluate.options import EvalOptions, pieces
 from lightvla_ros.evaluate.pool import Start, run_pieces
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.policy import Policy
-from lightvla_ros.show.closed_loop import run_closed_loop
-from lightvla_ros.show.environments import Environments
 from lightvla_ros.show.result_header import result_header
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request

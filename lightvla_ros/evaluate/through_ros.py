@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.demo_report import StageStatistics
@@ -18,8 +13,7 @@ from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.options import EvalOptions
 from lightvla_ros.evaluate.record import EpisodeRecord, failed_record, state_digest
 from lightvla_ros.nodes.conductor import Conductor, EpisodeError
-from lightvla_ros.nodes.processes import NodeProcess
-from lightvla_ros.resources import resource
+from lightvla_ros.nodes.node_pair import NodePair
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import load_recording, recording_path
 
@@ -40,13 +34,11 @@ def ros_episodes(
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     first = int(os.environ.get('ROS_DOMAIN_ID') or 1 + os.getppid() % DOMAINS)
     os.environ['ROS_DOMAIN_ID'] = str(first if number == 0 else 1 + (first + number) % DOMAINS)
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     runner = RosRunner(options, options.out.with_suffix('.ros') / f'worker-{number}')
     try:
         yield runner.run
     finally:
         runner.close()
-        rclpy.try_shutdown()
 
 
 class RosRunner:
@@ -59,9 +51,8 @@ class RosRunner:
         self._options = options
         self._manifest = load_manifest(options.policy)
         self._folder = folder
-        self._children: list[NodeProcess] = []
+        self._nodes = NodePair(folder / 'logs')
         self._conductor: Conductor | None = None
-        self._executor = SingleThreadedExecutor()
 
     def run(self, spec: EpisodeSpec) -> EpisodeRecord:
         """Run an episode.
@@ -78,22 +69,20 @@ class RosRunner:
         except EpisodeError as error:
             raise EvaluationError(f'{spec}: {error} (in {self._folder})') from None
         except BaseException:
-            self._stop()
+            self._nodes.stop()
+            self._conductor = None
             raise
         return self._record(spec, result)
 
     def close(self) -> None:
         """End the nodes and our own."""
-        self._stop()
-        self._executor.shutdown()
+        self._nodes.close()
 
     def _start(self) -> None:
         # A new one: the last one's latest status is of a node that is gone.
-        self._conductor = Conductor(self._wait)
-        self._executor.add_node(self._conductor)
-        conditions, logs = self._options.conditions, self._folder / 'logs'
+        self._conductor = self._nodes.new_conductor()
+        conditions = self._options.conditions
         bridge = {
-            'autostart': False,
             'mode': 'lockstep',
             'render': conditions.render,
             'camera_size': conditions.camera_size,
@@ -107,24 +96,7 @@ class RosRunner:
             'threads': conditions.threads,
             'max_inference_time': LONGEST_INFERENCE,
         }
-        self._children = [
-            NodeProcess('lightvla_ros.nodes.libero_bridge_node', logs / 'bridge.log', bridge),
-            NodeProcess(
-                'lightvla_ros.nodes.policy_node',
-                logs / 'policy_node.log',
-                policy,
-                resource('config/libero.param.yaml'),
-            ),
-        ]
-
-    def _stop(self) -> None:
-        for child in self._children:
-            child.stop()
-        self._children = []
-        if self._conductor is not None:
-            self._executor.remove_node(self._conductor)
-            self._conductor.destroy_node()
-            self._conductor = None
+        self._nodes.start(bridge, 'policy_node', policy)
 
     def _record(self, spec: EpisodeSpec, result: dict) -> EpisodeRecord:
         if result['error']:
@@ -150,17 +122,3 @@ class RosRunner:
                 )
             ],
         )
-
-    def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        """Spin until a condition holds.
-
-        :raises ChildError: When a node died.
-        :raises TimeoutError: When it took longer than ``timeout`` seconds.
-        """
-        deadline = time.monotonic() + timeout
-        while not condition():
-            self._executor.spin_once(timeout_sec=0.05)
-            for child in self._children:
-                child.check()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f'waited {timeout:g} s for {what}')

@@ -6,25 +6,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from lightvla_ros.contract import write_manifest
-from lightvla_ros.export.untrained import manifest_document
+from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.new_folder import new_folder
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
-
-PAD, BOS, STOP, UNKNOWN, END_OF_PROMPT = range(5)
-PROMPT_LENGTH = 34  # LIBERO's longest instruction takes 33
-# All that LIBERO's Object and Spatial suites say, and the prompt around it
-WORDS = (
-    'in what action should the robot take to out : ? '
-    'pick up and place it on of from next between '
-    'alphabet basket bbq black bottom bowl box butter cabinet center cheese chocolate cookie cream '
-    'drawer dressing juice ketchup milk orange plate pudding ramekin salad sauce soup stove table '
-    'tomato top wooden'
-)
+from lightvla_ros.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
 
 def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) -> Manifest:
@@ -39,7 +28,7 @@ def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) 
     # Words of one length in random directions: else all queries of the pruner are the same one.
     torch.nn.init.normal_(model.language_model.model.embed_tokens.weight)
     save_file(model.state_dict(), policy_dir / 'model.safetensors')
-    _word_tokenizer().save(str(policy_dir / 'tokenizer.json'))
+    word_tokenizer().save(str(policy_dir / 'tokenizer.json'))
     fields = config.to_dict()
     del fields['action_slice']  # the manifest's own field
     document = manifest_document('untrained-weights', config.image_size, config.patch_size)
@@ -50,20 +39,3 @@ def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) 
         'provenance': {'generator': __name__, 'seed': seed, 'trained': False},
     }
     return write_manifest(policy_dir, document)
-
-
-def _word_tokenizer() -> Tokenizer:
-    special = {'<pad>': PAD, '<s>': BOS, '</s>': STOP, '<unk>': UNKNOWN, '</prompt>': END_OF_PROMPT}
-    vocabulary = special | {word: index for index, word in enumerate(WORDS.split(), len(special))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Split(Regex('[:?]'), behavior='isolated'),
-        ]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single='<s> $A', special_tokens=[('<s>', BOS)]
-    )
-    return tokenizer

@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from lightvla_ros.demo_report import machine, versions
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
+from lightvla_ros.resources import BUNDLED_POLICY, resource
 
 RATE = 20.0  # Hz
 SIDE = 256  # px
@@ -41,14 +41,8 @@ def run_bench(arguments: argparse.Namespace) -> int:
     """Measure and print; return 0."""
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    with TemporaryDirectory() as scratch:
-        policy = arguments.policy
-        if policy is None:
-            from lightvla_ros.export.untrained import write_untrained_policy
-
-            policy = Path(scratch) / 'untrained'
-            write_untrained_policy(policy)
-        report = measure(policy, arguments.seconds, arguments.threads)
+    policy = arguments.policy or resource(BUNDLED_POLICY)
+    report = measure(policy, arguments.seconds, arguments.threads)
     print(json.dumps(report, indent=2) if arguments.json else _table(report))
     return 0
 

@@ -6,20 +6,15 @@ import contextlib
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
 from lightvla_ros.contract import ContractError, Manifest, load_manifest
 from lightvla_ros.demo import DemoOptions
 from lightvla_ros.demo_report import Progress, compare, summary, write_summary
 from lightvla_ros.nodes.conductor import Conductor, EpisodeError
-from lightvla_ros.nodes.processes import ChildError, NodeProcess
-from lightvla_ros.resources import resource
+from lightvla_ros.nodes.node_pair import NodePair
+from lightvla_ros.nodes.processes import ChildError
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import SimulationError
 from lightvla_ros.sim.recording import load_recording, record_all, recording_path
@@ -48,10 +43,8 @@ class Demo:
         self._options = options
         self._progress = Progress()
         self._stop = threading.Event()
-        self._children: list[NodeProcess] = []
         self._results: list[dict] = []
         self._replays: list[dict] = []
-        self._executor: SingleThreadedExecutor | None = None
 
     def run(self) -> int:
         """Run everything; return 0 when nothing failed, 1 otherwise, 130 after Ctrl-C."""
@@ -60,19 +53,17 @@ class Demo:
         _isolate()
         options = self._options
         finished, code = False, 1
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._executor = SingleThreadedExecutor()
-        conductor = Conductor(self._wait)
-        self._executor.add_node(conductor)
+        nodes = NodePair(options.out / 'logs', self._raise_if_stopped)
+        conductor = nodes.new_conductor()
         try:
             if options.replays:
                 recordings = self._record()
-                with self._nodes('lightvla_ros.nodes.replay_node', {'recordings': recordings}):
+                with self._started(nodes, 'replay_node', {'recordings': recordings}):
                     for spec in options.replays:
                         self._replay(conductor, spec)
             if options.episodes:
                 policy = load_manifest(options.policy)
-                with self._nodes('lightvla_ros.nodes.policy_node', {'policy': options.policy}):
+                with self._started(nodes, 'policy_node', {'policy': options.policy}):
                     for spec in options.episodes:
                         self._episode(conductor, spec, policy)
             finished = True
@@ -87,9 +78,7 @@ class Demo:
                 options, self._results, self._replays, conductor.statistics, finished
             )
             path = write_summary(options.out, document)
-            self._executor.shutdown()
-            conductor.destroy_node()
-            rclpy.try_shutdown()
+            nodes.close()
         self._say_how_it_went(document, path)
         return code
 
@@ -107,39 +96,30 @@ class Demo:
                 f'  recorded {number}/{len(specs)} {recording.spec}: {outcome} after '
                 f'{len(recording.actions)} steps'
             )
-            if self._stop.is_set():
-                raise StoppedError
+            self._raise_if_stopped()
         return folder
 
     @contextlib.contextmanager
-    def _nodes(self, module: str, parameters: dict[str, object]) -> Iterator[None]:
+    def _started(
+        self, nodes: NodePair, answers: str, parameters: dict[str, object]
+    ) -> Iterator[None]:
         """Start the bridge, and a policy or the replay; end both afterwards."""
         options = self._options
-        config = resource('config/libero.param.yaml')
         # by the wall clock every frame costs time in which the robot should move
         film_between = options.video and options.mode == 'lockstep'
         bridge = {
-            'autostart': False,
             'render': options.render,
             'mode': options.mode,
             'camera_size': options.camera_size,
             'camera_every': VIDEO_CAMERA_EVERY if film_between else CHUNK_LENGTH,
             'recordings': options.out / 'executed',
         }
-        logs = options.out / 'logs'
-        name = module.rpartition('.')[2]
-        config_of_module = config if name == 'policy_node' else None
-        self._children = [
-            NodeProcess('lightvla_ros.nodes.libero_bridge_node', logs / 'bridge.log', bridge),
-            NodeProcess(module, logs / f'{name}.log', parameters, config_of_module),
-        ]
+        nodes.start(bridge, answers, parameters)
         try:
             yield
         finally:
             self._progress('ending the nodes')
-            for child in self._children:
-                child.stop()
-            self._children = []
+            nodes.stop()
 
     def _replay(self, conductor: Conductor, spec: EpisodeSpec) -> None:
         video = self._video(spec, 'replay')
@@ -179,22 +159,9 @@ class Demo:
             replay['same_outcome'] for replay in self._replays
         )
 
-    def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        """Spin until a condition holds.
-
-        :raises StoppedError: On Ctrl-C.
-        :raises ChildError: When a child process died.
-        :raises TimeoutError: When it took longer than ``timeout`` seconds.
-        """
-        deadline = time.monotonic() + timeout
-        while not condition():
-            self._executor.spin_once(timeout_sec=0.05)
-            if self._stop.is_set():
-                raise StoppedError
-            for child in self._children:
-                child.check()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f'waited {timeout:g} s for {what}')
+    def _raise_if_stopped(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
 
     def _say_how_it_went(self, document: dict, path: Path) -> None:
         replay = document['replay']

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.evaluate.direct import check_for_libero, load_policy
+from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.evaluation import options_of
 from lightvla_ros.evaluate.options import EvalOptions, pieces
 from lightvla_ros.evaluate.pool import Start, run_pieces
 from lightvla_ros.evaluate.record import EpisodeRecord
-from lightvla_ros.show.environments import Environments
 from lightvla_ros.show.result_header import result_header
 from lightvla_ros.show.watched_episode import watch_episode
 from lightvla_ros.sim.episode import EpisodeSpec

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightvla_ros.demonstrations.writer import Episode
-from lightvla_ros.evaluate.direct import executed_actions, observe
+from lightvla_ros.evaluate.closed_loop import executed_actions, observe
 from lightvla_ros.policy import Policy
 from lightvla_ros.sim.collect import Plan, Recorder, choose_request
 from lightvla_ros.sim.episode import CHUNK_LENGTH

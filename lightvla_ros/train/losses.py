@@ -124,13 +124,7 @@ class Losses(nn.Module):
 def see(model: LightVLA, pixels: Tensor, context: Context, alpha: float) -> tuple[Encoded, Tensor]:
     """Do what ``LightVLA.encode`` does, and return all candidates [B, Lv, ...] besides."""
     tokens, scores, context = model.candidates(pixels, context)
-    if scores is None:
-        batch, count = tokens.shape[:2]
-        picks = torch.arange(count, device=tokens.device).expand(batch, count)
-        return Encoded(tokens, picks, None, context, None), tokens
-    selection = model.select(tokens, scores, alpha)
-    chosen = model.project_chosen(selection.tokens)
-    return Encoded(chosen, selection.picks, selection.mask, context, selection), tokens
+    return model.choose(tokens, scores, context, alpha), tokens
 
 
 def query_spread(model: LightVLA, patches: Tensor, context: Context) -> Tensor:

@@ -33,6 +33,7 @@ class Muon(Optimizer):
     def step(self, closure: None = None) -> None:
         """Change the weights that have a gradient."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for weight in group['params']:
                 if weight.grad is None:
                     continue
@@ -41,18 +42,23 @@ class Muon(Optimizer):
                     state['momentum'] = torch.zeros_like(weight)
                 momentum, keep = state['momentum'], group['momentum']
                 momentum.lerp_(weight.grad, 1 - keep)
-                update = orthogonal(weight.grad.lerp(momentum, keep))
-                weight.mul_(1 - group['lr'] * group['weight_decay'])
-                weight.add_(update, alpha=-group['lr'] * 0.2 * math.sqrt(max(weight.shape)))
+                update = weight.grad.lerp(momentum, keep)
+                alike.setdefault(weight.shape, []).append((weight, update))
+            for shape, pairs in alike.items():
+                updates = orthogonal(torch.stack([update for _, update in pairs]))
+                size = group['lr'] * 0.2 * math.sqrt(max(shape))
+                for (weight, _), update in zip(pairs, updates, strict=True):
+                    weight.mul_(1 - group['lr'] * group['weight_decay'])
+                    weight.add_(update, alpha=-size)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Bring all singular values of a matrix near 1, by Newton and Schulz."""
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Bring all singular values of matrices [..., rows, columns] near 1, by Newton and Schulz."""
     a, b, c = COEFFICIENTS
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(ROUNDS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x

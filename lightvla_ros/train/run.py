@@ -43,6 +43,8 @@ from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.vision import Block
 
 CONFIG = 'config.yaml'
+OBSERVATIONS = 'observations.npz'
+GOLDEN_FRAMES = 6
 FREQUENCY_FRAMES = 2048  # looked at to find out how often patches show each object
 
 
@@ -151,6 +153,8 @@ class Run:
             return False
         if not (self.folder / POLICY / MANIFEST_NAME).exists():  # else it was stopped after that
             self.write_policy(self.folder / POLICY)
+        if self.place.rank == 0 and len(self.data.held_out):
+            self._write_observations(self.folder / OBSERVATIONS)
         return True
 
     def train_step(self) -> dict[str, float]:
@@ -240,6 +244,16 @@ class Run:
             weights = merge_adapters(without_adapters(frozen), trained, lora.alpha / lora.rank)
         if self.place.rank == 0:
             write_policy(folder, weights, self.document, self.tokenizer, self._provenance())
+
+    def _write_observations(self, path: Path) -> None:
+        """Write held-out frames for ``models/export_trt.py --observations``."""
+        held_out, store = self.data.held_out, self.data.store
+        rows = held_out[np.linspace(0, len(held_out) - 1, GOLDEN_FRAMES).astype(int)]
+        frames = store.gather(rows, classes=False)
+        instructions = [store.instructions[index] for index in frames.instruction]
+        np.savez_compressed(
+            path, images=frames.images, instruction=instructions, proprio=store.proprio[rows]
+        )
 
     @property
     def _cameras(self) -> tuple[str, ...]:

@@ -16,8 +16,7 @@ import torch
 from lightvla_ros.contract import MANIFEST_NAME, SCHEMA_VERSION, parse_manifest
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import statistics_of
-from lightvla_ros.export.untrained import manifest_document
-from lightvla_ros.export.untrained_weights import END_OF_PROMPT, PROMPT_LENGTH, _word_tokenizer
+from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.one_line import one_line
 from lightvla_ros.train.config import ModelSource, TrainConfig
@@ -27,6 +26,7 @@ from lightvla_ros.train.views import CROP_AREA
 from lightvla_ros.vla.config import ConfigError, VLAConfig, preset
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import config_of, load_model
+from lightvla_ros.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
 DOCUMENT, TOKENIZER = 'policy_document.json', 'tokenizer.json'
 POLICY = 'policy'  # the folder in a run's folder
@@ -103,7 +103,7 @@ def _merge(document: dict[str, Any], changes: Mapping[str, Any], where: str) -> 
 
 def _from_scratch(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     model_config = changed(preset(config.model.preset), config.model.changes)
-    tokenizer = _word_tokenizer()
+    tokenizer = word_tokenizer()
     if tokenizer.get_vocab_size() > model_config.language.vocabulary:
         raise ConfigError(
             f'model: language.vocabulary {model_config.language.vocabulary} is less than the '

@@ -115,17 +115,27 @@ class LlamaModel(nn.Module):
         return rope_rotation(positions, head_size, self.config.rope_theta, dtype)
 
     def forward(
-        self, x: Tensor, positions: Tensor, key_mask: Tensor | None = None, first_layer: int = 0
+        self,
+        x: Tensor,
+        positions: Tensor,
+        key_mask: Tensor | None = None,
+        first_layer: int = 0,
+        copies: Tensor | None = None,
     ) -> Tensor:
         """Run the layers from ``first_layer`` on.
 
         :param x: [B, N, D] embeddings, or states where earlier layers have run.
         :param positions: int [B, N].
         :param key_mask: bool [B, N], False where a token is padding; None when none is.
+        :param copies: float32 [B, K], how often each of the first K tokens counts (``copies.py``);
+            None: once.
         :returns: [B, N, D], not yet normed: :attr:`norm` is applied where somebody reads.
         """
         rotation = self.rotation(positions, x.dtype)
         key_bias = padding_bias(key_mask, x.dtype)
+        if copies is not None:
+            more = copies.clamp_min(1).log().to(x.dtype)
+            key_bias = key_bias + F.pad(more, (0, x.shape[1] - more.shape[1]))[:, None, None]
         for layer in self.layers[first_layer:]:
             x = layer(x, rotation, key_bias)
         return x

@@ -24,6 +24,7 @@ from lightvla_ros.vla import pruner
 from lightvla_ros.vla.ablation import Ablation
 from lightvla_ros.vla.action_head import L1ActionHead, ProprioProjector
 from lightvla_ros.vla.config import VLAConfig
+from lightvla_ros.vla.copies import merge_copies
 from lightvla_ros.vla.language import LanguageModel, padding_bias
 from lightvla_ros.vla.learned_queries import (
     DecoderQueries,
@@ -56,6 +57,7 @@ class Encoded:
     :param picks: int64 [B, K], the patch that each of them is.
     :param mask: bool [B, K], False where one is not kept; None where all are.
     :param selection: What was kept and why; None with pruning off.
+    :param copies: float32 [B, K], how often each token counts (in training); None: once.
     """
 
     tokens: Tensor
@@ -63,6 +65,7 @@ class Encoded:
     mask: Tensor | None
     context: Context
     selection: Selection | None
+    copies: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,22 @@ class LightVLA(nn.Module):
 
     def encode(self, pixels: Tensor, context: Context, alpha: float = 0.0) -> Encoded:
         """See, and choose visual tokens; everything up to where pruned ones are gone."""
-        tokens, scores, context = self.candidates(pixels, context)
+        return self.choose(*self.candidates(pixels, context), alpha)
+
+    def choose(
+        self, tokens: Tensor, scores: Tensor | None, context: Context, alpha: float = 0.0
+    ) -> Encoded:
+        """Choose visual tokens among what :meth:`candidates` returns."""
         if scores is None:
             batch, count = tokens.shape[:2]
             picks = torch.arange(count, device=tokens.device).expand(batch, count)
             return Encoded(tokens, picks, None, context, None)
         selection = self.select(tokens, scores, alpha)
         tokens = self.project_chosen(selection.tokens)
+        if self.training:
+            merged = merge_copies(tokens, selection)
+            found = merged.copies > 0
+            return Encoded(merged.tokens, merged.picks, found, context, selection, merged.copies)
         return Encoded(tokens, selection.picks, selection.mask, context, selection)
 
     def decode(self, encoded: Encoded) -> Tensor:
@@ -142,6 +154,7 @@ class LightVLA(nn.Module):
             torch.cat([1 + encoded.picks, context.positions], dim=1),
             torch.cat([kept, context.mask], dim=1),
             first_layer=self.layers_before_pruning,
+            copies=encoded.copies,
         )
         return self.act(states)
 

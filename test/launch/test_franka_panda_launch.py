@@ -7,8 +7,6 @@ import subprocess
 import threading
 import time
 import unittest
-from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 
@@ -23,17 +21,14 @@ from launch.actions import IncludeLaunchDescription  # noqa: E402
 from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
 from rig import Robot  # noqa: E402
 
-from lightvla_ros.export.untrained import write_untrained_policy  # noqa: E402
-from lightvla_ros.resources import resource  # noqa: E402
+from lightvla_ros.resources import BUNDLED_POLICY, resource  # noqa: E402
 
 
 @pytest.mark.launch_test
 def generate_test_description():
-    policy = Path(mkdtemp()) / 'untrained'
-    write_untrained_policy(policy)
     launch_file = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(resource('launch/franka_panda.launch.py'))),
-        launch_arguments={'checkpoint': str(policy), 'respawn': 'false'}.items(),
+        launch_arguments={'checkpoint': str(resource(BUNDLED_POLICY)), 'respawn': 'false'}.items(),
     )
     return LaunchDescription([launch_file, launch_testing.actions.ReadyToTest()])
 

@@ -3,8 +3,6 @@
 import json
 import time
 import unittest
-from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 
@@ -20,19 +18,19 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource  # n
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
-from lightvla_ros.export.untrained import write_untrained_policy  # noqa: E402
-from lightvla_ros.resources import resource  # noqa: E402
+from lightvla_ros.resources import BUNDLED_POLICY, resource  # noqa: E402
 
 pytestmark = pytest.mark.sim
 
 
 @pytest.mark.launch_test
 def generate_test_description():
-    policy = Path(mkdtemp()) / 'untrained'
-    write_untrained_policy(policy)
     launch_file = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(resource('launch/libero.launch.py'))),
-        launch_arguments={'checkpoint': str(policy), 'suite': 'libero_spatial'}.items(),
+        launch_arguments={
+            'checkpoint': str(resource(BUNDLED_POLICY)),
+            'suite': 'libero_spatial',
+        }.items(),
     )
     return LaunchDescription([launch_file, launch_testing.actions.ReadyToTest()])
 

@@ -19,8 +19,8 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 @pytest.mark.parametrize('mode', ['nan', 'inf', 'shape', 'far'])
-def test_fault_08_bad_output(policy_dir, mode):
-    with rig(policy_dir, max_failures=100) as r:
+def test_fault_08_bad_output(bundled_policy, mode):
+    with rig(bundled_policy, max_failures=100) as r:
         r.run()
         moved = len(r.robot.moves())
         r.engine.mode = mode
@@ -32,8 +32,8 @@ def test_fault_08_bad_output(policy_dir, mode):
         assert len(r.robot.moves()) > moved
 
 
-def test_fault_08_three_bad_outputs_in_a_row_are_a_fault(policy_dir):
-    with rig(policy_dir) as r:
+def test_fault_08_three_bad_outputs_in_a_row_are_a_fault(bundled_policy):
+    with rig(bundled_policy) as r:
         r.run()
         r.engine.mode = 'nan'
         r.until_state(FAULT, 'fault:bad_output')
@@ -44,8 +44,8 @@ def test_fault_08_three_bad_outputs_in_a_row_are_a_fault(policy_dir):
         assert r.robot.state == (FAULT, 'fault:bad_output'), 'a fault must not end by itself'
 
 
-def test_fault_09_long_step_is_shortened(policy_dir):
-    with rig(policy_dir) as r:
+def test_fault_09_long_step_is_shortened(bundled_policy):
+    with rig(bundled_policy) as r:
         r.engine.mode = 'long'
         r.run()
         chunk = r.robot.moves()[0]
@@ -82,9 +82,9 @@ def _break_unverified(folder):
 @pytest.mark.parametrize(
     'damage', [_break_missing, _break_changed, _break_truncated, _break_unverified]
 )
-def test_fault_11_engine_file_is_damaged(policy_dir, tmp_path, damage):
+def test_fault_11_engine_file_is_damaged(bundled_policy, tmp_path, damage):
     folder = tmp_path / 'policy'
-    shutil.copytree(policy_dir, folder)
+    shutil.copytree(bundled_policy, folder)
     message = damage(folder)
     with rig(folder, autostart=False, load=Policy.load) as r:
         r.matched_user()
@@ -92,20 +92,20 @@ def test_fault_11_engine_file_is_damaged(policy_dir, tmp_path, damage):
         r.until(lambda: any(message in log for log in r.robot.logs), message)
         r.until_state(VlaStatus.UNCONFIGURED, 'configure_failed')
         shutil.rmtree(folder)
-        shutil.copytree(policy_dir, folder)
+        shutil.copytree(bundled_policy, folder)
         assert r.node.trigger_configure() == SUCCESS, 'a retry must work'
 
 
-def test_fault_11_wrong_provider(policy_dir):
+def test_fault_11_wrong_provider(bundled_policy):
     parameters = {'provider': 'CUDAExecutionProvider'}
-    with rig(policy_dir, autostart=False, load=Policy.load, **parameters) as r:
+    with rig(bundled_policy, autostart=False, load=Policy.load, **parameters) as r:
         r.matched_user()
         assert r.node.trigger_configure() == FAILURE
         wanted = 'has no CUDAExecutionProvider here'
         r.until(lambda: any(wanted in log for log in r.robot.logs), wanted)
 
 
-def test_fault_11_what_is_refused_is_freed(policy_dir):
+def test_fault_11_what_is_refused_is_freed(bundled_policy):
     """Else each try to configure would keep another engine in a GPU's memory."""
     engines = []
 
@@ -113,22 +113,22 @@ def test_fault_11_what_is_refused_is_freed(policy_dir):
         engines.append(FakeEngine())  # which nobody has verified
         return Policy(folder, load_manifest(folder), engines[-1])
 
-    with rig(policy_dir, autostart=False, load=load) as r:
+    with rig(bundled_policy, autostart=False, load=load) as r:
         assert r.node.trigger_configure() == FAILURE
         assert engines[0].closed
 
 
-def test_fault_11_engine_that_was_never_built(policy_dir):
+def test_fault_11_engine_that_was_never_built(bundled_policy):
     """Whatever this machine lacks, TensorRT or an engine for it, the log says what to do."""
-    with rig(policy_dir, autostart=False, load=Policy.load, engine='tensorrt') as r:
+    with rig(bundled_policy, autostart=False, load=Policy.load, engine='tensorrt') as r:
         r.matched_user()
         assert r.node.trigger_configure() == FAILURE
         wanted = 'tensorrt'
         r.until(lambda: any(wanted in log and 'cannot configure' in log for log in r.robot.logs))
 
 
-def test_fault_12_inference_raises(policy_dir):
-    with rig(policy_dir, max_failures=100) as r:
+def test_fault_12_inference_raises(bundled_policy):
+    with rig(bundled_policy, max_failures=100) as r:
         r.run()
         r.engine.mode = 'raise'
         r.until_state(HOLDING, 'engine_error')
@@ -136,8 +136,8 @@ def test_fault_12_inference_raises(policy_dir):
         r.until_state(RUNNING)
 
 
-def test_fault_12_engine_that_keeps_failing_is_a_fault_until_reset(policy_dir):
-    with rig(policy_dir) as r:
+def test_fault_12_engine_that_keeps_failing_is_a_fault_until_reset(bundled_policy):
+    with rig(bundled_policy) as r:
         r.run()
         session = r.robot.chunks[-1].session_id
         r.engine.mode = 'raise'
@@ -156,18 +156,18 @@ def test_fault_12_engine_that_keeps_failing_is_a_fault_until_reset(policy_dir):
         assert r.robot.chunks[seen].sequence == 0
 
 
-def test_fault_12_inference_thread_dies(policy_dir, monkeypatch):
+def test_fault_12_inference_thread_dies(bundled_policy, monkeypatch):
     """Whatever is wrong in our own code: a node that cannot infer must not say it runs."""
     monkeypatch.setattr(threading, 'excepthook', lambda _: None)
-    with rig(policy_dir) as r:
+    with rig(bundled_policy) as r:
         r.run()
         monkeypatch.setattr(r.node.history, 'add', None)
         r.until_state(FAULT, 'fault:inference_thread')
         assert r.robot.holds()[-1].reason == 'fault:inference_thread'
 
 
-def test_fault_13_inference_hangs(policy_dir):
-    with rig(policy_dir, max_inference_time=0.3) as r:
+def test_fault_13_inference_hangs(bundled_policy):
+    with rig(bundled_policy, max_inference_time=0.3) as r:
         r.run()
         r.engine.mode = 'hang'
         r.until_state(FAULT, 'inference_timeout')

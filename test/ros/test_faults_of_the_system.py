@@ -88,8 +88,8 @@ def _move(process):
     process.until(moving, 'the first chunk')
 
 
-def test_fault_20_crash_and_respawn(policy_dir, robot):
-    process = Process(robot, policy_dir, '/process')
+def test_fault_20_crash_and_respawn(bundled_policy, robot):
+    process = Process(robot, bundled_policy, '/process')
     _move(process)
     first = robot.chunks[-1]
     process.end(signal.SIGKILL)
@@ -108,8 +108,8 @@ def test_fault_20_crash_and_respawn(policy_dir, robot):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_fault_21_asked_to_end_while_moving(policy_dir, robot, number):
-    process = Process(robot, policy_dir, '/process')
+def test_fault_21_asked_to_end_while_moving(bundled_policy, robot, number):
+    process = Process(robot, bundled_policy, '/process')
     _move(process)
     code, errors = process.end(number)
     assert code == 0, errors
@@ -117,7 +117,7 @@ def test_fault_21_asked_to_end_while_moving(policy_dir, robot, number):
     assert robot.chunks[-1].reason == 'shutdown'
 
 
-def test_fault_21_asked_to_end_while_loading(policy_dir):
+def test_fault_21_asked_to_end_while_loading(bundled_policy):
     loading = threading.Event()
     stop = threading.Event()
 
@@ -125,7 +125,8 @@ def test_fault_21_asked_to_end_while_loading(policy_dir):
         loading.set()
         time.sleep(30.0)
 
-    node = PolicyNode(stop, load, parameter_overrides=[Parameter('policy', value=str(policy_dir))])
+    overrides = [Parameter('policy', value=str(bundled_policy))]
+    node = PolicyNode(stop, load, parameter_overrides=overrides)
     thread = threading.Thread(target=node.autostart)
     thread.start()
     assert loading.wait(10.0)
@@ -148,8 +149,8 @@ def _service(r, kind, name):
     return call
 
 
-def test_fault_22_invalid_lifecycle_requests(policy_dir):
-    with rig(policy_dir) as r:
+def test_fault_22_invalid_lifecycle_requests(bundled_policy):
+    with rig(bundled_policy) as r:
         r.run()
         get_state = _service(r, GetState, 'lightvla/get_state')
         change = r.robot.create_client(ChangeState, 'lightvla/change_state')
@@ -162,12 +163,12 @@ def test_fault_22_invalid_lifecycle_requests(policy_dir):
         r.until(lambda: len(r.robot.moves()) > count, 'motion to go on')
 
 
-def test_fault_22_hundred_lifecycle_cycles(policy_dir):
+def test_fault_22_hundred_lifecycle_cycles(bundled_policy):
     def resident():
         pages = int(Path('/proc/self/statm').read_text().split()[1])
         return pages * os.sysconf('SC_PAGE_SIZE')
 
-    with rig(policy_dir, autostart=False) as r:
+    with rig(bundled_policy, autostart=False) as r:
         for cycle in range(110):
             for trigger in ('configure', 'activate', 'deactivate', 'cleanup'):
                 getattr(r.node, f'trigger_{trigger}')()
@@ -177,9 +178,9 @@ def test_fault_22_hundred_lifecycle_cycles(policy_dir):
         assert resident() - memory < 20 * 2**20
 
 
-def test_fault_23_slow_subscriber(policy_dir):
+def test_fault_23_slow_subscriber(bundled_policy):
     """It gets the newest chunk, and the node is not held up."""
-    with rig(policy_dir, replan_steps=1) as r:
+    with rig(bundled_policy, replan_steps=1) as r:
         slow = Node('slow', namespace=r.namespace)
         got = []
 
@@ -200,8 +201,8 @@ def test_fault_23_slow_subscriber(policy_dir):
         assert all(newest - sequence <= 2 for sequence, newest in got[1:]), got
 
 
-def test_fault_24_late_subscriber_gets_the_status_and_no_old_chunk(policy_dir):
-    with rig(policy_dir) as r:
+def test_fault_24_late_subscriber_gets_the_status_and_no_old_chunk(bundled_policy):
+    with rig(bundled_policy) as r:
         r.run()
         r.robot.feeding = False
         r.until_state(VlaStatus.HOLDING, 'camera_stale:third_person')
@@ -257,8 +258,8 @@ def test_fault_27_parameter_file_for_another_node(tmp_path):
     assert 'no section is for /lightvla, only for /lightvla_node' in result.stderr
 
 
-def test_fault_27_wrong_parameters_at_run_time(policy_dir):
-    with rig(policy_dir) as r:
+def test_fault_27_wrong_parameters_at_run_time(bundled_policy):
+    with rig(bundled_policy) as r:
         r.run()
         call = _service(r, SetParameters, 'lightvla/set_parameters')
 

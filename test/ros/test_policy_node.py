@@ -1,5 +1,8 @@
 """The policy node when nothing is wrong: what it publishes, and its services."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -8,6 +11,7 @@ from rig import rig
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
 from lightvla_ros.nodes.conversions import stamp_ns
 from lightvla_ros.policy import Policy
 
@@ -20,8 +24,8 @@ def _call(r, kind, name, request):
     return future.result()
 
 
-def test_a_chunk_says_what_was_seen_and_when_it_starts(policy_dir):
-    with rig(policy_dir) as r:
+def test_a_chunk_says_what_was_seen_and_when_it_starts(bundled_policy):
+    with rig(bundled_policy) as r:
         r.run('  pick up the milk ')
         r.until(lambda: len(r.robot.moves()) >= 3, 'three chunks')
         chunks = r.robot.moves()
@@ -47,8 +51,8 @@ def test_a_chunk_says_what_was_seen_and_when_it_starts(policy_dir):
         assert len({chunk.session_id for chunk in chunks}) == 1
 
 
-def test_the_real_engine_in_the_node(policy_dir):
-    with rig(policy_dir, load=Policy.load) as r:
+def test_the_real_engine_in_the_node(bundled_policy):
+    with rig(bundled_policy, load=Policy.load) as r:
         r.run()
         stats = r.robot.moves()[0].stats
         assert stats.backend == 'onnxruntime-cpu'
@@ -57,8 +61,8 @@ def test_the_real_engine_in_the_node(policy_dir):
         assert stamp_ns(stats.inference_time) > 0
 
 
-def test_pause_holds_and_goes_on(policy_dir):
-    with rig(policy_dir, replan_steps=1) as r:
+def test_pause_holds_and_goes_on(bundled_policy):
+    with rig(bundled_policy, replan_steps=1) as r:
         r.run()
         assert _call(r, SetBool, 'lightvla/pause', SetBool.Request(data=True)).success
         r.until_state(VlaStatus.HOLDING, 'paused')
@@ -70,8 +74,8 @@ def test_pause_holds_and_goes_on(policy_dir):
         r.until(lambda: len(r.robot.moves()) > moved, 'motion')
 
 
-def test_reset_forgets_the_instruction(policy_dir):
-    with rig(policy_dir) as r:
+def test_reset_forgets_the_instruction(bundled_policy):
+    with rig(bundled_policy) as r:
         r.run()
         assert _call(r, Trigger, 'lightvla/reset', Trigger.Request()).success
         r.until_state(VlaStatus.WAITING, 'no_instruction')
@@ -79,9 +83,12 @@ def test_reset_forgets_the_instruction(policy_dir):
         assert r.robot.statuses[-1].instruction == ''
 
 
-def test_kept_patches_come_in_the_upright_view(policy_dir):
-    """The untrained policy sees mirrored images, so patch 1 of a row of 8 is column 6 upright."""
-    with rig(policy_dir) as r:
+def test_kept_patches_come_in_the_upright_view(bundled_policy, tmp_path):
+    """Of a policy that sees mirrored images, patch 1 of a row of 8 is column 6 upright."""
+    folder = shutil.copytree(bundled_policy, tmp_path / 'mirrored')
+    cameras = json.loads((folder / MANIFEST_NAME).read_text())['cameras']
+    amend_manifest(folder, cameras=[camera | {'mirror': True} for camera in cameras])
+    with rig(folder) as r:
         masks = []
         r.robot.create_subscription(
             Image, 'lightvla/debug/kept_patches/third_person', masks.append, 10
@@ -94,8 +101,8 @@ def test_kept_patches_come_in_the_upright_view(policy_dir):
         assert stamp_ns(masks[0].header.stamp) in stamps
 
 
-def test_diagnostics_tell_each_part_apart(policy_dir):
-    with rig(policy_dir) as r:
+def test_diagnostics_tell_each_part_apart(bundled_policy):
+    with rig(bundled_policy) as r:
         seen = {}
 
         def on_diagnostics(message):
@@ -120,8 +127,8 @@ def test_diagnostics_tell_each_part_apart(policy_dir):
 
 
 @pytest.mark.parametrize('steps', [2, 4])
-def test_replanning_earlier(policy_dir, steps):
-    with rig(policy_dir, replan_steps=steps) as r:
+def test_replanning_earlier(bundled_policy, steps):
+    with rig(bundled_policy, replan_steps=steps) as r:
         r.run()
         count = len(r.robot.moves())
         r.until(lambda: len(r.robot.moves()) >= count + 5, 'five chunks')

@@ -33,8 +33,8 @@ def test_two_replay_episodes_end_as_they_do_directly(tmp_path):
         assert (run['holds'], run['refused']) == (0, 0)
 
 
-def test_untrained_network_runs_a_whole_episode_and_again_the_same(tmp_path, policy_dir):
-    arguments = ('--policy', str(policy_dir), '--suite', 'libero_spatial', '--tasks', '1')
+def test_policy_runs_a_whole_episode_and_again_the_same(tmp_path, bundled_policy):
+    arguments = ('--policy', str(bundled_policy), '--suite', 'libero_spatial', '--tasks', '1')
     result = subprocess.run(_demo(tmp_path, *arguments), timeout=600)
     assert result.returncode == 0
     summary = json.loads((tmp_path / 'summary.json').read_text())
@@ -60,8 +60,8 @@ def test_untrained_network_runs_a_whole_episode_and_again_the_same(tmp_path, pol
     np.testing.assert_array_equal(again['end_state'], first['end_state'])
 
 
-def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, policy_dir):
-    arguments = ('--policy', str(policy_dir), '--suite', 'libero_object', '--no-video')
+def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, bundled_policy):
+    arguments = ('--policy', str(bundled_policy), '--suite', 'libero_object', '--no-video')
     log = tmp_path / 'log'
     with log.open('w') as file:
         demo = subprocess.Popen(_demo(tmp_path, *arguments), stderr=file)
@@ -76,21 +76,23 @@ def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, policy_dir):
     assert node_log.read_text().rstrip().endswith('UNCONFIGURED'), 'the node must end in order'
 
 
-def test_by_the_wall_clock_the_robot_moves_and_never_waits(tmp_path, policy_dir):
-    arguments = ('--policy', str(policy_dir), '--suite', 'libero_object', '--no-video')
+def test_by_the_wall_clock_the_robot_moves_and_never_waits(tmp_path, bundled_policy):
+    arguments = ('--policy', str(bundled_policy), '--suite', 'libero_object', '--no-video')
     result = subprocess.run(_demo(tmp_path, '--mode', 'wall_clock', *arguments), timeout=600)
     assert result.returncode == 0
     run = json.loads((tmp_path / 'summary.json').read_text())['results'][0]
-    assert (run['mode'], run['steps'], run['error']) == ('wall_clock', 280, '')
-    assert run['chunks'] >= 10
+    assert (run['mode'], run['error']) == ('wall_clock', '')
+    assert run['steps'] == 280 or run['success']
+    assert run['chunks'] >= 5
     assert run['refused'] == 0
-    assert run['frames'] == 35, 'one observation for every 8 steps, whatever the policy does'
+    frames = -(-run['steps'] // 8)
+    assert run['frames'] == frames, 'one observation for every 8 steps, whatever the policy does'
     assert run['holds'] > 0, 'before the first chunk there is nothing to execute'
 
 
-def test_policy_that_cannot_be_loaded_is_an_error_and_no_failed_episode(tmp_path, policy_dir):
+def test_policy_that_cannot_be_loaded_is_an_error_and_no_failed_episode(tmp_path, bundled_policy):
     broken = tmp_path / 'broken'
-    shutil.copytree(policy_dir, broken)
+    shutil.copytree(bundled_policy, broken)
     (broken / 'act.onnx').unlink()
     result = subprocess.run(
         _demo(tmp_path, '--policy', str(broken)), capture_output=True, text=True, timeout=120

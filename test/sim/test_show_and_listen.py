@@ -9,10 +9,10 @@ import pytest
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.evaluate.direct import load_policy
+from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.listening import Listener
 from lightvla_ros.evaluate.listening_hand import NONE, Hand
 from lightvla_ros.evaluate.options import Conditions, EvalOptions
-from lightvla_ros.show.environments import Environments
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import other_requests, own_request
 from lightvla_ros.sim.memoryless_expert import MemorylessExpert
@@ -54,9 +54,9 @@ def test_expert_that_is_asked_for_another_object_reaches_that(env):
     assert not any('basket' in name for name in hand.names)
 
 
-def test_patches_lie_on_what_is_seen_there(env, policy_dir):
+def test_patches_lie_on_what_is_seen_there(env, bundled_policy):
     EpisodeRunner(env, SPEC)
-    manifest = load_manifest(policy_dir)
+    manifest = load_manifest(bundled_policy)
     rows, columns = manifest.patch_grid
     owners = PatchOwners(env, manifest).look()
     assert owners.shape == (2, manifest.patches_per_camera)
@@ -79,9 +79,9 @@ def test_patches_lie_on_what_is_seen_there(env, policy_dir):
     assert changed == {('object', 'other'), ('other', 'object')}
 
 
-def test_listener_asks_for_other_objects_each_time(environments, policy_dir, tmp_path):
+def test_listener_asks_for_other_objects_each_time(environments, bundled_policy, tmp_path):
     conditions = Conditions(max_steps=200, camera_size=128)
-    options = EvalOptions(policy_dir, (SPEC,), conditions, tmp_path)
+    options = EvalOptions(bundled_policy, (SPEC,), conditions, tmp_path)
     policy, _ = load_policy(options)
     listener = Listener(policy, options, others=2)
     listener._environments = environments  # a scene takes 10 s to build
@@ -102,9 +102,9 @@ def test_listener_asks_for_other_objects_each_time(environments, policy_dir, tmp
     assert env.goal == env.task_goal
 
 
-def test_show_writes_pictures_and_figures(policy_dir, tmp_path, capsys):
+def test_show_writes_pictures_and_figures(bundled_policy, tmp_path, capsys):
     arguments = ['--suite', 'libero_object', '--max-steps', '10', '--out', str(tmp_path)]
-    assert main(['show', '--policy', str(policy_dir), *arguments]) == 0
+    assert main(['show', '--policy', str(bundled_policy), *arguments]) == 0
     document = json.loads((tmp_path / 'libero_object-0-0-0.json').read_text())
     assert [chunk['step'] for chunk in document['all_chunks']] == [0, 8]
     assert sum(share['image'] for share in document['by_role'].values()) == pytest.approx(1, 1e-3)

@@ -1,15 +1,20 @@
 """The true model at a size that exports in seconds, and its export."""
 
+import json
 from dataclasses import replace
 
+from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
 from lightvla_ros.export.export_policy import add_graphs, copy_weights
 from lightvla_ros.export.untrained_weights import write_untrained_weights
+from lightvla_ros.export.verify import verify, write_verifications
 from lightvla_ros.vla.config import LanguageConfig, PrunerConfig, TowerConfig, VLAConfig
+from lightvla_ros.word_tokenizer import PROMPT_LENGTH
 
 BUCKETS = (4, 16, 32)
+ROBOT_BUCKETS = (16, 32, 64, 96, 128)
 
 
-def small_config(method='lightvla'):
+def small_config(method='lightvla', image_size=64):
     tower = TowerConfig(width=32, depth=2, heads=2, mlp_width=64)
     return VLAConfig(
         dino=replace(tower, registers=2, class_token=True, layer_scale=True),
@@ -18,7 +23,7 @@ def small_config(method='lightvla'):
         projector_width=64,
         head_width=32,
         pruning=PrunerConfig(method, queries=6, layer=1),
-        image_size=64,
+        image_size=image_size,
         patch_size=16,
     )
 
@@ -34,3 +39,15 @@ def export(weights, out, precision='fp32', **options):
     copy_weights(weights, out)
     add_graphs(out, precision=precision, buckets=BUCKETS, say=lambda _: None, **options)
     return out
+
+
+def write_robot_policy(folder, prompt_length=PROMPT_LENGTH):
+    """What a robot is given: graphs alone, verified; 64 patches of each camera, mirrored views."""
+    write_untrained_weights(folder, small_config(image_size=128), seed=1)
+    prompt = json.loads((folder / MANIFEST_NAME).read_text())['prompt']
+    amend_manifest(folder, prompt=prompt | {'length': prompt_length})
+    quiet = {'say': lambda _: None}
+    add_graphs(folder, precision='fp32', buckets=ROBOT_BUCKETS, keep_weights=False, **quiet)
+    found, _ = verify(folder, only='onnxruntime')
+    write_verifications(folder, found)
+    return folder

@@ -36,7 +36,7 @@ def test_schema_is_valid():
     jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA_PATH.read_text()))
 
 
-def test_untrained_policy_is_trusted(policy_dir):
+def test_exported_policy_is_trusted(policy_dir):
     manifest = load_manifest(policy_dir)
     assert [camera.name for camera in manifest.cameras] == ['third_person', 'wrist']
     assert manifest.patch_grid == (8, 8)
@@ -135,11 +135,11 @@ def test_inconsistent_manifest(document, change, message):
 
 
 def _actions_off(golden):
-    golden['actions'][1] += 0.01
+    golden['actions'][2] += 0.01
 
 
 def _patches_off(golden):
-    golden['kept'][1] = ~golden['kept'][1]
+    golden['kept'][2] = ~golden['kept'][2]
 
 
 def test_golden_observations_come_out_again(policy_dir):
@@ -160,7 +160,7 @@ def test_golden_observations_that_come_out_otherwise(folder, document, change):
     np.savez(folder / 'golden.npz', **golden)
     write_manifest(folder, document)
     policy = Policy.load(folder)
-    with pytest.raises(ContractError, match='observation 1 comes out otherwise with onnxruntime'):
+    with pytest.raises(ContractError, match='observation 2 comes out otherwise with onnxruntime'):
         policy.replay_golden()
 
 
@@ -168,7 +168,7 @@ def test_golden_actions_are_compared_only_where_the_same_patches_are_kept(folder
     with np.load(folder / 'golden.npz') as file:
         golden = dict(file)
     _actions_off(golden)
-    golden['kept'][1][np.flatnonzero(golden['kept'][1])[0]] = False
+    golden['kept'][2][np.flatnonzero(golden['kept'][2])[0]] = False
     np.savez(folder / 'golden.npz', **golden)
     write_manifest(folder, document)
     Policy.load(folder).replay_golden()

@@ -19,7 +19,7 @@ from lightvla_ros.actions import Chunk, osc_from_chunk, quaternion_from_axis_ang
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.base import EngineError
-from lightvla_ros.evaluate import direct
+from lightvla_ros.evaluate import closed_loop, direct
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.command import options_from, parse_shard
 from lightvla_ros.evaluate.errors import EvaluationError
@@ -257,7 +257,7 @@ def test_journal_of_other_conditions_is_refused(options, changed, message):
 
 def test_journal_of_another_policy_is_refused(options, small_policy):
     evaluated(options)
-    with pytest.raises(EvaluationError, match='was begun with policy.name'):
+    with pytest.raises(EvaluationError, match='was begun with policy.fingerprint'):
         evaluated(replace(options, policy=small_policy))
 
 
@@ -460,8 +460,8 @@ def test_suites_may_be_several():
 def test_limits_are_the_nodes():
     parameters = pytest.importorskip('lightvla_ros.nodes.policy_parameters')
     defaults = {each.name: each.default for each in parameters.POLICY_PARAMETERS.rows}
-    assert defaults['max_step_translation'] == direct.MAX_STEP_TRANSLATION
-    assert defaults['max_step_rotation'] == direct.MAX_STEP_ROTATION
+    assert defaults['max_step_translation'] == closed_loop.MAX_STEP_TRANSLATION
+    assert defaults['max_step_rotation'] == closed_loop.MAX_STEP_ROTATION
 
 
 def a_chunk(scale):
@@ -483,7 +483,9 @@ def test_actions_are_the_bits_that_the_bridge_executes(scale):
     from lightvla_ros.nodes.bridge_modes import executable
 
     chunk = a_chunk(scale)
-    limited, clamped = limit_chunk(chunk, direct.MAX_STEP_TRANSLATION, direct.MAX_STEP_ROTATION)
+    limited, clamped = limit_chunk(
+        chunk, closed_loop.MAX_STEP_TRANSLATION, closed_loop.MAX_STEP_ROTATION
+    )
     assert clamped == (scale > 1)
     message = conversions.chunk_to_message(
         limited,
@@ -501,14 +503,14 @@ def test_actions_are_the_bits_that_the_bridge_executes(scale):
     )
     # a message's float32 is rounded where it is sent, and not by the setters of Python
     message.gripper = np.asarray(message.gripper, np.float32).astype(float).tolist()
-    np.testing.assert_array_equal(direct.executed_actions(chunk), executable(message, 'world'))
+    np.testing.assert_array_equal(closed_loop.executed_actions(chunk), executable(message, 'world'))
     if scale < 1:
-        np.testing.assert_allclose(direct.executed_actions(chunk), osc_from_chunk(chunk), 1e-6)
+        np.testing.assert_allclose(closed_loop.executed_actions(chunk), osc_from_chunk(chunk), 1e-6)
 
 
 def test_actions_far_over_the_limits_are_an_error():
     with pytest.raises(PolicyOutputError, match='times the limit'):
-        direct.executed_actions(a_chunk(100.0))
+        closed_loop.executed_actions(a_chunk(100.0))
 
 
 # Other tokens

@@ -40,6 +40,13 @@ def folder(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / 'policy')
 
 
+def test_untrained_weights_are_those_of_their_seed(weights, tmp_path):
+    again = write_weights(tmp_path / 'again')
+    assert load_manifest(again).fingerprint == load_manifest(weights).fingerprint
+    with pytest.raises(FileExistsError, match='not empty'):
+        write_weights(again)
+
+
 def test_no_graph_has_nonzero_or_a_table_of_embeddings(exported):
     for name in ('encode', 'act'):
         graph = onnx.load(exported / f'{name}.onnx').graph

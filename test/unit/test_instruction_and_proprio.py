@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lightvla_ros.contract import Prompt, Proprio
 from lightvla_ros.instruction import InstructionError, PromptEncoder, check_instruction
@@ -21,10 +22,20 @@ def test_what_is_no_instruction(text):
 
 
 @pytest.fixture
-def encoder(policy_dir):
+def encoder(tmp_path):
+    """One token per byte, behind <pad>, <s> and </prompt>; upper case is another token."""
+    tokens = ['<pad>', '<s>', '</prompt>', *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single='<s> $A', special_tokens=[('<s>', 1)]
+    )
+    tokenizer.save(str(tmp_path / 'tokenizer.json'))
+
     def build(length=192, append_ids=(2,), lowercase=True):
         spec = Prompt('In: {instruction}?\nOut:', lowercase, 'tokenizer.json', append_ids, length)
-        return PromptEncoder(spec, policy_dir / 'tokenizer.json')
+        return PromptEncoder(spec, tmp_path / 'tokenizer.json')
 
     return build
 

@@ -1,4 +1,4 @@
-"""OpenVINO against ONNX Runtime on the untrained policy, and where the pruner's scores compute."""
+"""OpenVINO against ONNX Runtime on an untrained policy, and where the pruner's scores compute."""
 
 import dataclasses
 import shutil
@@ -162,6 +162,6 @@ def test_what_cannot_be_loaded_or_run_is_one_line(policy, policy_dir, tmp_path):
     with pytest.raises(EngineError, match='act.onnx: openvino cannot load it') as caught:
         load_engine('openvino', tmp_path, manifest)
     assert '\n' not in str(caught.value)
-    prompt = Prompt(np.ones((1, manifest.prompt.length), int), np.ones((1, 192), bool))
+    prompt = Prompt(*np.ones((2, 1, manifest.prompt.length), int))
     with pytest.raises(EngineError, match=r'pixels is \(1, 6, 8, 8\), the graph takes'):
         policy.engine.encode(np.zeros((1, 6, 8, 8), np.float32), prompt, None)

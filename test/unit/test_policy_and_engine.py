@@ -1,18 +1,16 @@
-"""The untrained policy on the real ONNX Runtime: what must hold for any policy."""
+"""An untrained policy on the real ONNX Runtime: what must hold for any policy."""
 
 import dataclasses
-import filecmp
 import shutil
 
 import numpy as np
 import pytest
+from small_policy import write_robot_policy
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import EngineError, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
-from lightvla_ros.export.untrained import write_untrained_policy
-from lightvla_ros.export.untrained_graphs import Shape
 from lightvla_ros.instruction import InstructionError
 from lightvla_ros.policy import Observation, Policy
 
@@ -44,13 +42,10 @@ def test_prediction_is_whole(policy):
     assert prediction.times.inference > 0
 
 
-def test_untrained_policy_keeps_some_patches_and_moves_gently(policy):
-    predictions = [policy.infer(_observation(seed)) for seed in range(20)]
-    counts = {len(prediction.kept_patches) for prediction in predictions}
+def test_number_of_kept_patches_depends_on_what_is_seen(policy):
+    counts = {len(policy.infer(_observation(seed)).kept_patches) for seed in range(20)}
     assert len(counts) > 3
-    assert min(counts) >= 10
     assert max(counts) <= 60
-    assert max(np.abs(prediction.normalised[:, :6]).max() for prediction in predictions) < 0.35
 
 
 def test_kept_tokens_depend_on_the_image_and_the_words(policy):
@@ -139,7 +134,7 @@ def test_content_of_prompt_padding_does_not_matter(policy):
     prompt = policy._encode_prompt(observation.instruction)
     pixels = policy._preprocess(observation.images)
     proprio = np.zeros((1, 8), np.float32)
-    garbage = Prompt(np.where(prompt.mask, prompt.ids, 300), prompt.mask)
+    garbage = Prompt(np.where(prompt.mask, prompt.ids, 30), prompt.mask)
     outcomes = []
     for each in (prompt, garbage):
         encoded = policy.engine.encode(pixels, each, proprio)
@@ -150,8 +145,7 @@ def test_content_of_prompt_padding_does_not_matter(policy):
 
 def test_length_of_prompt_padding_does_not_matter(policy, tmp_path):
     """The same network with room for a longer prompt; one bucket, so that sizes stay alike."""
-    write_untrained_policy(tmp_path / 'longer', shape=Shape(prompt=256))
-    longer = Policy.load(tmp_path / 'longer')
+    longer = Policy.load(write_robot_policy(tmp_path / 'longer', prompt_length=64))
     for seed in range(5):
         one, two = (p.infer(_observation(seed)) for p in (policy, longer))
         np.testing.assert_array_equal(one.kept_patches, two.kept_patches)
@@ -161,8 +155,8 @@ def test_length_of_prompt_padding_does_not_matter(policy, tmp_path):
 
 def test_attention_is_not_causal(policy):
     """A later word changes what the first action slot says, and which patches are kept."""
-    one = policy.infer(_observation(0, 'pick up the milk a'))
-    two = policy.infer(_observation(0, 'pick up the milk b'))
+    one = policy.infer(_observation(0, 'pick up the milk on'))
+    two = policy.infer(_observation(0, 'pick up the milk in'))
     assert not np.array_equal(one.normalised[0], two.normalised[0])
 
 
@@ -207,7 +201,7 @@ def test_precision_is_the_manifest_s_and_the_graphs_must_have_it(policy, policy_
 
 def test_instruction_that_is_too_long_for_the_policy(policy):
     assert policy.check_instruction(' pick up the milk ') == 'pick up the milk'
-    with pytest.raises(InstructionError, match='the policy takes 192'):
+    with pytest.raises(InstructionError, match='the policy takes 34'):
         policy.check_instruction('then ' * 60)
 
 
@@ -221,12 +215,3 @@ def test_graphs_must_fit_the_manifest(policy_dir):
     wrong = dataclasses.replace(manifest, prompt=dataclasses.replace(manifest.prompt, length=64))
     with pytest.raises(EngineError, match='encode.onnx: context is .*, the manifest needs it'):
         load_engine('onnxruntime', policy_dir, wrong)
-
-
-def test_generator_repeats_itself(policy_dir, tmp_path):
-    write_untrained_policy(tmp_path / 'again')
-    names = [path.name for path in policy_dir.iterdir()]
-    same, different, errors = filecmp.cmpfiles(policy_dir, tmp_path / 'again', names, shallow=False)
-    assert (different, errors) == ([], [])
-    with pytest.raises(FileExistsError, match='not empty'):
-        write_untrained_policy(tmp_path / 'again')

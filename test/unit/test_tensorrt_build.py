@@ -416,7 +416,7 @@ def test_a_user_without_a_home_keeps_no_timings(monkeypatch):
     assert timing_cache_path(machine) is None
 
 
-def test_the_untrained_policy_builds(policy_dir):
+def test_graphs_in_fp32_build(policy_dir):
     build_engines(policy_dir, load_manifest(policy_dir), 'tensorrt-rtx')
 
 

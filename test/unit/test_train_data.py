@@ -8,7 +8,6 @@ import pytest
 import torch
 import train_rig
 
-from lightvla_ros.export.untrained_weights import _word_tokenizer
 from lightvla_ros.images import Preprocessor
 from lightvla_ros.manifest import Camera, Normalisation, Preprocessing, Prompt
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels
@@ -22,6 +21,7 @@ from lightvla_ros.train.prompts import PromptTable, word_ids
 from lightvla_ros.train.sampler import Sampler, step_seed
 from lightvla_ros.train.views import Viewer
 from lightvla_ros.vla import pruner
+from lightvla_ros.word_tokenizer import word_tokenizer
 
 TOWERS = (
     Normalisation((0.484375, 0.455078125, 0.40625), (0.228515625, 0.2236328125, 0.224609375)),
@@ -179,7 +179,7 @@ def test_the_alignment_is_equation_1():
 
 def test_prompts_are_padded_to_the_batchs_longest(tmp_path):
     path = tmp_path / 'tokenizer.json'
-    _word_tokenizer().save(str(path))
+    word_tokenizer().save(str(path))
     spec = Prompt(
         'In: What action should the robot take to {instruction}?\nOut:', True, '', (4,), 34
     )

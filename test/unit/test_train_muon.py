@@ -6,7 +6,7 @@ import torch
 from lightvla_ros.train.muon import Muon, orthogonal
 
 
-@pytest.mark.parametrize('shape', [(24, 24), (64, 16), (16, 64)])
+@pytest.mark.parametrize('shape', [(24, 24), (64, 16), (16, 64), (3, 16, 32)])
 def test_singular_values_come_near_one(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape) * 100

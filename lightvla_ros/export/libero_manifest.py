@@ -1,0 +1,66 @@
+"""What the manifests of all policies for LIBERO's Panda have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, Any]:
+    """Return a manifest's document for LIBERO's Panda, with plausible statistics.
+
+    What the tokenizer and the graphs decide is left to be filled in.
+    """
+    return {
+        'name': name,
+        'cameras': [
+            {
+                'name': camera,
+                'size': [image_size, image_size],
+                'rotate_degrees': 0,
+                'mirror': True,
+            }
+            for camera in ('third_person', 'wrist')
+        ],
+        'preprocessing': {
+            'jpeg_quality': 95,
+            'crop_area': 0.9,
+            'normalisation': [
+                # DINOv2's constants as OpenVLA's checkpoints have them, rounded to bf16
+                {
+                    'mean': [0.484375, 0.455078125, 0.40625],
+                    'std': [0.228515625, 0.2236328125, 0.224609375],
+                },
+                {'mean': [0.5, 0.5, 0.5], 'std': [0.5, 0.5, 0.5]},
+            ],
+        },
+        'prompt': {
+            'template': 'In: What action should the robot take to {instruction}?\nOut:',
+            'lowercase': True,
+            'tokenizer': 'tokenizer.json',
+        },
+        'proprio': {
+            'layout': ['ee_position', 'ee_axis_angle', 'gripper_qpos'],
+            'q01': [-0.4, -0.35, 0.0, 1.5, -1.5, -1.5, 0.0, -0.045],
+            'q99': [0.2, 0.35, 1.4, 3.8, 1.5, 1.5, 0.045, 0.0],
+        },
+        'action': {
+            'chunk_length': 8,
+            'control_period': 0.05,
+            'translation_scale': 0.05,
+            'rotation_scale': 0.5,
+            'q01': [-1.0, -1.0, -1.0, -0.2, -0.2, -0.2, 0.0],
+            'q99': [1.0, 1.0, 1.0, 0.2, 0.2, 0.2, 1.0],
+            'mask': [True] * 6 + [False],
+            'gripper_closed': 0.0,
+            'gripper_open': 1.0,
+            'reference': 'measured_pose',
+            'slice': 'training',
+        },
+        'tokens': {'patch_size': patch_size, 'buckets': []},
+        'model': None,
+        'graphs': None,
+        'golden': None,
+        'engines': [],
+        'verified': [],
+        'provenance': {},
+    }
