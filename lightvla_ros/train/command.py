@@ -70,7 +70,7 @@ def _write(checkpoint: Path, out: Path | None) -> int:
         checkpoint = checkpoint / CHECKPOINT
     state = load_checkpoint(checkpoint)
     folder = checkpoint.parent
-    weights = state['mean'] or state['weights']
+    weights = (state['mean'] or state['weights']) | state['frozen']
     config = from_dict(state['config'])
     if config.lora is not None:
         from lightvla_ros.train.lora import merge_adapters

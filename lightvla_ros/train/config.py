@@ -220,6 +220,7 @@ class TrainConfig:
     :param autocast: Compute in bf16 where PyTorch's autocast does.
     :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
     :param threads: Of PyTorch; 0 leaves its own choice.
+    :param freeze_towers: Train all but the vision towers, on features that are computed once.
     :param attention: ``auto`` (PyTorch chooses) or ``plain`` (matrix products and softmax).
     """
 
@@ -244,6 +245,7 @@ class TrainConfig:
     checkpoint_every: CheckpointEvery = field(default_factory=CheckpointEvery)
     parallel: str = 'none'
     gradient_checkpointing: bool = False
+    freeze_towers: bool = False
     compile: bool = False
     attention: str = 'auto'
 
@@ -263,6 +265,12 @@ class TrainConfig:
             problems.append(
                 f'alignment.only_steps {self.alignment.only_steps} is more than steps {self.steps}'
             )
+        if self.freeze_towers and (self.augment.crop or self.augment.colour or self.lora):
+            problems.append(
+                'freeze_towers: features are computed once; set augment to off, and leave lora out'
+            )
+        if self.freeze_towers and self.parallel != 'none':
+            problems.append('freeze_towers: works in one process; set parallel to none')
         if problems:
             raise ConfigError('; '.join(problems))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from lightvla_ros.train.average import RunningMean
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.errors import TrainError
-from lightvla_ros.train.frames import Data, load_data
+from lightvla_ros.train.frames import Data, Gathered, load_data
+from lightvla_ros.train.frozen_towers import FrozenTowers
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.train.losses import Batch, Losses
 from lightvla_ros.train.measurements import measure, places_of
@@ -97,6 +98,9 @@ class Run:
         if place.rank == 0 and not self._viewer.fits(data.store.image_shape[1:3]):
             print("images are turned or resized to the policy's in every step", flush=True)
         self.losses = Losses(model, self._aligner(), alignment.weight).to(place.device)
+        self._frozen: FrozenTowers | None = None
+        if config.freeze_towers:
+            self._frozen = FrozenTowers(model, data.store, self._viewer, place.rank == 0)
         self.losses.train()  # a model that was loaded is in eval mode
         _prepare_blocks(model, config)
         self._module = spread(self.losses, config.parallel, place)
@@ -224,6 +228,7 @@ class Run:
             'world': self.place.world,
             'frames': len(self.data.store),
             'weights': self._trained(),
+            'frozen': self._frozen.weights() if self._frozen else {},
             'mean': {name: whole(value) for name, value in self._mean.mean.items()},
             'optimizers': optimizers_state(self.model, self._optimizers, self.config.parallel),
             'provenance': self._provenance(),
@@ -235,7 +240,7 @@ class Run:
         """Write the policy folder."""
         mean = {name: whole(value) for name, value in self._mean.mean.items()}
         trained = mean or self._trained()
-        weights = trained
+        weights = trained | (self._frozen.weights() if self._frozen else {})
         if self.config.lora is not None:
             from lightvla_ros.train.lora import merge_adapters, without_adapters
 
@@ -318,8 +323,7 @@ class Run:
 
     def _training_batch(self, rows: np.ndarray) -> Batch:
         frames = self.data.store.gather(rows, classes=self.config.alignment.used)
-        views = self._viewer.training(frames.images, frames.classes)
-        batch = self._batch(rows, frames.instruction, views)
+        batch = self._batch(rows, frames, self._viewer.training)
         proprio, config = batch.proprio, self.config
         if proprio is not None:
             if config.proprio_noise:
@@ -328,10 +332,20 @@ class Run:
                 proprio *= torch.rand(len(proprio), 1) >= config.proprio_dropout
         return batch.to(self.place.device)
 
-    def _batch(self, rows: np.ndarray, instruction: np.ndarray, views: Views) -> Batch:
+    def _batch(
+        self,
+        rows: np.ndarray,
+        frames: Gathered,
+        view: Callable[[np.ndarray, np.ndarray | None], Views],
+    ) -> Batch:
         index = torch.from_numpy(rows)
-        ids, mask = self._prompts(instruction)
+        ids, mask = self._prompts(frames.instruction)
         labels = None
+        if self._frozen is None:
+            views = view(frames.images, frames.classes)
+        else:
+            classes = None if frames.classes is None else torch.from_numpy(frames.classes)
+            views = Views(self._frozen.features(index), classes)
         if views.classes is not None:
             count = len(self.data.store.classes.words)
             labels = patch_labels(views.classes, self.manifest.tokens.patch_size, count)
@@ -346,11 +360,7 @@ class Run:
         for first in range(0, count, self.config.batch_size):
             rows = chosen[first : first + self.config.batch_size]
             frames = store.gather(rows, classes=True)
-            batch = self._batch(
-                rows,
-                frames.instruction,
-                self._viewer.evaluation(frames.images, frames.classes),
-            )
+            batch = self._batch(rows, frames, self._viewer.evaluation)
             places = None
             if batch.labels is not None:
                 places = places_of(

@@ -273,3 +273,25 @@ def test_the_rate_follows_its_schedule():
     assert cosine[0] == 1
     assert cosine[4] == 0.5
     assert make_optimizers(torch.nn.Linear(2, 2), OptimizerConfig())[0].defaults['lr'] == 5e-4
+
+
+def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):
+    changes = {'augment': 'off', 'alignment': {'weight': 0.2}, 'steps': 3, 'ema': 0.9}
+    frozen = begin(tmp_path / 'frozen', freeze_towers=True, **changes)
+    trained = begin(tmp_path / 'trained', **changes)
+    before, same = frozen.evaluate(), trained.evaluate()
+    for name in ('held_out_l1', 'held_out_alignment'):
+        assert before[name] == pytest.approx(same[name], rel=1e-3)  # features are kept in fp16
+    towers = {name: value.clone() for name, value in frozen._frozen.weights().items()}
+    assert towers
+    assert frozen.train()
+    written = load_model(tmp_path / 'frozen' / 'policy').state_dict()
+    for name, value in towers.items():
+        assert torch.equal(written[name], value), name
+    assert not torch.equal(written['projector.fc1.weight'], trained.model.projector.fc1.weight)
+    # and a checkpoint gives the same policy
+    arguments = ['--config', str(tmp_path / 'any.yaml'), '--out', str(tmp_path / 'again')]
+    (tmp_path / 'any.yaml').write_text(yaml.safe_dump(train_rig.document('x')))
+    assert main([*arguments, '--write-policy', str(tmp_path / 'frozen')]) == 0
+    again = load_model(tmp_path / 'again').state_dict()
+    assert all(torch.equal(again[name], written[name]) for name in written)
