@@ -3,7 +3,8 @@
 The paper starts from an encoder whose patches are local and aligned with language (SigLIP's
 pretraining). A small model from scratch has neither, and then all queries of the pruner are the
 same. The simulator's segmentation stands in: each patch is classified among the objects' words by
-the very product that the pruner's eq. 1 attends with, rms(patch) . rms(words) / sqrt(D).
+the very product that the pruner's eq. 1 attends with, rms(patch) . rms(words) / sqrt(D). Besides,
+patches can be taught where the thing that they show is centred, which a grasp needs to a centimetre.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lightvla_ros.train.object_words import IGNORED
 from lightvla_ros.vla.pruner import in_fp32, rms
 
 COVERED = 0.25  # an object that covers this share of a patch is what the patch shows
+FARTHEST = 4.0  # patches; what is centred farther away is of no use for a grasp
 NO_LABEL = -100  # of a patch that mostly shows objects without words
 
 
@@ -45,15 +47,64 @@ def patch_labels(classes: Tensor, patch_size: int, count: int) -> Tensor:
     return torch.where(most >= COVERED * patch_size**2, label, 0)
 
 
+def patch_offsets(instances: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+    """Find where the thing that a patch shows is centred.
+
+    :param instances: uint8 [B, cameras, H, W]: 0 is background, 255 unknown.
+    :returns: float32 [B, Lv, 2]: right and down from the patch's centre to the centroid of what is
+        to be seen of the instance, in patches; and bool [B, Lv], whether the patch shows one (a
+        quarter of it, as in :func:`patch_labels`).
+    """
+    batch, cameras, height, width = instances.shape
+    rows, columns = height // patch_size, width // patch_size
+    shown = instances.flatten(0, 1).long()
+    image = torch.arange(len(shown), device=shown.device).view(-1, 1, 1)
+    flat = (256 * image + shown).flatten()
+    down, right = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32, device=shown.device) for n in (height, width)),
+        indexing='ij',
+    )
+    count = 256 * len(shown)
+    pixels = torch.bincount(flat, minlength=count).clamp_min(1)
+    centroid = torch.stack(
+        [
+            torch.bincount(flat, axis.expand_as(shown).flatten(), count) / pixels
+            for axis in (right, down)
+        ],
+        -1,
+    )
+    patches = shown.view(-1, rows, patch_size, columns, patch_size)
+    place = torch.arange(len(shown) * rows * columns, device=shown.device)
+    flat = (256 * place.view(-1, rows, 1, columns, 1) + patches).flatten()
+    most, instance = (
+        torch.bincount(flat, minlength=256 * len(place)).view(-1, 256)[:, 1:IGNORED].max(-1)
+    )
+    centre = torch.stack(
+        [
+            axis[patch_size // 2 :: patch_size, patch_size // 2 :: patch_size]
+            for axis in (right, down)
+        ],
+        -1,
+    ).view(1, rows * columns, 2)
+    of_patch = centroid[256 * (place // (rows * columns)) + instance + 1]
+    offsets = (of_patch.view(len(shown), -1, 2) - centre + 0.5) / patch_size
+    found = most >= COVERED * patch_size**2
+    return offsets.view(batch, -1, 2).float(), found.view(batch, -1)
+
+
 class Aligner(nn.Module):
-    """The classification loss. It has no parameters: words are rows of the model's embeddings.
+    """The losses.
+
+    They have no parameters: words are rows of the model's embeddings, and where a thing is centred
+    is read along two fixed directions of the token.
 
     :param ids: Token ids of each class's words.
     :param frequency: How often patches show each class, [classes]; classes weigh in by one over
         its square root.
+    :param width: Of a token, D.
     """
 
-    def __init__(self, ids: Sequence[Sequence[int]], frequency: Tensor) -> None:
+    def __init__(self, ids: Sequence[Sequence[int]], frequency: Tensor, width: int) -> None:
         super().__init__()
         longest = max(map(len, ids))
         padded = torch.tensor([[*each, *[0] * (longest - len(each))] for each in ids])
@@ -65,6 +116,8 @@ class Aligner(nn.Module):
         self.register_buffer('ids', padded, persistent=False)  # [classes, words]
         self.register_buffer('share', share, persistent=False)
         self.register_buffer('weight', weight, persistent=False)
+        random = torch.randn(width, 2, generator=torch.Generator().manual_seed(0))
+        self.register_buffer('directions', torch.linalg.qr(random).Q, persistent=False)
 
     def logits(self, patches: Tensor, embeddings: Tensor) -> Tensor:
         """Compare patches [B, Lv, D] with the words in embeddings [vocabulary, D].
@@ -85,3 +138,10 @@ class Aligner(nn.Module):
             logits.flatten(0, 1), flat, self.weight, ignore_index=NO_LABEL, reduction='sum'
         )
         return summed / len(flat)
+
+    def where(self, patches: Tensor, offsets: Tensor, found: Tensor) -> Tensor:
+        """How far off, in patches, the tokens [B, Lv, D] place what they show: a scalar."""
+        with in_fp32(patches):
+            error = patches.float() @ self.directions - offsets.clamp(-FARTHEST, FARTHEST)
+            error = error.abs().sum(-1) * found
+            return error.sum() / found.sum().clamp_min(1)

@@ -155,12 +155,14 @@ class AlignmentConfig:
     """Patches are taught to look like the words for what they show; see ``alignment.py``.
 
     :param weight: Of this loss beside the L1 loss; 0 leaves it out.
+    :param where: Of the error in where things are centred [patches], beside this loss.
     :param only_steps: So many steps first train encoder and words by this loss alone.
     :param background: Word for what is no object; it must be in every prompt.
     :param names: Words for names of the simulator's objects that ``alignment.py`` does not know.
     """
 
     weight: float = 0.0
+    where: float = 0.0
     only_steps: int = 0
     background: str = 'action'
     names: dict[str, str] = field(default_factory=dict)
@@ -172,7 +174,7 @@ class AlignmentConfig:
 
     def problems(self) -> list[str]:
         """Say what cannot be."""
-        return _negative(self, ('weight', 'only_steps'))
+        return _negative(self, ('weight', 'where', 'only_steps'))
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ class Gathered:
     """Some frames.
 
     :param images: uint8 [B, cameras, H, W, 3].
-    :param classes: uint8 [B, cameras, H, W], of ``FrameStore.classes``; None where not asked for.
+    :param instances: uint8 [B, cameras, H, W], of ``FrameStore.classes``; None where not asked for.
     :param instruction: int64 [B], an index into ``FrameStore.instructions``.
     """
 
     images: np.ndarray
-    classes: np.ndarray | None
+    instances: np.ndarray | None
     instruction: np.ndarray
 
 
@@ -64,21 +64,21 @@ class FrameStore:
         """Row numbers int64 of a source's frames."""
         return np.arange(self._starts[source], self._starts[source + 1])
 
-    def gather(self, rows: np.ndarray, classes: bool) -> Gathered:
-        """Copy images, and classes if asked for and there, of some rows."""
+    def gather(self, rows: np.ndarray, instances: bool) -> Gathered:
+        """Copy images, and what pixels show if asked for and there, of some rows."""
         images = np.empty((len(rows), *self.image_shape), np.uint8)
-        labels = None
-        if classes and self.classes is not None:
-            labels = np.full(images.shape[:-1], IGNORED, np.uint8)
+        shown = None
+        if instances and self.classes is not None:
+            shown = np.full(images.shape[:-1], IGNORED, np.uint8)
         source = np.searchsorted(self._starts, rows, side='right') - 1
         for index in np.unique(source):
             here = np.flatnonzero(source == index)
             local = rows[here] - self._starts[index]
             frames = self._sources[index]
             images[here] = frames.images[local]
-            if labels is not None and frames.segmentation is not None:
-                labels[here] = self.classes.tables[index][frames.segmentation[local]]
-        return Gathered(images, labels, self.instruction[rows])
+            if shown is not None and frames.segmentation is not None:
+                shown[here] = self.classes.tables[index][frames.segmentation[local]]
+        return Gathered(images, shown, self.instruction[rows])
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class FrozenTowers:
         with torch.no_grad():
             for first in tqdm(range(0, len(store), BATCH), 'towers', disable=not progress):
                 rows = np.arange(first, min(first + BATCH, len(store)))
-                views = viewer.evaluation(store.gather(rows, classes=False).images)
+                views = viewer.evaluation(store.gather(rows, instances=False).images)
                 self._features[rows] = self._towers(views.pixels).half()
         model.vision_backbone = _Given()
 

@@ -25,6 +25,8 @@ class Batch:
     :param proprio: float32 [B, S], normalised; None without.
     :param targets: float32 [B, chunk, 7], normalised.
     :param labels: int64 [B, Lv], what patches show (``alignment.patch_labels``); None without.
+    :param offsets: float32 [B, Lv, 2], ``found`` bool [B, Lv]: where that is centred
+        (``alignment.patch_offsets``); None without.
     """
 
     pixels: Tensor
@@ -33,6 +35,8 @@ class Batch:
     proprio: Tensor | None
     targets: Tensor
     labels: Tensor | None
+    offsets: Tensor | None = None
+    found: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return it on a device."""
@@ -46,12 +50,15 @@ class Losses(nn.Module):
 
     :param aligner: None where alignment is neither trained nor measured.
     :param weight: Of the alignment loss beside L1.
+    :param where: Of the error in where things are centred, wherever alignment is trained.
     :raises ConfigError: When the pruning method hides the projected patches.
     """
 
-    def __init__(self, model: LightVLA, aligner: Aligner | None, weight: float) -> None:
+    def __init__(
+        self, model: LightVLA, aligner: Aligner | None, weight: float, where: float = 0.0
+    ) -> None:
         super().__init__()
-        self.model, self.aligner, self.weight = model, aligner, weight
+        self.model, self.aligner, self.weight, self.where = model, aligner, weight, where
         method = model.config.pruning.method
         if aligner is not None and method not in ('off', 'lightvla'):
             raise ConfigError(f'alignment: works with pruning off or lightvla, not with {method}')
@@ -75,8 +82,8 @@ class Losses(nn.Module):
         if mode == 'alignment':
             features = model.vision_backbone(batch.pixels, model._film_input(context))
             patches = model.projector(features)
-            found |= self._alignment(patches, batch.labels, measure)
-            found['loss'] = found['alignment']
+            found |= self._alignment(patches, batch, measure)
+            found['loss'] = found['alignment'] + self.where * found.get('where', 0.0)
             if measure:
                 found |= self._pruning(patches, context)
             return found
@@ -87,9 +94,11 @@ class Losses(nn.Module):
         if encoded.selection is not None:
             found['picks'] = encoded.selection.kept.sum(1)
         if self.aligner is not None and batch.labels is not None and (self.weight or measure):
-            found |= self._alignment(patches, batch.labels, measure)
+            found |= self._alignment(patches, batch, measure)
             if self.weight:
-                found['loss'] = found['l1'] + self.weight * found['alignment']
+                found['loss'] = found['l1'] + self.weight * (
+                    found['alignment'] + self.where * found.get('where', 0.0)
+                )
         if measure:
             found['error'] = error
             if encoded.selection is not None:
@@ -99,10 +108,13 @@ class Losses(nn.Module):
                 found = self._pruning(patches, encoded.context) | found
         return found
 
-    def _alignment(self, patches: Tensor, labels: Tensor, measure: bool) -> dict[str, Tensor]:
+    def _alignment(self, patches: Tensor, batch: Batch, measure: bool) -> dict[str, Tensor]:
+        labels = batch.labels
         embeddings = self.model.language_model.model.embed_tokens.weight
         logits = self.aligner.logits(patches, embeddings)
         found = {'alignment': self.aligner.loss(logits, labels)}
+        if batch.offsets is not None:
+            found['where'] = self.aligner.where(patches, batch.offsets, batch.found)
         if measure:
             labelled = labels != NO_LABEL
             right = (logits.argmax(-1) == labels) & labelled

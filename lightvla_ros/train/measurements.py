@@ -69,7 +69,7 @@ def measure(
             f'held_out_l1_{name}': float(value)
             for name, value in zip(DIMENSIONS, error, strict=True)
         }
-    for name in ('alignment', 'right', 'right_objects'):
+    for name in ('alignment', 'where', 'right', 'right_objects'):
         if name in found[0]:
             report[f'held_out_{name}'] = float(torch.stack([each[name] for each in found]).mean())
     if 'kept' in found[0]:

@@ -38,12 +38,17 @@ class ObjectClasses:
     """What the segmentations of all data show.
 
     :param words: Of each class; class 0 is the background and has :data:`BACKGROUND` here.
-    :param tables: For each source of data uint8 [256]: its segmentation value -> class.
-    :param unknown: Names without words, whose pixels are :data:`IGNORED`.
+    :param instances: Names of single things, of all sources; two bowls are two of them.
+    :param tables: For each source of data uint8 [256]: its segmentation value -> instance, or
+        :data:`IGNORED`.
+    :param of_instance: uint8 [256], the class of each instance, or :data:`IGNORED`.
+    :param unknown: Names without words, whose class is :data:`IGNORED`.
     """
 
     words: tuple[str, ...]
+    instances: tuple[str, ...]
     tables: tuple[np.ndarray, ...]
+    of_instance: np.ndarray
     unknown: tuple[str, ...]
 
     def named_in(self, instruction: str) -> np.ndarray:
@@ -64,16 +69,19 @@ def object_classes(
     table = WORDS | dict(more or {})
     found = {name: _words(name, table) for names in sources for name in names[1:]}
     words = (BACKGROUND, *sorted({each for each in found.values() if each is not None}))
+    instances = (BACKGROUND, *sorted(found))
+    of_instance = np.full(256, IGNORED, np.uint8)
+    of_instance[0] = 0
+    for index, name in enumerate(instances[1:], 1):
+        if found[name] is not None:
+            of_instance[index] = words.index(found[name])
     tables = []
     for names in sources:
-        classes = np.full(256, IGNORED, np.uint8)
-        classes[0] = 0
-        for value, name in enumerate(names[1:], 1):
-            if found[name] is not None:
-                classes[value] = words.index(found[name])
-        tables.append(classes)
+        values = np.full(256, IGNORED, np.uint8)
+        values[: len(names)] = [0, *(instances.index(name) for name in names[1:])]
+        tables.append(values)
     unknown = tuple(sorted(name for name, each in found.items() if each is None))
-    return ObjectClasses(words, tuple(tables), unknown)
+    return ObjectClasses(words, instances, tuple(tables), of_instance, unknown)
 
 
 def _words(name: str, table: Mapping[str, str]) -> str | None:

@@ -21,7 +21,7 @@ from lightvla_ros import __version__
 from lightvla_ros.bench.machine_facts import machine_facts
 from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
-from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels
+from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_offsets
 from lightvla_ros.train.average import RunningMean
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
@@ -97,14 +97,15 @@ class Run:
         )
         if place.rank == 0 and not self._viewer.fits(data.store.image_shape[1:3]):
             print("images are turned or resized to the policy's in every step", flush=True)
-        self.losses = Losses(model, self._aligner(), alignment.weight).to(place.device)
+        self.model = model
+        losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
+        self.losses = losses.to(place.device)
         self._frozen: FrozenTowers | None = None
         if config.freeze_towers:
             self._frozen = FrozenTowers(model, data.store, self._viewer, place.rank == 0)
         self.losses.train()  # a model that was loaded is in eval mode
         _prepare_blocks(model, config)
         self._module = spread(self.losses, config.parallel, place)
-        self.model = model
         self._optimizers = make_optimizers(model, config.optimizer)
         self._mean = RunningMean(model, config.ema)
         self._sampler = Sampler(
@@ -201,7 +202,7 @@ class Run:
                 with self._autocast():
                     found = self._module(batch, alpha, mode)
                 (found['loss'] / config.accumulate).backward()
-            for name in ('loss', 'l1', 'alignment', 'picks'):
+            for name in ('loss', 'l1', 'alignment', 'where', 'picks'):
                 if name in found:
                     value = float(found[name].detach().float().mean())
                     figures[name] = figures.get(name, 0.0) + value / config.accumulate
@@ -254,7 +255,7 @@ class Run:
         """Write held-out frames for ``models/export_trt.py --observations``."""
         held_out, store = self.data.held_out, self.data.store
         rows = held_out[np.linspace(0, len(held_out) - 1, GOLDEN_FRAMES).astype(int)]
-        frames = store.gather(rows, classes=False)
+        frames = store.gather(rows, instances=False)
         instructions = [store.instructions[index] for index in frames.instruction]
         np.savez_compressed(
             path, images=frames.images, instruction=instructions, proprio=store.proprio[rows]
@@ -322,7 +323,7 @@ class Run:
         return 'both', config.noise.scale * bound
 
     def _training_batch(self, rows: np.ndarray) -> Batch:
-        frames = self.data.store.gather(rows, classes=self.config.alignment.used)
+        frames = self.data.store.gather(rows, instances=self.config.alignment.used)
         batch = self._batch(rows, frames, self._viewer.training)
         proprio, config = batch.proprio, self.config
         if proprio is not None:
@@ -342,15 +343,24 @@ class Run:
         ids, mask = self._prompts(frames.instruction)
         labels = None
         if self._frozen is None:
-            views = view(frames.images, frames.classes)
+            views = view(frames.images, frames.instances)
         else:
-            classes = None if frames.classes is None else torch.from_numpy(frames.classes)
-            views = Views(self._frozen.features(index), classes)
-        if views.classes is not None:
-            count = len(self.data.store.classes.words)
-            labels = patch_labels(views.classes, self.manifest.tokens.patch_size, count)
+            shown = None if frames.instances is None else torch.from_numpy(frames.instances)
+            views = Views(self._frozen.features(index), shown)
+        offsets = found = None
+        if views.instances is not None:
+            labels = self._labels(views.instances)
+            if self.config.alignment.where:
+                size = self.manifest.tokens.patch_size
+                offsets, found = patch_offsets(views.instances, size)
         proprio = None if self._proprio is None else self._proprio[index]
-        return Batch(views.pixels, ids, mask, proprio, self._targets[index], labels)
+        return Batch(views.pixels, ids, mask, proprio, self._targets[index], labels, offsets, found)
+
+    def _labels(self, instances: Tensor) -> Tensor:
+        classes = self.data.store.classes
+        table = torch.from_numpy(classes.of_instance)
+        size = self.manifest.tokens.patch_size
+        return patch_labels(table[instances.long()], size, len(classes.words))
 
     def _held_out_batches(self) -> Iterator[tuple[Batch, Tensor | None]]:
         """Yield the same frames at every evaluation, in any run on the same data."""
@@ -359,7 +369,7 @@ class Run:
         chosen = np.sort(np.random.default_rng(0).choice(held_out, count, replace=False))
         for first in range(0, count, self.config.batch_size):
             rows = chosen[first : first + self.config.batch_size]
-            frames = store.gather(rows, classes=True)
+            frames = store.gather(rows, instances=True)
             batch = self._batch(rows, frames, self._viewer.evaluation)
             places = None
             if batch.labels is not None:
@@ -380,7 +390,7 @@ class Run:
         if classes.unknown and self.place.rank == 0:
             names = ', '.join(classes.unknown)
             print(f'alignment: no words for {names}; their patches are left out', flush=True)
-        return Aligner(ids, frequency)
+        return Aligner(ids, frequency, self.model.config.language.width)
 
     def _class_frequency(self, count: int) -> Tensor:
         """Count how often patches of the training frames show each class [count]; sums to 1."""
@@ -389,8 +399,8 @@ class Run:
         rows = random.choice(rows, min(len(rows), FREQUENCY_FRAMES), replace=False)
         found = torch.zeros(count)
         for part in np.array_split(np.sort(rows), -(-len(rows) // 64)):
-            classes = torch.from_numpy(self.data.store.gather(part, classes=True).classes)
-            labels = patch_labels(classes, self.manifest.tokens.patch_size, count)
+            shown = torch.from_numpy(self.data.store.gather(part, instances=True).instances)
+            labels = self._labels(shown)
             found += torch.bincount(labels[labels != NO_LABEL], minlength=count)
         return found / found.sum().clamp_min(1)
 

@@ -22,11 +22,11 @@ class Views:
     """A batch of images in the model's form.
 
     :param pixels: float32 [B, cameras, 3 * towers, H, W].
-    :param classes: uint8 [B, cameras, H, W], cropped as the images are; None without.
+    :param instances: uint8 [B, cameras, H, W], cropped as the images are; None without.
     """
 
     pixels: Tensor
-    classes: Tensor | None
+    instances: Tensor | None
 
 
 class Viewer:
@@ -58,49 +58,49 @@ class Viewer:
         """Whether images of a size [px] are taken as they are stored, which is fast."""
         return self._as_stored and tuple(size) == self._cameras[0].size
 
-    def training(self, images: np.ndarray, classes: np.ndarray | None = None) -> Views:
+    def training(self, images: np.ndarray, instances: np.ndarray | None = None) -> Views:
         """Crop at random and change colours, each image by itself.
 
         :param images: uint8 [B, cameras, H, W, 3], upright RGB.
-        :param classes: uint8 [B, cameras, H, W], what each pixel shows.
+        :param instances: uint8 [B, cameras, H, W], what each pixel shows.
         """
         places = None
         count = images.shape[0] * images.shape[1]
         if self._side < 1:
             places = (torch.rand(count, 2) * 2 - 1) * (1 - self._side)
-        return self._views(images, classes, places, self._colour)
+        return self._views(images, instances, places, self._colour)
 
-    def evaluation(self, images: np.ndarray, classes: np.ndarray | None = None) -> Views:
+    def evaluation(self, images: np.ndarray, instances: np.ndarray | None = None) -> Views:
         """Crop the centre. Takes what :meth:`training` takes."""
         places = None
         if self._side < 1:
             places = torch.zeros(images.shape[0] * images.shape[1], 2)
-        return self._views(images, classes, places, False)
+        return self._views(images, instances, places, False)
 
     def _views(
         self,
         images: np.ndarray,
-        classes: np.ndarray | None,
+        instances: np.ndarray | None,
         places: Tensor | None,
         colour: bool,
     ) -> Views:
-        images, classes = self._of_policy(images, classes)
+        images, instances = self._of_policy(images, instances)
         batch, cameras, height, width = images.shape[:4]
         # a permuted view: the conversion to float puts channels in front in the same pass
         values = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2)
         values = values.to(torch.float32, memory_format=torch.contiguous_format)
-        labels = None
-        if classes is not None:
-            labels = torch.from_numpy(classes).flatten(0, 1)
+        shown = None
+        if instances is not None:
+            shown = torch.from_numpy(instances).flatten(0, 1)
         if places is not None:
             grid = self._grid(places, height, width)
             values = F.grid_sample(values, grid, 'bilinear', 'border', align_corners=True)
             if not colour:
                 # as the policy does: TensorFlow's saturating conversion to uint8
                 values = (values * (255.5 / 255)).floor_().clamp_(0, 255)
-            if labels is not None:
-                labels = F.grid_sample(
-                    labels[:, None].float(), grid, 'nearest', 'border', align_corners=True
+            if shown is not None:
+                shown = F.grid_sample(
+                    shown[:, None].float(), grid, 'nearest', 'border', align_corners=True
                 )[:, 0].to(torch.uint8)
         if colour:
             values = change_colours(values.mul_(1 / 255)).mul_(255)
@@ -111,25 +111,25 @@ class Viewer:
             offset = self._offset[tower].view(3, 1, 1)
             torch.addcmul(offset, values, scale, out=pixels[:, 3 * tower : 3 * tower + 3])
         pixels = pixels.view(batch, cameras, 3 * towers, height, width)
-        return Views(pixels, None if labels is None else labels.view(batch, cameras, height, width))
+        return Views(pixels, None if shown is None else shown.view(batch, cameras, height, width))
 
     def _of_policy(
-        self, images: np.ndarray, classes: np.ndarray | None
+        self, images: np.ndarray, instances: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Turn and resize images to the policy's, and the classes of their pixels with them."""
+        """Turn and resize images to the policy's, and the instances of their pixels with them."""
         if self.fits(images.shape[2:4]):
-            return images, classes
+            return images, instances
         images = np.stack(
             [
                 [self._robot.policy_view(*pair) for pair in zip(row, self._cameras, strict=True)]
                 for row in images
             ]
         )
-        if classes is not None:
-            classes = np.stack(
-                [_turned(classes[:, index], each) for index, each in enumerate(self._cameras)], 1
+        if instances is not None:
+            instances = np.stack(
+                [_turned(instances[:, index], each) for index, each in enumerate(self._cameras)], 1
             )
-        return images, classes
+        return images, instances
 
     def _grid(self, places: Tensor, height: int, width: int) -> Tensor:
         """Return where to sample, [N, H, W, 2]: a box of the crop's size with its centre there.
@@ -142,14 +142,14 @@ class Viewer:
         return F.affine_grid(turn, [len(places), 1, height, width], align_corners=True)
 
 
-def _turned(classes: np.ndarray, camera: Camera) -> np.ndarray:
-    """Turn classes [B, H, W] as ``Preprocessor.policy_view`` does images; the nearest is taken."""
+def _turned(instances: np.ndarray, camera: Camera) -> np.ndarray:
+    """Turn instances [B, H, W] as ``Preprocessor.policy_view`` does images, to the nearest."""
     if camera.rotate_degrees == 180:
-        classes = classes[:, ::-1, ::-1]
+        instances = instances[:, ::-1, ::-1]
     if camera.mirror:
-        classes = classes[:, :, ::-1]
+        instances = instances[:, :, ::-1]
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip(camera.size, classes.shape[1:], strict=True)
+        for new, old in zip(camera.size, instances.shape[1:], strict=True)
     )
-    return classes[:, rows[:, None], columns]
+    return instances[:, rows[:, None], columns]

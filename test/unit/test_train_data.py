@@ -10,7 +10,7 @@ import train_rig
 
 from lightvla_ros.images import Preprocessor
 from lightvla_ros.manifest import Camera, Normalisation, Preprocessing, Prompt
-from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels
+from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_offsets
 from lightvla_ros.train.colour import change_colours, saturate, shift_hue
 from lightvla_ros.train.config import DataConfig, DataSource
 from lightvla_ros.train.errors import TrainError
@@ -78,7 +78,7 @@ def test_each_image_is_changed_by_itself_and_labels_follow_the_crop():
     views = viewer(0.9).training(images, classes)
     bright = views.pixels[:, :, 3] > 100 / 127.5 - 1
     assert not torch.equal(bright[0, 0], bright[0, 1])
-    assert (bright == views.classes.bool()).float().mean() > 0.95
+    assert (bright == views.instances.bool()).float().mean() > 0.95
 
 
 def test_a_policy_that_turns_images_is_trained_on_turned_ones():
@@ -90,7 +90,7 @@ def test_a_policy_that_turns_images_is_trained_on_turned_ones():
     wanted = np.stack([robot(tuple(pair)) for pair in made.images])
     np.testing.assert_allclose(views.pixels.numpy(), wanted, atol=1e-6)
     flipped = made.segmentation[:, :, ::-1]  # both turns together are up and down
-    np.testing.assert_array_equal(views.classes.numpy(), flipped[:, :, 1::2, 1::2])
+    np.testing.assert_array_equal(views.instances.numpy(), flipped[:, :, 1::2, 1::2])
 
 
 def test_colours_are_those_of_hsv():
@@ -135,14 +135,43 @@ def test_cameras_and_rows_of_patches_stand_in_the_models_order():
     assert patch_labels(classes, 4, 3).tolist() == [[0, 0, 1, 0, 0, 2, 0, 0]]
 
 
+def test_patches_know_where_what_they_show_is_centred():
+    instances = torch.zeros(1, 2, 8, 12, dtype=torch.uint8)
+    instances[0, 0, 2:6, 0:8] = 3  # centred at row 4, column 4: where four patches meet
+    instances[0, 1, 0:4, 8:12] = 3  # another image: the same thing elsewhere, a whole patch
+    instances[0, 1, 4:8, 0:4] = IGNORED
+    offsets, found = patch_offsets(instances, 4)
+    assert found.tolist() == [[True, True, False] * 2 + [False, False, True] + [False] * 3]
+    half = 0.5
+    assert offsets[0, [0, 1, 3, 4]].tolist() == [
+        [half, half],
+        [-half, half],
+        [half, -half],
+        [-half, -half],
+    ]
+    assert offsets[0, 8].tolist() == [0, 0]
+
+
+def test_where_is_read_along_two_directions():
+    aligner = Aligner([[3]], torch.ones(1), 16)
+    offsets, found = torch.tensor([[[0.5, -1.0], [9.0, 0.0]]]), torch.tensor([[True, True]])
+    wanted = offsets.clamp(-4, 4) @ aligner.directions.T
+    assert float(aligner.where(wanted, offsets, found)) == pytest.approx(0, abs=1e-5)
+    assert float(aligner.where(0 * wanted, offsets, found)) == pytest.approx((1.5 + 4) / 2)
+    none = torch.zeros_like(found)
+    assert float(aligner.where(wanted, offsets, none)) == 0
+
+
 def test_names_of_the_simulator_become_words():
     classes = object_classes(
         [['background', 'plate_1', 'cookies_1', 'odd'], ['background', 'gripper0', 'plate_2']],
         {'odd': 'basket'},
     )
     assert classes.words == ('background', 'basket', 'cookie box', 'plate', 'robot')
-    assert classes.tables[0][:4].tolist() == [0, 3, 2, 1]
-    assert classes.tables[1][:3].tolist() == [0, 4, 3]
+    assert classes.instances == ('background', 'cookies_1', 'gripper0', 'odd', 'plate_1', 'plate_2')
+    assert classes.tables[0][:5].tolist() == [0, 4, 1, 3, IGNORED]
+    assert classes.tables[1][:3].tolist() == [0, 2, 5]
+    assert classes.of_instance[:7].tolist() == [0, 2, 4, 1, 3, 3, IGNORED]
     assert classes.unknown == ()
     named = classes.named_in('put it on the plate in the cookie box, robot')
     assert named.tolist() == [False, False, False, True, False]  # 'box,' is another word
@@ -162,7 +191,7 @@ def test_patches_are_sorted_by_what_the_instruction_names():
 def test_the_alignment_is_equation_1():
     torch.manual_seed(0)
     patches, embeddings = torch.randn(2, 5, 16), torch.randn(9, 16)
-    aligner = Aligner([[3], [4, 6]], torch.tensor([0.9, 0.1]))
+    aligner = Aligner([[3], [4, 6]], torch.tensor([0.9, 0.1]), 16)
     words = torch.stack([embeddings[3], (embeddings[4] + embeddings[6]) / 2])
     wanted = pruner.rms(patches) @ pruner.rms(words).T / 4
     assert torch.allclose(aligner.logits(patches, embeddings), wanted, atol=1e-6)
@@ -229,9 +258,11 @@ def test_whole_episodes_are_held_out_and_sources_keep_their_weights(tmp_path):
     rows = np.sort(np.concatenate([*data.training, data.held_out]))
     assert rows.tolist() == list(range(48))
     assert len(data.held_out) % 4 == 0  # frames of an episode
-    some = data.store.gather(np.array([5, 40]), classes=True)
+    some = data.store.gather(np.array([5, 40]), instances=True)
     assert some.images.shape == (2, 2, SIDE, SIDE, 3)
-    assert set(np.unique(some.classes)) <= {0, 1, 2, 3, IGNORED}
+    names = {data.store.classes.instances[index] for index in np.unique(some.instances)}
+    assert len(names) > 1
+    assert names <= set(train_rig.NAMES)
 
 
 def test_images_of_two_sizes_are_refused():

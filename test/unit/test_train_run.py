@@ -161,7 +161,7 @@ def test_the_policy_runs_as_it_was_trained(tmp_path):
     row = data.held_out[0]
     store = data.store
     inputs = {
-        'images': store.gather(np.array([row]), classes=False).images,
+        'images': store.gather(np.array([row]), instances=False).images,
         'instruction': np.array([store.instructions[store.instruction[row]]]),
         'proprio': store.proprio[[row]].astype(np.float64),
     }
