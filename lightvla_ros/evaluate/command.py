@@ -138,7 +138,7 @@ def run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.evaluate.summary import table
 
     try:
-        with _sigterm_as_interrupt():
+        with _interruptible():
             document = _document(parsed)
     except (ContractError, EvaluationError) as error:
         print(f'lightvla eval: {error}', file=sys.stderr)
@@ -181,10 +181,15 @@ def _document(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM end the workers as Ctrl-C does: by default it would leave them behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM end the workers as Ctrl-C does, by default it would leave them behind.
+
+    And SIGINT, which a shell lets its background jobs ignore.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -4,7 +4,7 @@ The paper starts from an encoder whose patches are local and aligned with langua
 pretraining). A small model from scratch has neither, and then all queries of the pruner are the
 same. The simulator's segmentation stands in: each patch is classified among the objects' words by
 the very product that the pruner's eq. 1 attends with, rms(patch) . rms(words) / sqrt(D). Besides,
-patches can be taught where the thing that they show is centred, which a grasp needs to a centimetre.
+patches can be taught where what they show is centred, which a grasp needs to a centimetre.
 """
 
 from __future__ import annotations
