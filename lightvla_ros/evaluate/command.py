@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.demo import SUITES, parse_count, parse_range
-from lightvla_ros.engine import ENGINES
+from lightvla_ros.evaluate.exit_code import exit_code
+from lightvla_ros.evaluate.run_arguments import add_conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.suites import MAX_STEPS
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.options import EvalOptions
 
-INTERRUPTED = 130
+STOPPED = 'stopped; run the same command again to go on'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--inits', type=parse_range, default=parse_range('0-19'), help='default: 0-19'
     )
-    parser.add_argument('--seed', type=int, default=0, help="of the fixtures' poses; default: 0")
     parser.add_argument(
         '--pruning', choices=('on', 'off'), default='on', help='off: every visual token'
     )
@@ -65,21 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='direct',
         help='ros: the node and the bridge in lockstep, with the same outcomes',
     )
-    parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
-    parser.add_argument(
-        '--replan', type=parse_count, metavar='N', help='steps run of each chunk; default: all'
-    )
-    parser.add_argument(
-        '--max-steps', type=parse_count, metavar='N', help="default: the suite's limit"
-    )
-    parser.add_argument(
-        '--engine', choices=(*ENGINES, 'torch'), default='onnxruntime', help='default: onnxruntime'
-    )
-    parser.add_argument('--provider', default='CPUExecutionProvider', help='of onnxruntime')
-    parser.add_argument('--threads', type=parse_count, default=1, help='per worker; default: 1')
-    parser.add_argument(
-        '--workers', type=parse_count, default=1, help='processes, 2 GB each; default: 1'
-    )
+    add_conditions(parser)
     parser.add_argument(
         '--shard', type=parse_shard, default=(1, 1), metavar='I/N', help='part I of N, from 1/N'
     )
@@ -132,23 +115,14 @@ def run(parsed: argparse.Namespace) -> int:
     :returns: 0; 1 when an episode is an error or missing, or nothing could be done; 130 after
         Ctrl-C, which leaves the journal to go on with.
     """
-    from lightvla_ros.contract import ContractError
-    from lightvla_ros.evaluate.errors import EvaluationError
+    return exit_code('lightvla eval', partial(_run, parsed), STOPPED)
+
+
+def _run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.evaluate.merge import missing
     from lightvla_ros.evaluate.summary import table
 
-    try:
-        with _interruptible():
-            document = _document(parsed)
-    except (ContractError, EvaluationError) as error:
-        print(f'lightvla eval: {error}', file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f'lightvla eval: {error.filename}: {error.strerror}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('\nlightvla eval: stopped; run the same command again to go on', file=sys.stderr)
-        return INTERRUPTED
+    document = _document(parsed)
     print(table(document))
     lacking = missing(document) if parsed.merge else 0
     if lacking:
@@ -178,18 +152,3 @@ def _document(parsed: argparse.Namespace) -> dict[str, Any]:
     from lightvla_ros.evaluate.evaluation import evaluate
 
     return evaluate(options)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Have SIGTERM end the workers as Ctrl-C does, by default it would leave them behind.
-
-    And SIGINT, which a shell lets its background jobs ignore.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -9,11 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lightvla_ros.contract import load_manifest
 from lightvla_ros.demo_report import machine
-from lightvla_ros.evaluate.direct import check_for_libero, direct_episodes
+from lightvla_ros.evaluate.direct import direct_episodes
 from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.flops import chunk_flops
+from lightvla_ros.evaluate.gathering import checked_manifest
 from lightvla_ros.evaluate.journal import Journal
 from lightvla_ros.evaluate.options import EvalOptions, pieces
 from lightvla_ros.evaluate.pool import Start, run_pieces
@@ -34,9 +34,7 @@ def evaluate(
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
     :raises EvaluationError: When it cannot be done as asked; what was finished is in the journal.
     """
-    manifest = load_manifest(options.policy)
-    check_for_libero(manifest)
-    options.conditions.check(manifest.action.chunk_length)
+    manifest = checked_manifest(options)
     header = header_of(options, manifest)
     with Journal(journal_path(options.out), header) as journal:
         left = [spec for spec in options.wanted if not _is_done(journal, spec)]

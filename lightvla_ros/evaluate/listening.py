@@ -12,20 +12,18 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from tqdm import tqdm
-
-from lightvla_ros.contract import load_manifest
 from lightvla_ros.evaluate.closed_loop import run_closed_loop
-from lightvla_ros.evaluate.direct import check_for_libero, load_policy
+from lightvla_ros.evaluate.direct import load_policy
 from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.evaluation import options_of
+from lightvla_ros.evaluate.gathering import checked_manifest, gather
 from lightvla_ros.evaluate.listening_hand import Hand
 from lightvla_ros.evaluate.listening_result import summarise
-from lightvla_ros.evaluate.options import EvalOptions, pieces
-from lightvla_ros.evaluate.pool import Start, run_pieces
+from lightvla_ros.evaluate.options import EvalOptions
+from lightvla_ros.evaluate.pool import Start
 from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.evaluate.result_header import result_header
 from lightvla_ros.policy import Policy
-from lightvla_ros.show.result_header import result_header
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
@@ -77,20 +75,8 @@ def listen(
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
     :raises EvaluationError: When it cannot be done as asked.
     """
-    manifest = load_manifest(options.policy)
-    check_for_libero(manifest)
-    options.conditions.check(manifest.action.chunk_length)
-    records: list[EpisodeRecord] = []
-    with tqdm(total=len(options.specs), unit='scene', dynamic_ncols=True) as bar:
-
-        def done(record: EpisodeRecord) -> None:
-            records.append(record)
-            bar.update()
-
-        start = start or partial(scenes, options, others)
-        work = pieces(list(options.specs), options.workers)
-        run_pieces(work, start, options.workers, done, method)
-    records.sort(key=lambda record: options.specs.index(record.spec))
+    manifest = checked_manifest(options)
+    records = gather(options, start or partial(scenes, options, others), 'scene', method)
     answers = [answer for record in records for answer in getattr(record, 'answers', ())]
     return {
         **result_header(options, manifest),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 from lightvla_ros.demo import SUITES, parse_count
-from lightvla_ros.show.run_arguments import add_episodes, add_run_arguments, eval_options
+from lightvla_ros.evaluate.exit_code import exit_code
+from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 
 TASKS, INITS = tuple(range(10)), (0, 1)
 
@@ -32,26 +33,17 @@ def run(parsed: argparse.Namespace) -> int:
 
     :returns: 0; 1 when a scene is an error or nothing could be done; 130 after Ctrl-C.
     """
-    from lightvla_ros.contract import ContractError
-    from lightvla_ros.evaluate.errors import EvaluationError
+    return exit_code('lightvla listen', partial(_run, parsed))
+
+
+def _run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.evaluate.listening import listen
     from lightvla_ros.evaluate.listening_result import table
 
-    options = eval_options(parsed, TASKS, INITS, out=parsed.json or Path())
-    try:
-        if parsed.json is not None:  # a folder that cannot be made is better known before
-            parsed.json.parent.mkdir(parents=True, exist_ok=True)
-        document = listen(options, parsed.others)
-        print(table(document))
-        if parsed.json is not None:
-            parsed.json.write_text(json.dumps(document, indent=1) + '\n')
-    except (ContractError, EvaluationError) as error:
-        print(f'lightvla listen: {error}', file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f'lightvla listen: {error.filename}: {error.strerror}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('\nlightvla listen: stopped', file=sys.stderr)
-        return 130
+    if parsed.json is not None:  # a folder that cannot be made is better known before
+        parsed.json.parent.mkdir(parents=True, exist_ok=True)
+    document = listen(eval_options(parsed, TASKS, INITS, parsed.json or Path()), parsed.others)
+    print(table(document))
+    if parsed.json is not None:
+        parsed.json.write_text(json.dumps(document, indent=1) + '\n')
     return int(bool(document['errors']))

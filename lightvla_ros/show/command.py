@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightvla_ros.show.run_arguments import add_episodes, add_run_arguments, eval_options
+from lightvla_ros.evaluate.exit_code import exit_code
+from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 from lightvla_ros.sim.suites import MAX_STEPS
 
 if TYPE_CHECKING:
@@ -42,41 +43,22 @@ def run(parsed: argparse.Namespace) -> int:
 
     :returns: 0; 1 when an episode is an error or nothing could be done; 130 after Ctrl-C.
     """
-    from lightvla_ros.contract import ContractError
-    from lightvla_ros.engine.base import EngineError
-    from lightvla_ros.evaluate.errors import EvaluationError
-    from lightvla_ros.policy import PolicyOutputError
-    from lightvla_ros.show.concentration import table
-    from lightvla_ros.sim.libero_env import SimulationError
-    from lightvla_ros.sim.rendering import RenderingError
+    return exit_code('lightvla show', partial(_run, parsed))
 
-    try:
-        parsed.out.mkdir(parents=True, exist_ok=True)
-        if parsed.stats_only:
-            document = _stats(eval_options(parsed, TASKS, INITS, parsed.out), parsed.out)
-            print(table(document))
-            return int(bool(document['errors']))
-        for document in _pictures(eval_options(parsed, (0,), (0,), parsed.out), parsed.out):
-            print(f'"{document["instruction"]}"')
-            print(table(document))
-            print('\n'.join(document['files']), end='\n\n')
-        return 0
-    except (
-        ContractError,
-        EngineError,
-        EvaluationError,
-        PolicyOutputError,
-        RenderingError,
-        SimulationError,
-    ) as error:
-        print(f'lightvla show: {error}', file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f'lightvla show: {error.filename}: {error.strerror}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('\nlightvla show: stopped', file=sys.stderr)
-        return 130
+
+def _run(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.show.concentration import table
+
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    if parsed.stats_only:
+        document = _stats(eval_options(parsed, TASKS, INITS, parsed.out), parsed.out)
+        print(table(document))
+        return int(bool(document['errors']))
+    for document in _pictures(eval_options(parsed, (0,), (0,), parsed.out), parsed.out):
+        print(f'"{document["instruction"]}"')
+        print(table(document))
+        print('\n'.join(document['files']), end='\n\n')
+    return 0
 
 
 def _stats(options: EvalOptions, out: Path) -> dict[str, Any]:
@@ -91,7 +73,7 @@ def _pictures(options: EvalOptions, out: Path) -> Iterator[dict[str, Any]]:
     """Run each episode in this process, write its files, and yield its document."""
     from lightvla_ros.evaluate.direct import load_policy
     from lightvla_ros.evaluate.environments import Environments
-    from lightvla_ros.show.result_header import result_header
+    from lightvla_ros.evaluate.result_header import result_header
     from lightvla_ros.show.watched_episode import watch_episode
     from lightvla_ros.show.written_episode import write_episode
 

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tqdm import tqdm
-
-from lightvla_ros.contract import load_manifest
-from lightvla_ros.evaluate.direct import check_for_libero, load_policy
+from lightvla_ros.evaluate.direct import load_policy
 from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.evaluation import options_of
-from lightvla_ros.evaluate.options import EvalOptions, pieces
-from lightvla_ros.evaluate.pool import Start, run_pieces
+from lightvla_ros.evaluate.gathering import checked_manifest, gather
+from lightvla_ros.evaluate.options import EvalOptions
+from lightvla_ros.evaluate.pool import Start
 from lightvla_ros.evaluate.record import EpisodeRecord
-from lightvla_ros.show.result_header import result_header
+from lightvla_ros.evaluate.result_header import result_header
 from lightvla_ros.show.watched_episode import watch_episode
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.patch_owners import ROLES, Shares, sum_of
@@ -66,20 +64,8 @@ def measure(
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
     :raises EvaluationError: When it cannot be done as asked.
     """
-    manifest = load_manifest(options.policy)
-    check_for_libero(manifest)
-    options.conditions.check(manifest.action.chunk_length)
-    records: list[EpisodeRecord] = []
-    with tqdm(total=len(options.specs), unit='episode', dynamic_ncols=True) as bar:
-
-        def done(record: EpisodeRecord) -> None:
-            records.append(record)
-            bar.update()
-
-        start = start or partial(episodes, options)
-        work = pieces(list(options.specs), options.workers)
-        run_pieces(work, start, options.workers, done, method)
-    records.sort(key=lambda record: options.specs.index(record.spec))
+    manifest = checked_manifest(options)
+    records = gather(options, start or partial(episodes, options), 'episode', method)
     return {
         **result_header(options, manifest),
         'options': options_of(options),

@@ -1,4 +1,4 @@
-"""How episodes are run, on the command lines of ``lightvla show`` and ``lightvla listen``."""
+"""How episodes are run, on the command lines of ``lightvla eval``, ``show`` and ``listen``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) 
         default='all',
         help=f'default: all, which is {" and ".join(SUITES)}',
     )
+    add_conditions(parser)
+
+
+def add_conditions(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command that runs episodes takes."""
     parser.add_argument('--seed', type=int, default=0, help="of the fixtures' poses; default: 0")
     parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
     parser.add_argument(
