@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,11 +52,13 @@ def collect_task(plan: Plan, suite: str, task: int) -> Iterator[tuple[int, int]]
 
     :returns: After each episode: 1 or 0 (it failed and was dropped), and its frames.
     """
-    run = demonstrate if plan.policy is None else _visiting(plan.policy)
     env = LiberoEnv(suite, task, camera_size=plan.camera_size, render=plan.render)
     try:
         env.reset_layout(plan.first_seed)
-        with DemonstrationWriter(plan.folder / suite, describe(env, plan.camera_size)) as writer:
+        with (
+            _driver(plan.policy) as run,
+            DemonstrationWriter(plan.folder / suite, describe(env, plan.camera_size)) as writer,
+        ):
             tried = writer.seeds
             if writer.episodes:
                 yield writer.episodes, writer.frames
@@ -74,13 +77,25 @@ def collect_task(plan: Plan, suite: str, task: int) -> Iterator[tuple[int, int]]
         env.close()
 
 
-def _visiting(policy_dir: Path) -> Callable[[LiberoEnv, int, Plan], Episode | None]:
+@contextmanager
+def _driver(policy_dir: Path | None) -> Iterator[Callable[[LiberoEnv, int, Plan], Episode | None]]:
+    """Yield what runs an episode: the expert, or a policy that the expert labels."""
+    if policy_dir is None:
+        yield demonstrate
+        return
+    # not at the top: demonstrations of the expert need no engine
+    from lightvla_ros.evaluate.direct import check_for_libero
     from lightvla_ros.policy import Policy
     from lightvla_ros.sim.dagger import visit
 
     policy = Policy.load(policy_dir, 'onnxruntime', 1)
-    policy.require_verified()
-    return partial(visit, policy=policy)
+    try:
+        check_for_libero(policy.manifest)
+        policy.require_verified()
+        policy.replay_golden()
+        yield partial(visit, policy=policy)
+    finally:
+        policy.close()
 
 
 def describe(env: LiberoEnv, camera_size: int) -> Task:

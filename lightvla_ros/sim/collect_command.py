@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 
 from tqdm import tqdm
 
+from lightvla_ros.demo import SUITES
 from lightvla_ros.sim.collect import Plan, collect_task
 
-SUITES = ('libero_object', 'libero_spatial')
+SILENCE = 600.0  # s without an episode; then a worker was killed (the pool does not say so)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,38 +56,52 @@ def main(arguments: list[str] | None = None) -> int:
     # a plain `kill` too must end the workers, or they go on writing behind the next run's back
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     jobs = [(plan, suite, task) for task in parsed.tasks for suite in parsed.suite]
-    collect(jobs, parsed.workers)
-    return 0
+    errors = collect(jobs, parsed.workers)
+    for error in errors:
+        print(f'collect: {error}', file=sys.stderr)
+    return int(bool(errors))
 
 
-def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> None:
+def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> list[str]:
     """Run the jobs in processes of their own, with one bar for all episodes.
 
-    :raises RuntimeError: When a task's process failed; the others end first.
+    :returns: What went wrong, a line for each task that could not be finished.
     """
     context = multiprocessing.get_context('spawn')  # a rendering context survives no fork
     news = context.Manager().Queue()
     total = sum(plan.episodes for plan, _, _ in jobs)
     frames = failed = 0
+    errors: list[str] = []
     with context.Pool(workers, maxtasksperchild=1) as pool, tqdm(total=total, unit='ep') as bar:
-        results = [pool.apply_async(_run, (news, *job)) for job in jobs]
+        for job in jobs:
+            pool.apply_async(_run, (news, *job))
         running = len(jobs)
         while running:
-            message = news.get()
+            try:
+                message = news.get(timeout=SILENCE)
+            except Empty:
+                errors.append(
+                    f'no episode in {SILENCE:.0f} s, a worker was killed (out of memory? each '
+                    'takes 2 GB); run the same command again to go on'
+                )
+                break
             if message is None:
                 running -= 1
-                continue
-            episodes, seen = message
-            frames, failed = frames + seen, failed + (not episodes)
-            bar.set_postfix(frames=frames, failed=failed)
-            bar.update(episodes)
-        for result in results:
-            result.get()
+            elif isinstance(message, str):
+                errors.append(message)
+            else:
+                episodes, seen = message
+                frames, failed = frames + seen, failed + (not episodes)
+                bar.set_postfix(frames=frames, failed=failed)
+                bar.update(episodes)
+    return errors
 
 
 def _run(news: Queue, plan: Plan, suite: str, task: int) -> None:
     try:
         for message in collect_task(plan, suite, task):
             news.put(message)
+    except Exception as error:
+        news.put(f'{suite} task {task}: {type(error).__name__}: {error}')
     finally:
         news.put(None)

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.sim.arm import Arm
-from lightvla_ros.sim.grasps import COLLISION, body_points, narrow_grasp, rim_grasp
-from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, SimulationError
+from lightvla_ros.sim.grasp_plan import PickAndPlace
+from lightvla_ros.sim.libero_env import OPEN, LiberoEnv
 
 CLOSED = 1.0
 REPLANS = 2
-INSIDE = '_contain_region'  # LIBERO's name of what is inside a container
 
 
 @dataclass
@@ -52,18 +50,8 @@ class Expert:
     """
 
     def __init__(self, env: LiberoEnv) -> None:
-        self._simulation = env.simulation
-        self._model = self._simulation.sim.model._model
-        self._data = self._simulation.sim.data._data
-        self._arm = Arm(self._model, self._data)
-        goal = self._simulation.parsed_problem['goal_state']
-        if not is_pick_and_place(goal, self._simulation.obj_body_id):
-            raise SimulationError(
-                'the scripted expert puts one object in or on another, but the goal of '
-                f'{env.suite} task {env.task} is {goal}'
-            )
-        self._predicate, self._object, self._target = goal[0]
-        self._body = self._simulation.obj_body_id[self._object]
+        self._task = PickAndPlace(env)
+        self._arm = self._task.arm
         self._replans = REPLANS
         self._start(self._plan())
         self.finished = False
@@ -115,63 +103,34 @@ class Expert:
         self._width = np.inf
         self._still = 0
 
-    def _object_position(self) -> np.ndarray:
-        return self._data.xpos[self._body].copy()
-
-    def _points(self, body: int, group: int = 1) -> np.ndarray:
-        return body_points(self._model, self._data, body, group)
-
     def _plan(self) -> list[Waypoint]:
         """Plan: above, descend, close, lift, carry, lower, open, retreat."""
-        arm = self._arm
-        points = self._points(self._body)
-        bottom, top = points[:, 2].min(), points[:, 2].max()
-        obstacles = np.concatenate(
-            [
-                self._points(body, COLLISION)
-                for name, body in self._simulation.obj_body_id.items()
-                if name != self._object
-            ]
-        )
-        start = self._object_position()
-        if 'bowl' in self._object:
-            rotation = self._data.xmat[self._body].reshape(3, 3)
-            yaw, grasp = rim_grasp(points, rotation, start, obstacles, arm.yaw)
-        else:
-            height = max((bottom + top) / 2, top - 0.04, bottom + 0.008)
-            slab = points[np.abs(points[:, 2] - height) < 0.015]
-            yaw, across = narrow_grasp(
-                slab if len(slab) > 20 else points, obstacles, arm.yaw, height
-            )
-            grasp = np.append(across, height)
-        yaw = arm.nearest_yaw(yaw)
-        target_xy, carry, release = self._placement(bottom, top, grasp[2] - bottom)
-        above = np.append(grasp[:2], max(top + 0.07, grasp[2] + 0.08))
+        arm, task, plan = self._arm, self._task, self._task.plan()
+        grasp, yaw, carry = plan.grasp, plan.yaw, plan.carry
+        above = np.append(grasp[:2], plan.above)
+        high = np.append(grasp[:2], max(arm.position[2], plan.above) + 0.02)
 
         def approach() -> np.ndarray:
-            if blocked and np.linalg.norm(arm.position[:2] - grasp[:2]) >= 0.03:
+            if plan.blocked and np.linalg.norm(arm.position[:2] - grasp[:2]) >= 0.03:
                 return high
             return above
-
-        blocked = in_the_way(obstacles, arm.position, grasp, above[2])
-        high = np.append(grasp[:2], max(arm.position[2], above[2]) + 0.02)
 
         def over_target(height: float) -> Callable[[], np.ndarray]:
             def position() -> np.ndarray:
                 # a bowl held by its rim hangs beside the hand; objects dropped in a basket do not
-                offset = (arm.position - self._object_position())[:2]
-                held = np.clip(offset, -0.1, 0.1) if self._predicate == 'on' else 0.0
-                return np.append(target_xy() + held, height)
+                offset = (arm.position - task.object_position())[:2]
+                held = np.clip(offset, -0.1, 0.1) if task.predicate == 'on' else 0.0
+                return np.append(task.target_xy() + held, height)
 
             return position
 
         def replan_if_moved() -> list[Waypoint] | None:
-            if np.linalg.norm(self._object_position() - start) > 0.004:
+            if np.linalg.norm(task.object_position() - plan.object_position) > 0.004:
                 return self._replan()
             return None
 
         def retry_if_missed() -> list[Waypoint] | None:
-            if self._object_position()[2] >= start[2] + 0.02 or not self._replans:
+            if task.object_position()[2] >= plan.object_position[2] + 0.02 or not self._replans:
                 return None
             here = arm.position[:2]
             return [
@@ -197,9 +156,9 @@ class Expert:
                 then=retry_if_missed,
             ),
             Waypoint(over_target(carry), yaw, CLOSED, (0.012, 0.03), limit=90),
-            Waypoint(over_target(release), yaw, CLOSED, (0.012, 0.008), limit=40),
+            Waypoint(over_target(plan.release), yaw, CLOSED, (0.012, 0.008), limit=40),
             # as long as the fingers need: retreat earlier, and a carton hangs on one of them
-            Waypoint(over_target(release), yaw, OPEN, limit=16, dwell=True),
+            Waypoint(over_target(plan.release), yaw, OPEN, limit=16, dwell=True),
             Waypoint(lambda: np.append(arm.position[:2], carry), yaw, OPEN, (0.05, 0.03), limit=40),
         ]
 
@@ -208,41 +167,3 @@ class Expert:
             return None
         self._replans -= 1
         return self._plan()
-
-    def _placement(
-        self, bottom: float, top: float, hand_above_bottom: float
-    ) -> tuple[Callable[[], np.ndarray], float, float]:
-        """Where to put it: x, y of the target, and the hand's heights to carry and to release."""
-        if self._predicate == 'in':
-            site = self._model.site(self._target).id
-            body = self._simulation.obj_body_id[self._target.removesuffix(INSIDE)]
-            rim = self._points(body)[:, 2].max()
-            carry = max(rim + 0.03 + hand_above_bottom, top + 0.05)
-            return (
-                lambda: self._data.site_xpos[site][:2].copy(),
-                carry,
-                rim - 0.02 + hand_above_bottom,
-            )
-        body = self._simulation.obj_body_id[self._target]
-        heights = self._points(body)[:, 2]
-        carry = max(top + 0.06, heights.max() + 0.12 + hand_above_bottom)
-        release = heights.min() + 0.008 + hand_above_bottom
-        return lambda: self._data.xpos[body][:2].copy(), carry, release
-
-
-def is_pick_and_place(goal: list[list[str]], bodies: dict[str, int]) -> bool:
-    """Tell whether a goal is to put one thing in or on another one."""
-    if len(goal) != 1 or goal[0][0] not in ('in', 'on'):
-        return False
-    predicate, moved, target = goal[0]
-    container = target.removesuffix(INSIDE)
-    return moved in bodies and container in bodies and (container != target) == (predicate == 'in')
-
-
-def in_the_way(obstacles: np.ndarray, start: np.ndarray, end: np.ndarray, height: float) -> bool:
-    """Whether something tall stands within 10 cm of the straight way to the grasp."""
-    way = end[:2] - start[:2]
-    relative = obstacles[:, :2] - start[:2]
-    along = np.clip(relative @ way / (np.linalg.norm(way) + 1e-6) ** 2, 0, 1)
-    distance = np.linalg.norm(relative - along[:, None] * way, axis=1)
-    return bool(((distance < 0.10) & (obstacles[:, 2] > height - 0.03)).any())

@@ -1,5 +1,9 @@
 """Demonstrations in real LIBERO: what is recorded, and that evaluation states never are."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -70,6 +74,17 @@ def test_collecting_goes_on_where_it_stopped(collected):
 def _rows(plan):
     with h5py.File(only_file(plan)) as file:
         return file['data/demo_0/obs/rows'][:]
+
+
+def test_a_task_that_cannot_be_is_named(tmp_path):
+    script = Path(__file__).parents[2] / 'models' / 'collect.py'
+    arguments = ['--suite', SUITE, '--tasks', '99', '--workers', '1', '--out', tmp_path]
+    command = [sys.executable, script, *arguments]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1
+    assert 'collect: libero_object task 99: SimulationError: libero_object has tasks 0 to 9' in (
+        result.stderr
+    )
 
 
 def test_no_demonstration_starts_from_a_saved_initial_state(collected, env):
