@@ -23,7 +23,11 @@ def generate_launch_description():
     """Describe both nodes; launch ends when the simulator does."""
     value = LaunchConfiguration
     arguments = [
-        argument('checkpoint', '', 'Policy folder, the one with manifest.json (required).'),
+        argument(
+            'checkpoint',
+            PathJoinSubstitution([SHARE, 'models', 'libero_tiny']),
+            'Policy folder, the one with manifest.json; default: the one that comes with this.',
+        ),
         argument('namespace', '', 'Namespace of both nodes.'),
         argument(
             'params_file',

@@ -18,7 +18,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource  # n
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
-from lightvla_ros.resources import BUNDLED_POLICY, resource  # noqa: E402
+from lightvla_ros.resources import resource  # noqa: E402
 
 pytestmark = pytest.mark.sim
 
@@ -27,10 +27,7 @@ pytestmark = pytest.mark.sim
 def generate_test_description():
     launch_file = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(resource('launch/libero.launch.py'))),
-        launch_arguments={
-            'checkpoint': str(resource(BUNDLED_POLICY)),
-            'suite': 'libero_spatial',
-        }.items(),
+        launch_arguments={'suite': 'libero_spatial'}.items(),
     )
     return LaunchDescription([launch_file, launch_testing.actions.ReadyToTest()])
 
