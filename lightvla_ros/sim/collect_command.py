@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--suite', nargs='+', choices=SUITES, default=SUITES)
     parser.add_argument('--tasks', type=int, nargs='+', default=list(range(10)), metavar='N')
     parser.add_argument('--episodes', type=int, default=60, help='of each task; default: 60')
-    parser.add_argument('--first-seed', type=int, default=100_000, help='default: 100000')
+    parser.add_argument(
+        '--first-seed', type=int, help='of the layouts; default: 100000, with --policy 200000'
+    )
     parser.add_argument('--stride', type=int, default=2, help='steps from look to look; default: 2')
     parser.add_argument(
         '--others',
@@ -41,10 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--workers', type=int, default=os.cpu_count())
     parsed = parser.parse_args(arguments)
+    first_seed = parsed.first_seed
+    if first_seed is None:  # a policy drives in layouts that it was not trained on
+        first_seed = 100_000 if parsed.policy is None else 200_000
     plan = Plan(
         parsed.out,
         parsed.episodes,
-        parsed.first_seed,
+        first_seed,
         parsed.stride,
         parsed.others,
         render=parsed.render,

@@ -19,15 +19,14 @@ from lightvla_ros.sim.saved_state import restore_state, save_state
 
 SHARE_OF_EXPERT = 0.12  # of the chunks: so that the late stages are visited, too
 SHORTEST = 5  # steps of a chunk that are executed, at least
-LOOK_EVERY = 4  # steps
 
 
-def visit(env: LiberoEnv, seed: int, plan: Plan, policy: Policy) -> Episode | None:
-    """Let the policy drive an episode, and label it; None when no frame could be labelled.
+def visit(env: LiberoEnv, seed: int, plan: Plan, policy: Policy) -> Episode:
+    """Let the policy drive an episode, and label every state at which it looked.
 
     A failed episode is of as much use as one that succeeded.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, env.task])  # no task's expert helps when another's does
     request = choose_request(env, rng, plan.others)
     env.reset_layout(seed)
     instruction = policy.check_instruction(request.instruction)
@@ -36,21 +35,20 @@ def visit(env: LiberoEnv, seed: int, plan: Plan, policy: Policy) -> Episode | No
     steps = 0
     solved = False
     while steps < env.max_steps and not solved and expert.memory.plans < MOST_PLANS:
-        chunk = executed_actions(policy.infer(observe(env, policy.manifest, instruction)).chunk)
+        right = label(env, expert)
+        chunks.append(right)
         if rng.random() < SHARE_OF_EXPERT:
-            chunk = label(env, expert)
+            chunk = right
+        else:
+            output = policy.infer(observe(env, policy.manifest, instruction))
+            chunk = executed_actions(output.chunk)
         for index in range(int(rng.integers(SHORTEST, CHUNK_LENGTH + 1))):
-            look = index % LOOK_EVERY == 0
-            if look:
-                chunks.append(label(env, expert))
-            recorder.step(chunk[index], look)
+            recorder.step(chunk[index], look=index == 0)
             expert.act()  # so that it plans anew on what really happens
             solved = env.step(chunk[index])
             steps += 1
             if solved or steps >= env.max_steps:
                 break
-    if not chunks:
-        return None
     name = f'{policy.manifest.name} {policy.manifest.fingerprint[:12]}'
     return recorder.episode(seed, request, np.array(chunks), name, solved)
 

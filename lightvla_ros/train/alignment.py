@@ -4,7 +4,9 @@ The paper starts from an encoder whose patches are local and aligned with langua
 pretraining). A small model from scratch has neither, and then all queries of the pruner are the
 same. The simulator's segmentation stands in: each patch is classified among the objects' words by
 the very product that the pruner's eq. 1 attends with, rms(patch) . rms(words) / sqrt(D). Besides,
-patches can be taught where what they show is centred, which a grasp needs to a centimetre.
+patches can be taught where in the image what they show is centred: pretrained towers know, but a
+small one forgets it (position ids alone tell the decoder's attention, never its values), and a
+grasp needs it to a centimetre.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from lightvla_ros.train.object_words import IGNORED
 from lightvla_ros.vla.pruner import in_fp32, rms
 
 COVERED = 0.25  # an object that covers this share of a patch is what the patch shows
-FARTHEST = 4.0  # patches; what is centred farther away is of no use for a grasp
+HALF_IMAGE = 4.0  # an image's border in the units of places, of which tokens have about 1
 NO_LABEL = -100  # of a patch that mostly shows objects without words
 
 
@@ -47,13 +49,13 @@ def patch_labels(classes: Tensor, patch_size: int, count: int) -> Tensor:
     return torch.where(most >= COVERED * patch_size**2, label, 0)
 
 
-def patch_offsets(instances: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+def patch_places(instances: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
     """Find where the thing that a patch shows is centred.
 
     :param instances: uint8 [B, cameras, H, W]: 0 is background, 255 unknown.
-    :returns: float32 [B, Lv, 2]: right and down from the patch's centre to the centroid of what is
-        to be seen of the instance, in patches; and bool [B, Lv], whether the patch shows one (a
-        quarter of it, as in :func:`patch_labels`).
+    :returns: float32 [B, Lv, 2]: right and down from the image's centre to the centroid of what is
+        to be seen of the instance, ``HALF_IMAGE`` at the border; and bool [B, Lv], whether the
+        patch shows one (a quarter of it, as in :func:`patch_labels`).
     """
     batch, cameras, height, width = instances.shape
     rows, columns = height // patch_size, width // patch_size
@@ -79,24 +81,18 @@ def patch_offsets(instances: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
     most, instance = (
         torch.bincount(flat, minlength=256 * len(place)).view(-1, 256)[:, 1:IGNORED].max(-1)
     )
-    centre = torch.stack(
-        [
-            axis[patch_size // 2 :: patch_size, patch_size // 2 :: patch_size]
-            for axis in (right, down)
-        ],
-        -1,
-    ).view(1, rows * columns, 2)
+    half = torch.tensor([width / 2, height / 2], device=shown.device)
     of_patch = centroid[256 * (place // (rows * columns)) + instance + 1]
-    offsets = (of_patch.view(len(shown), -1, 2) - centre + 0.5) / patch_size
+    places = HALF_IMAGE * ((of_patch + 0.5) / half - 1)
     found = most >= COVERED * patch_size**2
-    return offsets.view(batch, -1, 2).float(), found.view(batch, -1)
+    return places.view(batch, -1, 2).float(), found.view(batch, -1)
 
 
 class Aligner(nn.Module):
     """The losses.
 
     They have no parameters: words are rows of the model's embeddings, and where a thing is centred
-    is read along two fixed directions of the token.
+    is read along fixed directions of the token, two of each camera.
 
     :param ids: Token ids of each class's words.
     :param frequency: How often patches show each class, [classes]; classes weigh in by one over
@@ -104,7 +100,9 @@ class Aligner(nn.Module):
     :param width: Of a token, D.
     """
 
-    def __init__(self, ids: Sequence[Sequence[int]], frequency: Tensor, width: int) -> None:
+    def __init__(
+        self, ids: Sequence[Sequence[int]], frequency: Tensor, width: int, cameras: int
+    ) -> None:
         super().__init__()
         longest = max(map(len, ids))
         padded = torch.tensor([[*each, *[0] * (longest - len(each))] for each in ids])
@@ -116,7 +114,8 @@ class Aligner(nn.Module):
         self.register_buffer('ids', padded, persistent=False)  # [classes, words]
         self.register_buffer('share', share, persistent=False)
         self.register_buffer('weight', weight, persistent=False)
-        random = torch.randn(width, 2, generator=torch.Generator().manual_seed(0))
+        self.cameras = cameras
+        random = torch.randn(width, 2 * cameras, generator=torch.Generator().manual_seed(0))
         self.register_buffer('directions', torch.linalg.qr(random).Q, persistent=False)
 
     def logits(self, patches: Tensor, embeddings: Tensor) -> Tensor:
@@ -139,9 +138,16 @@ class Aligner(nn.Module):
         )
         return summed / len(flat)
 
-    def where(self, patches: Tensor, offsets: Tensor, found: Tensor) -> Tensor:
-        """How far off, in patches, the tokens [B, Lv, D] place what they show: a scalar."""
+    def where(self, patches: Tensor, places: Tensor, found: Tensor) -> Tensor:
+        """How far off the tokens [B, Lv, D] place what they show: a scalar.
+
+        Along the other cameras' directions it is to say 0.
+        """
+        cameras = self.cameras
+        wanted = places.new_zeros(len(places), cameras, places.shape[1] // cameras, cameras, 2)
+        for camera, own in enumerate(places.unflatten(1, (cameras, -1)).unbind(1)):
+            wanted[:, camera, :, camera] = own
         with in_fp32(patches):
-            error = patches.float() @ self.directions - offsets.clamp(-FARTHEST, FARTHEST)
+            error = patches.float() @ self.directions - wanted.flatten(1, 2).flatten(2)
             error = error.abs().sum(-1) * found
             return error.sum() / found.sum().clamp_min(1)

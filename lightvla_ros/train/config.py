@@ -155,7 +155,7 @@ class AlignmentConfig:
     """Patches are taught to look like the words for what they show; see ``alignment.py``.
 
     :param weight: Of this loss beside the L1 loss; 0 leaves it out.
-    :param where: Of the error in where things are centred [patches], beside this loss.
+    :param where: Of the error in where things are centred (``alignment.py``), beside this loss.
     :param only_steps: So many steps first train encoder and words by this loss alone.
     :param background: Word for what is no object; it must be in every prompt.
     :param names: Words for names of the simulator's objects that ``alignment.py`` does not know.

@@ -25,8 +25,8 @@ class Batch:
     :param proprio: float32 [B, S], normalised; None without.
     :param targets: float32 [B, chunk, 7], normalised.
     :param labels: int64 [B, Lv], what patches show (``alignment.patch_labels``); None without.
-    :param offsets: float32 [B, Lv, 2], ``found`` bool [B, Lv]: where that is centred
-        (``alignment.patch_offsets``); None without.
+    :param places: float32 [B, Lv, 2], ``found`` bool [B, Lv]: where that is centred
+        (``alignment.patch_places``); None without.
     """
 
     pixels: Tensor
@@ -35,7 +35,7 @@ class Batch:
     proprio: Tensor | None
     targets: Tensor
     labels: Tensor | None
-    offsets: Tensor | None = None
+    places: Tensor | None = None
     found: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
@@ -113,8 +113,8 @@ class Losses(nn.Module):
         embeddings = self.model.language_model.model.embed_tokens.weight
         logits = self.aligner.logits(patches, embeddings)
         found = {'alignment': self.aligner.loss(logits, labels)}
-        if batch.offsets is not None:
-            found['where'] = self.aligner.where(patches, batch.offsets, batch.found)
+        if batch.places is not None:
+            found['where'] = self.aligner.where(patches, batch.places, batch.found)
         if measure:
             labelled = labels != NO_LABEL
             right = (logits.argmax(-1) == labels) & labelled

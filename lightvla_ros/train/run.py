@@ -21,7 +21,7 @@ from lightvla_ros import __version__
 from lightvla_ros.bench.machine_facts import machine_facts
 from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
-from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_offsets
+from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
 from lightvla_ros.train.average import RunningMean
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
@@ -347,13 +347,13 @@ class Run:
         else:
             shown = None if frames.instances is None else torch.from_numpy(frames.instances)
             views = Views(self._frozen.features(index), shown)
-        offsets = found = None
+        places = found = None
         if views.instances is not None:
             labels = self._labels(views.instances)
             if self.config.alignment.where:
-                offsets, found = patch_offsets(*self._sampled(views.instances))
+                places, found = patch_places(*self._sampled(views.instances))
         proprio = None if self._proprio is None else self._proprio[index]
-        return Batch(views.pixels, ids, mask, proprio, self._targets[index], labels, offsets, found)
+        return Batch(views.pixels, ids, mask, proprio, self._targets[index], labels, places, found)
 
     def _labels(self, instances: Tensor) -> Tensor:
         classes = self.data.store.classes
@@ -394,7 +394,8 @@ class Run:
         if classes.unknown and self.place.rank == 0:
             names = ', '.join(classes.unknown)
             print(f'alignment: no words for {names}; their patches are left out', flush=True)
-        return Aligner(ids, frequency, self.model.config.language.width)
+        config = self.model.config
+        return Aligner(ids, frequency, config.language.width, config.cameras)
 
     def _class_frequency(self, count: int) -> Tensor:
         """Count how often patches of the training frames show each class [count]; sums to 1."""

@@ -10,7 +10,7 @@ import train_rig
 
 from lightvla_ros.images import Preprocessor
 from lightvla_ros.manifest import Camera, Normalisation, Preprocessing, Prompt
-from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_offsets
+from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
 from lightvla_ros.train.colour import change_colours, saturate, shift_hue
 from lightvla_ros.train.config import DataConfig, DataSource
 from lightvla_ros.train.errors import TrainError
@@ -137,29 +137,30 @@ def test_cameras_and_rows_of_patches_stand_in_the_models_order():
 
 def test_patches_know_where_what_they_show_is_centred():
     instances = torch.zeros(1, 2, 8, 12, dtype=torch.uint8)
-    instances[0, 0, 2:6, 0:8] = 3  # centred at row 4, column 4: where four patches meet
+    instances[0, 0, 2:6, 0:8] = 3  # centred at row 4, column 4
     instances[0, 1, 0:4, 8:12] = 3  # another image: the same thing elsewhere, a whole patch
     instances[0, 1, 4:8, 0:4] = IGNORED
-    offsets, found = patch_offsets(instances, 4)
+    places, found = patch_places(instances, 4)
     assert found.tolist() == [[True, True, False] * 2 + [False, False, True] + [False] * 3]
-    half = 0.5
-    assert offsets[0, [0, 1, 3, 4]].tolist() == [
-        [half, half],
-        [-half, half],
-        [half, -half],
-        [-half, -half],
-    ]
-    assert offsets[0, 8].tolist() == [0, 0]
+    # right and down from the image's centre, 4 at its border
+    expected = torch.tensor([4 * (4 / 6 - 1), 0.0])
+    torch.testing.assert_close(places[0, [0, 1, 3, 4]], expected.expand(4, 2))
+    torch.testing.assert_close(places[0, 8], torch.tensor([4 * (10 / 6 - 1), 4 * (2 / 4 - 1)]))
 
 
-def test_where_is_read_along_two_directions():
-    aligner = Aligner([[3]], torch.ones(1), 16)
-    offsets, found = torch.tensor([[[0.5, -1.0], [9.0, 0.0]]]), torch.tensor([[True, True]])
-    wanted = offsets.clamp(-4, 4) @ aligner.directions.T
-    assert float(aligner.where(wanted, offsets, found)) == pytest.approx(0, abs=1e-5)
-    assert float(aligner.where(0 * wanted, offsets, found)) == pytest.approx((1.5 + 4) / 2)
+def test_where_is_read_along_two_directions_of_each_camera():
+    aligner = Aligner([[3]], torch.ones(1), 16, 2)
+    places = torch.tensor([[[0.5, -1.0], [3.0, 0.0], [2.0, 1.0], [-1.0, 0.0]]])
+    found = torch.tensor([[True, True, True, False]])
+    third, wrist = aligner.directions[:, :2], aligner.directions[:, 2:]
+    right = torch.cat([places[:, :2] @ third.T, places[:, 2:] @ wrist.T], 1)
+    assert float(aligner.where(right, places, found)) == pytest.approx(0, abs=1e-5)
+    assert float(aligner.where(0 * right, places, found)) == pytest.approx((1.5 + 3 + 3) / 3)
+    # a token that takes itself for one of the other camera's is wrong about both
+    swapped = torch.cat([places[:, :2] @ wrist.T, places[:, 2:] @ third.T], 1)
+    assert float(aligner.where(swapped, places, found)) == pytest.approx(2 * (1.5 + 3 + 3) / 3)
     none = torch.zeros_like(found)
-    assert float(aligner.where(wanted, offsets, none)) == 0
+    assert float(aligner.where(right, places, none)) == 0
 
 
 def test_names_of_the_simulator_become_words():
@@ -191,7 +192,7 @@ def test_patches_are_sorted_by_what_the_instruction_names():
 def test_the_alignment_is_equation_1():
     torch.manual_seed(0)
     patches, embeddings = torch.randn(2, 5, 16), torch.randn(9, 16)
-    aligner = Aligner([[3], [4, 6]], torch.tensor([0.9, 0.1]), 16)
+    aligner = Aligner([[3], [4, 6]], torch.tensor([0.9, 0.1]), 16, 1)
     words = torch.stack([embeddings[3], (embeddings[4] + embeddings[6]) / 2])
     wanted = pruner.rms(patches) @ pruner.rms(words).T / 4
     assert torch.allclose(aligner.logits(patches, embeddings), wanted, atol=1e-6)
