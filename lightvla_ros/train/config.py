@@ -145,6 +145,11 @@ class AugmentConfig:
     crop: bool = True
     colour: bool = True
 
+    @property
+    def any(self) -> bool:
+        """Whether images are changed at all."""
+        return self.crop or self.colour
+
     def problems(self) -> list[str]:
         """Say what cannot be."""
         return []
@@ -222,7 +227,8 @@ class TrainConfig:
     :param autocast: Compute in bf16 where PyTorch's autocast does.
     :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
     :param threads: Of PyTorch; 0 leaves its own choice.
-    :param freeze_towers: Train all but the vision towers, on features that are computed once.
+    :param freeze_towers: Train all but the vision towers; where images are not augmented, on
+        features that are computed once.
     :param attention: ``auto`` (PyTorch chooses) or ``plain`` (matrix products and softmax).
     """
 
@@ -267,10 +273,8 @@ class TrainConfig:
             problems.append(
                 f'alignment.only_steps {self.alignment.only_steps} is more than steps {self.steps}'
             )
-        if self.freeze_towers and (self.augment.crop or self.augment.colour or self.lora):
-            problems.append(
-                'freeze_towers: features are computed once; set augment to off, and leave lora out'
-            )
+        if self.freeze_towers and self.lora:
+            problems.append('freeze_towers: goes without lora, which trains adapters alone')
         if self.freeze_towers and self.parallel != 'none':
             problems.append('freeze_towers: works in one process; set parallel to none')
         if problems:

@@ -27,7 +27,7 @@ from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoin
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.frames import Data, Gathered, load_data
-from lightvla_ros.train.frozen_towers import FrozenTowers
+from lightvla_ros.train.frozen_towers import PREFIX, FrozenTowers
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.train.losses import Batch, Losses
 from lightvla_ros.train.measurements import measure, places_of
@@ -101,8 +101,10 @@ class Run:
         losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
         self.losses = losses.to(place.device)
         self._frozen: FrozenTowers | None = None
-        if config.freeze_towers:
+        if config.freeze_towers and not config.augment.any:
             self._frozen = FrozenTowers(model, data.store, self._viewer, place.rank == 0)
+        elif config.freeze_towers:
+            model.vision_backbone.requires_grad_(False)
         self.losses.train()  # a model that was loaded is in eval mode
         _prepare_blocks(model, config)
         self._module = spread(self.losses, config.parallel, place)
@@ -229,7 +231,7 @@ class Run:
             'world': self.place.world,
             'frames': len(self.data.store),
             'weights': self._trained(),
-            'frozen': self._frozen.weights() if self._frozen else {},
+            'frozen': self._frozen_weights(),
             'mean': {name: whole(value) for name, value in self._mean.mean.items()},
             'optimizers': optimizers_state(self.model, self._optimizers, self.config.parallel),
             'provenance': self._provenance(),
@@ -241,7 +243,7 @@ class Run:
         """Write the policy folder."""
         mean = {name: whole(value) for name, value in self._mean.mean.items()}
         trained = mean or self._trained()
-        weights = trained | (self._frozen.weights() if self._frozen else {})
+        weights = trained | self._frozen_weights()
         if self.config.lora is not None:
             from lightvla_ros.train.lora import merge_adapters, without_adapters
 
@@ -311,6 +313,15 @@ class Run:
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: whole(weight) for name, weight in self._weights().items()}
+
+    def _frozen_weights(self) -> dict[str, Tensor]:
+        if not self.config.freeze_towers:
+            return {}
+        if self._frozen is not None:
+            return self._frozen.weights()
+        return {
+            PREFIX + name: value for name, value in self.model.vision_backbone.state_dict().items()
+        }
 
     def _phase(self, step: int) -> tuple[str, float]:
         """Return the mode of the losses, and the noise bound alpha."""

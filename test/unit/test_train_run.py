@@ -295,3 +295,15 @@ def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):
     assert main([*arguments, '--write-policy', str(tmp_path / 'frozen')]) == 0
     again = load_model(tmp_path / 'again').state_dict()
     assert all(torch.equal(again[name], written[name]) for name in written)
+
+
+def test_frozen_towers_see_augmented_images_anew_in_every_step(tmp_path):
+    changes = {'augment': 'published', 'steps': 2, 'ema': 0.9}
+    run = begin(tmp_path, freeze_towers=True, **changes)
+    towers = {name: value.clone() for name, value in run.model.vision_backbone.state_dict().items()}
+    projector = run.model.projector.fc1.weight.detach().clone()
+    assert run.train()
+    written = load_model(tmp_path / 'policy').state_dict()
+    for name, value in towers.items():
+        assert torch.equal(written['vision_backbone.' + name], value), name
+    assert not torch.equal(written['projector.fc1.weight'], projector)
