@@ -17,6 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lightvla_ros.demonstrations.errors import DemonstrationError
+
 IMAGES = {'third_person': 'agentview', 'wrist': 'eye_in_hand'}
 
 
@@ -74,13 +76,21 @@ class DemonstrationWriter:
     """Appends episodes to a task's file; use it as a context manager.
 
     A file that is there is continued: :attr:`seeds` are those it holds or has seen fail.
+
+    :raises DemonstrationError: When another process has the file open.
     """
 
     def __init__(self, folder: Path, task: Task) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f'{task.bddl.stem}_demo.hdf5'
-        self._file = h5py.File(self.path, 'a')
+        try:
+            self._file = h5py.File(self.path, 'a')
+        except BlockingIOError:
+            raise DemonstrationError(
+                f'{self.path}: another process writes it, or a training run is loading it; wait '
+                'for that, then run this again'
+            ) from None
         self._data = self._file.require_group('data')
         for name in [n for n, demo in self._data.items() if 'num_samples' not in demo.attrs]:
             del self._data[name]  # what a killed run left half written

@@ -141,7 +141,8 @@ def demonstrate(env: LiberoEnv, seed: int, plan: Plan) -> Episode | None:
     for step in range(SLOWEST):
         action = expert.act()
         ended += expert.finished
-        recorder.step(action, look=quiet[step] and step % plan.stride == phase and not ended)
+        look = quiet[step] and step % plan.stride == phase and not ended
+        recorder.step(action, env.render() if look else None)
         if ended > AFTER_THE_END:
             break
         env.step(np.clip(action + push[step], -1, 1))
@@ -164,11 +165,11 @@ class Recorder:
         self._images = {camera: [] for camera in CAMERAS}
         self._shown = {camera: [] for camera in CAMERAS}
 
-    def step(self, action: np.ndarray, look: bool) -> None:
-        """Record the state before an action, with images where asked."""
-        if look:
+    def step(self, action: np.ndarray, images: dict[str, np.ndarray] | None) -> None:
+        """Record the state before an action, with images by camera where somebody looks."""
+        if images is not None:
             self.rows.append(len(self._actions))
-            for camera, image in self._env.render().items():
+            for camera, image in images.items():
                 self._images[camera].append(image)
                 shown = self._segmentation.render(CAMERAS[camera], self._size)
                 self._shown[camera].append(shown)

@@ -37,13 +37,15 @@ def visit(env: LiberoEnv, seed: int, plan: Plan, policy: Policy) -> Episode:
     while steps < env.max_steps and not solved and expert.memory.plans < MOST_PLANS:
         right = label(env, expert)
         chunks.append(right)
+        observation = observe(env, policy.manifest, instruction)
+        names = [camera.name for camera in policy.manifest.cameras]
+        images = dict(zip(names, observation.images, strict=True))
         if rng.random() < SHARE_OF_EXPERT:
             chunk = right
         else:
-            output = policy.infer(observe(env, policy.manifest, instruction))
-            chunk = executed_actions(output.chunk)
+            chunk = executed_actions(policy.infer(observation).chunk)
         for index in range(int(rng.integers(SHORTEST, CHUNK_LENGTH + 1))):
-            recorder.step(chunk[index], look=index == 0)
+            recorder.step(chunk[index], None if index else images)
             expert.act()  # so that it plans anew on what really happens
             solved = env.step(chunk[index])
             steps += 1

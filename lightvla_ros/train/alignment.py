@@ -141,12 +141,10 @@ class Aligner(nn.Module):
     def where(self, patches: Tensor, places: Tensor, found: Tensor) -> Tensor:
         """How far off the tokens [B, Lv, D] place what they show: a scalar.
 
-        Along the other cameras' directions it is to say 0.
+        Along the other cameras' directions a token is to say 0.
         """
-        cameras = self.cameras
-        wanted = places.new_zeros(len(places), cameras, places.shape[1] // cameras, cameras, 2)
-        for camera, own in enumerate(places.unflatten(1, (cameras, -1)).unbind(1)):
-            wanted[:, camera, :, camera] = own
+        own = torch.eye(self.cameras, device=places.device)[:, None, :, None]
+        wanted = places.unflatten(1, (self.cameras, -1))[..., None, :] * own  # [B, C, P, C, 2]
         with in_fp32(patches):
             error = patches.float() @ self.directions - wanted.flatten(1, 2).flatten(2)
             error = error.abs().sum(-1) * found

@@ -27,7 +27,6 @@ from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoin
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.frames import Data, Gathered, load_data
-from lightvla_ros.train.frozen_towers import PREFIX, FrozenTowers
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.train.losses import Batch, Losses
 from lightvla_ros.train.measurements import measure, places_of
@@ -37,6 +36,7 @@ from lightvla_ros.train.parallel import Place, any_of_all, gathering, spread, wh
 from lightvla_ros.train.prompts import PromptTable, word_ids
 from lightvla_ros.train.sampler import Sampler, step_seed
 from lightvla_ros.train.start import POLICY, start
+from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer, Views
 from lightvla_ros.train.written_policy import write_policy
 from lightvla_ros.vla.config import noise_bound
@@ -100,11 +100,12 @@ class Run:
         self.model = model
         losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
         self.losses = losses.to(place.device)
-        self._frozen: FrozenTowers | None = None
-        if config.freeze_towers and not config.augment.any:
-            self._frozen = FrozenTowers(model, data.store, self._viewer, place.rank == 0)
-        elif config.freeze_towers:
-            model.vision_backbone.requires_grad_(False)
+        self._frozen: torch.nn.Module | None = None
+        self._features: TowerFeatures | None = None
+        if config.freeze_towers:
+            self._frozen = model.vision_backbone.requires_grad_(False)
+            if not config.augment.any:
+                self._features = TowerFeatures(model, data.store, self._viewer, place.rank == 0)
         self.losses.train()  # a model that was loaded is in eval mode
         _prepare_blocks(model, config)
         self._module = spread(self.losses, config.parallel, place)
@@ -315,13 +316,9 @@ class Run:
         return {name: whole(weight) for name, weight in self._weights().items()}
 
     def _frozen_weights(self) -> dict[str, Tensor]:
-        if not self.config.freeze_towers:
+        if self._frozen is None:
             return {}
-        if self._frozen is not None:
-            return self._frozen.weights()
-        return {
-            PREFIX + name: value for name, value in self.model.vision_backbone.state_dict().items()
-        }
+        return self._frozen.state_dict(prefix='vision_backbone.')
 
     def _phase(self, step: int) -> tuple[str, float]:
         """Return the mode of the losses, and the noise bound alpha."""
@@ -353,11 +350,11 @@ class Run:
         index = torch.from_numpy(rows)
         ids, mask = self._prompts(frames.instruction)
         labels = None
-        if self._frozen is None:
+        if self._features is None:
             views = view(frames.images, frames.instances)
         else:
             shown = None if frames.instances is None else torch.from_numpy(frames.instances)
-            views = Views(self._frozen.features(index), shown)
+            views = Views(self._features.of(index), shown)
         places = found = None
         if views.instances is not None:
             labels = self._labels(views.instances)

@@ -12,6 +12,7 @@ from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.policy import Policy
 from lightvla_ros.sim.collect import Plan, collect_task, demonstrate
 from lightvla_ros.sim.dagger import label, visit
+from lightvla_ros.sim.disturbances import disturbances
 from lightvla_ros.sim.goals import other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
 from lightvla_ros.sim.memoryless_expert import MemorylessExpert
@@ -142,6 +143,17 @@ def test_the_expert_comes_back_from_where_it_was_pushed(env):
             action = np.array([-1.0, 1.0, 0.5, 0, 0, 0, action[6]])
         env.step(action)
     assert env.solved
+
+
+def test_pushes_close_an_open_hand_and_never_open_a_closed_one():
+    pushes = np.concatenate([disturbances(np.random.default_rng(seed), 260) for seed in range(40)])
+    closing = pushes[:, 6] > 0
+    assert 0.02 < closing.mean() < 0.2
+    executed_open = np.clip(-1 + pushes[:, 6], -1, 1)
+    executed_closed = np.clip(1 + pushes[:, 6], -1, 1)
+    assert set(executed_open) == {-1, 1}
+    assert set(executed_closed) == {1}
+    assert pushes[closing, :3].any(axis=1).all(), 'the hand also moves, as in any push'
 
 
 def test_labelling_changes_nothing(env):

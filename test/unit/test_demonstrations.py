@@ -1,5 +1,6 @@
 """Demonstrations come back as the right pairs, whoever wrote the file."""
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -322,6 +323,14 @@ def test_an_episode_that_a_killed_run_left_is_passed_over(tmp_path):
     with h5py.File(path, 'a') as file:
         del file['data/demo_1'].attrs['num_samples'], file['data/demo_1/obs/chunks']
     assert [episode.name for episode in read_demonstrations(path).episodes] == ['demo_0']
+
+
+def test_a_file_that_another_process_has_open_is_not_written(tmp_path):
+    path = write_own(tmp_path, [own_episode()])
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as HDF5 does while it reads
+        with pytest.raises(DemonstrationError, match='another process writes it, or a training'):
+            write_own(tmp_path, [own_episode()])
 
 
 # --- sets of files

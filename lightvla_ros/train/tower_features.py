@@ -1,4 +1,4 @@
-"""Towers that are not trained: their features are computed once, and no step sees an image.
+"""Features of towers that are not trained, computed once: no step sees an image.
 
 The decoder then learns several times as fast on a CPU. It is for a stage after the towers have
 learnt: what they leave out, no step can bring back.
@@ -15,7 +15,6 @@ from lightvla_ros.train.frames import FrameStore
 from lightvla_ros.train.views import Viewer
 from lightvla_ros.vla.model import LightVLA
 
-PREFIX = 'vision_backbone.'
 BATCH = 64
 
 
@@ -26,7 +25,7 @@ class _Given(nn.Module):
         return features
 
 
-class FrozenTowers:
+class TowerFeatures:
     """The features of all frames, in fp16; takes the towers out of the model.
 
     :param model: Without FiLM, whose towers read the instruction.
@@ -34,20 +33,16 @@ class FrozenTowers:
     """
 
     def __init__(self, model: LightVLA, store: FrameStore, viewer: Viewer, progress: bool) -> None:
-        self._towers = model.vision_backbone.eval().requires_grad_(False)
+        towers = model.vision_backbone.eval()
         shape = (len(store), model.config.patches, model.config.vision_width)
         self._features = torch.empty(shape, dtype=torch.float16)
         with torch.no_grad():
             for first in tqdm(range(0, len(store), BATCH), 'towers', disable=not progress):
                 rows = np.arange(first, min(first + BATCH, len(store)))
                 views = viewer.evaluation(store.gather(rows, instances=False).images)
-                self._features[rows] = self._towers(views.pixels).half()
+                self._features[rows] = towers(views.pixels).half()
         model.vision_backbone = _Given()
 
-    def features(self, rows: Tensor) -> Tensor:
+    def of(self, rows: Tensor) -> Tensor:
         """Return float32 [B, Lv, D'] of some frames."""
         return self._features[rows].float()
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the towers' weights by the model's names."""
-        return {PREFIX + name: value for name, value in self._towers.state_dict().items()}
