@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from lightvla_ros.train.object_words import IGNORED
 from lightvla_ros.vla.pruner import in_fp32, rms
 
-COVERED = 0.25  # an object that covers this share of a patch is what the patch shows
+COVERED = 0.1  # of a patch, by what it is to show; small things from afar cover no more
 HALF_IMAGE = 4.0  # an image's border in the units of places, of which tokens have about 1
 NO_LABEL = -100  # of a patch that mostly shows objects without words
 
 
 def patch_labels(classes: Tensor, patch_size: int, count: int) -> Tensor:
-    """Find what each patch shows: the largest object that covers a quarter, else background.
+    """Find what each patch shows: the largest object that covers a tenth, else background.
 
     :param classes: uint8 [B, cameras, H, W]: 0 is background, 255 has no words.
     :param count: Number of classes.
     :returns: int64 [B, Lv], the cameras one after the other; ``NO_LABEL`` where what has no words
-        covers more than any object and a quarter.
+        covers more than any object and a tenth.
     """
     batch, cameras, height, width = classes.shape
     rows, columns = height // patch_size, width // patch_size
@@ -55,7 +55,7 @@ def patch_places(instances: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
     :param instances: uint8 [B, cameras, H, W]: 0 is background, 255 unknown.
     :returns: float32 [B, Lv, 2]: right and down from the image's centre to the centroid of what is
         to be seen of the instance, ``HALF_IMAGE`` at the border; and bool [B, Lv], whether the
-        patch shows one (a quarter of it, as in :func:`patch_labels`).
+        patch shows one (a tenth of it, as in :func:`patch_labels`).
     """
     batch, cameras, height, width = instances.shape
     rows, columns = height // patch_size, width // patch_size

@@ -222,7 +222,8 @@ class TrainConfig:
     :param name: Of the policy that is written.
     :param batch_size: Of one process and one gradient computation.
     :param accumulate: So many of those before the weights change.
-    :param proprio_noise: Standard deviation of noise on the normalised state.
+    :param proprio_noise: Standard deviation of noise on each number of the state, in its unit (m,
+        rad): without, a policy reaches for where things mostly are instead of looking. Empty: none.
     :param proprio_dropout: Probability that a state is replaced by zeros.
     :param autocast: Compute in bf16 where PyTorch's autocast does.
     :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
@@ -243,7 +244,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     lora: LoraConfig | None = None
-    proprio_noise: float = 0.0
+    proprio_noise: tuple[float, ...] = ()
     proprio_dropout: float = 0.0
     autocast: bool = False
     ema: float = 0.0
@@ -264,7 +265,9 @@ class TrainConfig:
             if is_dataclass(part):
                 problems += [f'{each.name}.{problem}' for problem in part.problems()]
         problems += _not_positive(self, ('steps', 'batch_size', 'accumulate', 'log_every'))
-        problems += _negative(self, ('proprio_noise', 'seed', 'threads'))
+        problems += _negative(self, ('seed', 'threads'))
+        if not all(math.isfinite(each) and each >= 0 for each in self.proprio_noise):
+            problems.append(f'proprio_noise {list(self.proprio_noise)} must not be negative')
         problems += _not_one_of(self, {'parallel': PARALLEL, 'attention': ('auto', 'plain')})
         for name in ('proprio_dropout', 'ema'):
             if not 0 <= getattr(self, name) < 1:

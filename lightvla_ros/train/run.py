@@ -39,7 +39,7 @@ from lightvla_ros.train.start import POLICY, start
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer, Views
 from lightvla_ros.train.written_policy import write_policy
-from lightvla_ros.vla.config import noise_bound
+from lightvla_ros.vla.config import ConfigError, noise_bound
 from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.vision import Block
 
@@ -92,6 +92,7 @@ class Run:
         if self.manifest.proprio is not None:
             states = normalise_states(data.store.proprio, self.manifest.proprio)
             self._proprio = torch.from_numpy(states)
+        self._proprio_noise = self._normalised_noise()
         self._viewer = Viewer(
             self.manifest.cameras, self.manifest.preprocessing, config.augment.colour
         )
@@ -330,13 +331,23 @@ class Run:
         bound = noise_bound(config.noise.schedule, step - first, config.steps - first)
         return 'both', config.noise.scale * bound
 
+    def _normalised_noise(self) -> Tensor | None:
+        """Return the standard deviation [S] of the noise on the normalised state, if any."""
+        noise, spec = self.config.proprio_noise, self.manifest.proprio
+        if not noise:
+            return None
+        size = 0 if spec is None else len(spec.q01)
+        if len(noise) != size:
+            raise ConfigError(f'proprio_noise: {len(noise)} numbers; the state has {size}')
+        return 2 * torch.tensor(noise) / (torch.tensor(spec.q99) - torch.tensor(spec.q01))
+
     def _training_batch(self, rows: np.ndarray) -> Batch:
         frames = self.data.store.gather(rows, instances=self.config.alignment.used)
         batch = self._batch(rows, frames, self._viewer.training)
         proprio, config = batch.proprio, self.config
         if proprio is not None:
-            if config.proprio_noise:
-                proprio += config.proprio_noise * torch.randn(proprio.shape)
+            if self._proprio_noise is not None:
+                proprio += self._proprio_noise * torch.randn(proprio.shape)
             if config.proprio_dropout:
                 proprio *= torch.rand(len(proprio), 1) >= config.proprio_dropout
         return batch.to(self.place.device)

@@ -62,10 +62,10 @@ def test_view_of_a_segmentation_is_that_of_the_image(policy_dir, size, crop_area
     assert (np.rint(seen)[inside] == found[inside]).mean() > 0.99
 
 
-def test_patch_belongs_to_what_covers_most_of_it_and_a_quarter():
+def test_patch_belongs_to_what_covers_most_of_it_and_a_tenth():
     view = np.zeros((8, 12), np.uint8)
-    view[:2, :2] = 3  # a quarter of the first patch
-    view[:3, 4:5] = 3  # less than a quarter of the second
+    view[:2, :1] = 3  # two of 16 pixels of the first patch
+    view[:1, 4:5] = 3  # one of the second: less than a tenth
     view[:2, 8:10], view[2:4, 8:11] = 1, 2  # of two things the larger
     view[4:, :4] = 5
     assert owners_of_patches(view, 4).tolist() == [3, 0, 2, 5, 0, 0]

@@ -117,10 +117,10 @@ def test_a_grey_image_has_no_hue_to_turn():
     assert torch.allclose(shift_hue(grey, shift), grey)
 
 
-def test_a_patch_shows_the_object_that_covers_a_quarter():
+def test_a_patch_shows_the_object_that_covers_a_tenth():
     classes = torch.zeros(1, 1, 8, 16, dtype=torch.uint8)
-    classes[..., :4, :4] = 2  # exactly a quarter of the first patch
-    classes[..., :3, 8:13] = 1  # 15 of 64 of the second
+    classes[..., 0, :7] = 2  # 7 of 64 pixels of the first patch
+    classes[..., :2, 8:11] = 1  # 6 of 64 of the second
     assert patch_labels(classes, 8, 3).tolist() == [[2, 0]]
     classes[..., :, 8:12] = 1
     classes[..., :, 12:] = IGNORED

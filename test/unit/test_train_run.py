@@ -24,13 +24,14 @@ from lightvla_ros.train.optimizers import make_optimizers, rate_factor
 from lightvla_ros.train.parallel import Place
 from lightvla_ros.train.run import Run
 from lightvla_ros.train.start import spread_words
+from lightvla_ros.vla.config import ConfigError
 from lightvla_ros.vla.weights import load_model
 
 HERE = Place(0, 1, torch.device('cpu'))
 ALL = {  # all that a run can draw at random
     'augment': 'published',
     'alignment': {'weight': 0.2, 'only_steps': 2},
-    'proprio_noise': 0.1,
+    'proprio_noise': [0.02, 0.02, 0.01, 0.1, 0.1, 0.1, 0.001, 0.001],
     'proprio_dropout': 0.2,
     'ema': 0.9,
     'accumulate': 2,
@@ -228,6 +229,18 @@ def test_a_request_to_stop_leaves_a_checkpoint(tmp_path):
     assert not run.train()
     assert load_checkpoint(tmp_path / 'run/checkpoint.pt')['step'] == 0
     assert not (tmp_path / 'run/policy').exists()
+
+
+def test_noise_on_the_state_is_in_its_own_units(tmp_path):
+    rest = {'proprio_dropout': 0.0}
+    run = begin(tmp_path / 'noisy', proprio_noise=[0, 0, 0.02, 0, 0, 0, 0, 0], **rest)
+    spec = run.manifest.proprio
+    rows = np.zeros(2000, np.int64)
+    states = run._training_batch(rows).proprio
+    assert (states[:, [0, 1, 3, 4, 5, 6, 7]] == states[0, [0, 1, 3, 4, 5, 6, 7]]).all()
+    assert states[:, 2].std().item() * (spec.q99[2] - spec.q01[2]) / 2 == pytest.approx(0.02, 0.1)
+    with pytest.raises(ConfigError, match='proprio_noise: 1 numbers; the state has 8'):
+        begin(tmp_path / 'short', proprio_noise=[0.02], **rest)
 
 
 def test_words_begin_at_right_angles(tmp_path):
