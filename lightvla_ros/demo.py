@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'default: all, which is {" and ".join(SUITES)}',
     )
     parser.add_argument(
-        '--tasks', type=parse_range, default=(3, 7), help='such as 0-9 or 0,3; default: 3,7'
+        '--tasks', type=parse_range, default=(1, 2), help='such as 0-9 or 0,3; default: 1,2'
     )
     parser.add_argument(
         '--inits', type=parse_range, default=(0,), help='initial states, likewise; default: 0'

@@ -20,7 +20,7 @@ from lightvla_ros.show.watched_episode import watch_episode
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.patch_owners import ROLES, Shares, sum_of
 
-FEWEST, MOST, LEAST_ON_TASK = 0.05, 0.25, 0.5  # what the issue asks of the bundled policy
+FEWEST, MOST, LEAST_ON_TASK = 0.05, 0.25, 0.5  # the paper's claim, in figures
 
 
 @dataclass(frozen=True)

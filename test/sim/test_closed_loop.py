@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.sim
+# A task of both suites that the bundled policy solves from all of 20 initial states (results)
+SOLVED = '1'
 
 
 def _demo(out, *arguments):
@@ -33,31 +35,31 @@ def test_two_replay_episodes_end_as_they_do_directly(tmp_path):
         assert (run['holds'], run['refused']) == (0, 0)
 
 
-def test_policy_runs_a_whole_episode_and_again_the_same(tmp_path, bundled_policy):
-    arguments = ('--policy', str(bundled_policy), '--suite', 'libero_spatial', '--tasks', '1')
+def test_bundled_policy_solves_two_episodes_and_again_the_same(tmp_path, bundled_policy):
+    arguments = ('--policy', str(bundled_policy), '--suite', 'all', '--tasks', SOLVED)
     result = subprocess.run(_demo(tmp_path, *arguments), timeout=600)
     assert result.returncode == 0
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['finished']
-    assert summary['episodes'] == 1
-    run = summary['results'][0]
-    assert run['steps'] == 220 or run['success']
-    assert run['refused'] == 0
-    assert summary['chunks'] == run['chunks']
+    assert (summary['episodes'], summary['successes']) == (2, 2)
+    runs = summary['results']
+    assert [run['refused'] for run in runs] == [0, 0]
+    assert summary['chunks'] == sum(run['chunks'] for run in runs)
     assert 1 <= summary['kept_tokens']['all']['mean'] <= 128
     for stage in ('preprocess', 'inference', 'postprocess', 'image_to_chunk'):
         assert summary['stage_ms'][stage]['p50'] <= summary['stage_ms'][stage]['max']
-    video = tmp_path / 'episode-libero_spatial-1-0.mp4'
-    assert video.stat().st_size > 50_000
-    assert run['video'] == video.name
+    for run in runs:
+        assert (tmp_path / run['video']).stat().st_size > 50_000
+    assert runs[1]['video'] == f'episode-libero_spatial-{SOLVED}-0.mp4'
 
     # again, and without the frames for the video: lockstep does not depend on who looks, or when
     result = subprocess.run(_demo(tmp_path / 'again', *arguments, '--no-video'), timeout=600)
     assert result.returncode == 0
-    name = 'executed/libero_spatial-1-0-0.npz'
-    first, again = np.load(tmp_path / name), np.load(tmp_path / 'again' / name)
-    np.testing.assert_array_equal(again['actions'], first['actions'])
-    np.testing.assert_array_equal(again['end_state'], first['end_state'])
+    for suite in ('object', 'spatial'):
+        name = f'executed/libero_{suite}-{SOLVED}-0-0.npz'
+        first, again = np.load(tmp_path / name), np.load(tmp_path / 'again' / name)
+        np.testing.assert_array_equal(again['actions'], first['actions'])
+        np.testing.assert_array_equal(again['end_state'], first['end_state'])
 
 
 def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, bundled_policy):
