@@ -1,7 +1,7 @@
 """What each visual token of a policy lies on, by the simulator's segmentation.
 
 A patch belongs to the thing, other than background, that covers most of it, if that covers a
-tenth of it at least; the rule is that of ``train/alignment.py``.
+quarter of it at least; but for the share, the rule is that of ``train/alignment.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lightvla_ros.sim.segmentation import BACKGROUND, GRIPPER, ROBOT, Segmentati
 
 ROLES = ('object', 'target', 'gripper', 'robot', 'other', 'background')
 ON_TASK = ('object', 'target', 'gripper')
-COVERED = 0.1  # of a patch; a test compares it with the one in train/alignment.py, which has torch
+COVERED = 0.25  # of a patch; training labels patches from less on, but a figure must not move with it
 SIZE = 256  # px of the segmentation; what it is resized from makes no difference to patches
 
 
@@ -144,7 +144,7 @@ def in_policy_view(shown: np.ndarray, camera: Camera, crop_area: float) -> np.nd
 
 
 def owners_of_patches(view: np.ndarray, patch_size: int) -> np.ndarray:
-    """Find what covers each patch; 0, the background, where nothing covers a tenth of it.
+    """Find what covers each patch; 0, the background, where nothing covers a quarter of it.
 
     :param view: uint8 [height, width] of indices.
     :returns: uint8 [patches], row by row.

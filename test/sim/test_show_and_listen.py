@@ -65,7 +65,7 @@ def test_patches_lie_on_what_is_seen_there(env, bundled_policy):
     # the hand reaches into the wrist camera's picture
     assert (owners[1] == ROLES.index('gripper')).any()
     # a policy that sees the view the other way round has its patches the other way round, up to
-    # pixels that are a tenth of a patch or not by chance
+    # pixels that are a quarter of a patch or not by chance
     cameras = tuple(replace(c, mirror=not c.mirror) for c in manifest.cameras)
     mirrored = PatchOwners(env, replace(manifest, cameras=cameras)).look()
     back = mirrored.reshape(2, rows, columns)[:, :, ::-1].reshape(2, -1)

