@@ -17,7 +17,7 @@ from lightvla_ros.sim.segmentation import BACKGROUND, GRIPPER, ROBOT, Segmentati
 
 ROLES = ('object', 'target', 'gripper', 'robot', 'other', 'background')
 ON_TASK = ('object', 'target', 'gripper')
-COVERED = 0.25  # of a patch; training labels patches from less on, but a figure must not move with it
+COVERED = 0.25  # of a patch; training labels from less on, but a figure must not move with it
 SIZE = 256  # px of the segmentation; what it is resized from makes no difference to patches
 
 
