@@ -138,14 +138,16 @@ class Aligner(nn.Module):
         )
         return summed / len(flat)
 
-    def where(self, patches: Tensor, places: Tensor, found: Tensor) -> Tensor:
+    def where(self, patches: Tensor, places: Tensor, found: Tensor, labels: Tensor) -> Tensor:
         """How far off the tokens [B, Lv, D] place what they show: a scalar.
 
-        Along the other cameras' directions a token is to say 0.
+        Along the other cameras' directions a token is to say 0. Classes weigh in as in
+        :meth:`loss`: a can in the distance is what is to be grasped, the gripper fills the view.
         """
         own = torch.eye(self.cameras, device=places.device)[:, None, :, None]
         wanted = places.unflatten(1, (self.cameras, -1))[..., None, :] * own  # [B, C, P, C, 2]
         with in_fp32(patches):
             error = patches.float() @ self.directions - wanted.flatten(1, 2).flatten(2)
-            error = error.abs().sum(-1) * found
-            return error.sum() / found.sum().clamp_min(1)
+            error = error.abs().sum(-1)
+            weight = self.weight[labels.clamp_min(0)] * (found & (labels != NO_LABEL))
+            return (error * weight).sum() / weight.sum().clamp_min(1e-6)

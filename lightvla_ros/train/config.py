@@ -162,14 +162,15 @@ class AlignmentConfig:
     :param weight: Of this loss beside the L1 loss; 0 leaves it out.
     :param where: Of the error in where things are centred (``alignment.py``), beside this loss.
     :param only_steps: So many steps first train encoder and words by this loss alone.
-    :param background: Word for what is no object; it must be in every prompt.
+    :param background: Word for what is no object. One that no prompt has: patches ask for the words
+        of the prompt that they are like, and of background nobody is to ask for.
     :param names: Words for names of the simulator's objects that ``alignment.py`` does not know.
     """
 
     weight: float = 0.0
     where: float = 0.0
     only_steps: int = 0
-    background: str = 'action'
+    background: str = '<pad>'
     names: dict[str, str] = field(default_factory=dict)
 
     @property

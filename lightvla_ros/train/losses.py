@@ -114,7 +114,7 @@ class Losses(nn.Module):
         logits = self.aligner.logits(patches, embeddings)
         found = {'alignment': self.aligner.loss(logits, labels)}
         if batch.places is not None:
-            found['where'] = self.aligner.where(patches, batch.places, batch.found)
+            found['where'] = self.aligner.where(patches, batch.places, batch.found, labels)
         if measure:
             labelled = labels != NO_LABEL
             right = (logits.argmax(-1) == labels) & labelled

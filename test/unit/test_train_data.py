@@ -149,30 +149,42 @@ def test_patches_know_where_what_they_show_is_centred():
 
 
 def test_where_is_read_along_two_directions_of_each_camera():
-    aligner = Aligner([[3]], torch.ones(1), 16, 2)
+    aligner = Aligner([[3], [4]], torch.tensor([0.9, 0.1]), 16, 2)
     places = torch.tensor([[[0.5, -1.0], [3.0, 0.0], [2.0, 1.0], [-1.0, 0.0]]])
     found = torch.tensor([[True, True, True, False]])
+    labels = torch.tensor([[0, 0, 0, 1]])
     third, wrist = aligner.directions[:, :2], aligner.directions[:, 2:]
     right = torch.cat([places[:, :2] @ third.T, places[:, 2:] @ wrist.T], 1)
-    assert float(aligner.where(right, places, found)) == pytest.approx(0, abs=1e-5)
-    assert float(aligner.where(0 * right, places, found)) == pytest.approx((1.5 + 3 + 3) / 3)
+    assert float(aligner.where(right, places, found, labels)) == pytest.approx(0, abs=1e-5)
+    wrong = aligner.where(0 * right, places, found, labels)
+    assert float(wrong) == pytest.approx((1.5 + 3 + 3) / 3)
+    # what is seldom seen weighs three times as much, by the root of 0.9 / 0.1
+    rare = aligner.where(0 * right, places, found, torch.tensor([[1, 0, 0, 1]]))
+    assert float(rare) == pytest.approx((3 * 1.5 + 3 + 3) / 5)
+    unlabelled = aligner.where(0 * right, places, found, torch.tensor([[NO_LABEL, 0, 0, 1]]))
+    assert float(unlabelled) == pytest.approx(3)
     # a token that takes itself for one of the other camera's is wrong about both
     swapped = torch.cat([places[:, :2] @ wrist.T, places[:, 2:] @ third.T], 1)
-    assert float(aligner.where(swapped, places, found)) == pytest.approx(2 * (1.5 + 3 + 3) / 3)
+    error = aligner.where(swapped, places, found, labels)
+    assert float(error) == pytest.approx(2 * (1.5 + 3 + 3) / 3)
     none = torch.zeros_like(found)
-    assert float(aligner.where(right, places, none)) == 0
+    assert float(aligner.where(right, places, none, labels)) == 0
 
 
 def test_names_of_the_simulator_become_words():
     classes = object_classes(
-        [['background', 'plate_1', 'cookies_1', 'odd'], ['background', 'gripper0', 'plate_2']],
+        [
+            ['background', 'plate_1', 'cookies_1', 'odd'],
+            ['background', 'gripper0', 'plate_2', 'robot'],
+        ],
         {'odd': 'basket'},
     )
     assert classes.words == ('background', 'basket', 'cookie box', 'plate', 'robot')
-    assert classes.instances == ('background', 'cookies_1', 'gripper0', 'odd', 'plate_1', 'plate_2')
+    instances = ('background', 'cookies_1', 'gripper0', 'odd', 'plate_1', 'plate_2', 'robot')
+    assert classes.instances == instances
     assert classes.tables[0][:5].tolist() == [0, 4, 1, 3, IGNORED]
-    assert classes.tables[1][:3].tolist() == [0, 2, 5]
-    assert classes.of_instance[:7].tolist() == [0, 2, 4, 1, 3, 3, IGNORED]
+    assert classes.tables[1][:4].tolist() == [0, 2, 5, 6]
+    assert classes.of_instance[:8].tolist() == [0, 2, 4, 1, 3, 3, 0, IGNORED]  # the arm: background
     assert classes.unknown == ()
     named = classes.named_in('put it on the plate in the cookie box, robot')
     assert named.tolist() == [False, False, False, True, False]  # 'box,' is another word
