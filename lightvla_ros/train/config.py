@@ -15,6 +15,7 @@ from lightvla_ros.vla.config import NOISE_SCHEDULES, ConfigError
 OPTIMIZERS = ('adamw', 'muon')
 LEARNING_RATES = ('step', 'cosine', 'constant')
 PARALLEL = ('none', 'ddp', 'fsdp2')
+BOUNDS = ('kept', 'data')
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,23 @@ class ModelSource:
     :param start: A policy folder or the folder of an earlier run (key ``from`` in the file):
         weights, tokenizer and statistics are taken over.
     :param changes: Fields of ``VLAConfig`` to change, nested: ``{language: {layers: 4}}``.
+    :param bounds: Of actions and state: ``kept`` takes over those of the earlier model, outside of
+        which all is cut off; ``data`` takes the extremes of the data (``bounds.py``).
     """
 
     preset: str | None = None
     start: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    bounds: str = 'kept'
 
     def problems(self) -> list[str]:
         """Say what cannot be."""
+        found = []
         if (self.preset is None) == (self.start is None):
-            return ['preset and from: exactly one of them must be there']
-        return []
+            found.append('preset and from: exactly one of them must be there')
+        if self.bounds not in BOUNDS:
+            found.append(f'bounds {self.bounds!r} is not one of {", ".join(BOUNDS)}')
+        return found
 
 
 @dataclass(frozen=True)

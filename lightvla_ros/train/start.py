@@ -15,10 +15,11 @@ import torch
 
 from lightvla_ros.contract import MANIFEST_NAME, SCHEMA_VERSION, parse_manifest
 from lightvla_ros.demonstrations.frames import Frames
-from lightvla_ros.demonstrations.statistics import statistics_of
+from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.one_line import one_line
+from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import ModelSource, TrainConfig
 from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.frames import FrameStore
@@ -73,7 +74,7 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     if config.model.start is None:
         begun = _from_scratch(config, store, folder)
     else:
-        begun = _from_folder(config, folder)
+        begun = _from_folder(config, store, folder)
     _check_images(begun.model.config, store)
     (folder / DOCUMENT).write_text(json.dumps(begun.document, indent=2) + '\n')
     return begun
@@ -136,30 +137,18 @@ def spread_words(model: LightVLA, used: int) -> None:
 
 def _document(config: TrainConfig, model: VLAConfig, store: FrameStore) -> dict[str, Any]:
     document = manifest_document(config.name, model.image_size, model.patch_size)
-    frames = Frames(  # what statistics are made of
-        images=np.empty((len(store), 0), np.uint8),
-        proprio=store.proprio,
-        chunks=store.chunks,
-        instruction=store.instruction,
-        episode=np.zeros(len(store), np.int64),
-        segmentation=None,
-        instructions=tuple(store.instructions),
-        segmentation_names=(),
-    )
-    found = statistics_of(frames)
     if model.chunk_length != store.chunks.shape[1]:
         raise TrainError(
             f'chunk_length {model.chunk_length} is not that of the data, {store.chunks.shape[1]}'
         )
     fields = model.to_dict()
+    found = _statistics(store)
+    set_bounds(document, found)
     document['action'] |= {
         'chunk_length': model.chunk_length,
-        'q01': list(found.action.q01),
-        'q99': list(found.action.q99),
         'mask': list(found.action.mask),
         'slice': fields.pop('action_slice'),
     }
-    document['proprio'] |= {'q01': list(found.proprio.q01), 'q99': list(found.proprio.q99)}
     for camera in document['cameras']:
         camera['mirror'] = False  # demonstrations are upright true views
     document['preprocessing'] |= {
@@ -172,7 +161,21 @@ def _document(config: TrainConfig, model: VLAConfig, store: FrameStore) -> dict[
     return document
 
 
-def _from_folder(config: TrainConfig, folder: Path) -> Start:
+def _statistics(store: FrameStore) -> Statistics:
+    frames = Frames(
+        images=np.empty((len(store), 0), np.uint8),
+        proprio=store.proprio,
+        chunks=store.chunks,
+        instruction=store.instruction,
+        episode=np.zeros(len(store), np.int64),
+        segmentation=None,
+        instructions=tuple(store.instructions),
+        segmentation_names=(),
+    )
+    return statistics_of(frames)
+
+
+def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     source = policy_folder(config.model)
     model = load_model(source)
     document = json.loads((source / MANIFEST_NAME).read_text())
@@ -180,6 +183,8 @@ def _from_folder(config: TrainConfig, folder: Path) -> Start:
     wanted = changed(found, config.model.changes)
     if wanted != found:
         model = _rebuilt(model, wanted, config.seed)
+    if config.model.bounds == 'data':
+        move_bounds(model, document, _statistics(store))
     fields = wanted.to_dict()
     document['action']['slice'] = fields.pop('action_slice')
     document['preprocessing']['crop_area'] = CROP_AREA if config.augment.crop else 1.0

@@ -1,0 +1,65 @@
+"""Bounds of actions and state that hold all of the data, where OpenVLA's leave out 2 %.
+
+Normalised numbers end at -1 and 1. Between q01 and q99 that cuts off what few tasks need: here the
+turns of the hand at a tilted bowl (the fastest by a factor of 7) and its height above a cabinet.
+OpenVLA-OFT has both kinds, too (``prismatic/vla/constants.py``, BOUNDS_Q99 and BOUNDS). A manifest
+calls them q01 and q99 either way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightvla_ros.demonstrations.statistics import MIN_SPREAD, Figures, Statistics
+from lightvla_ros.vla.model import LightVLA
+
+
+def set_bounds(document: dict[str, Any], found: Statistics) -> None:
+    """Write the least and largest numbers of all data into a manifest's document."""
+    for name, figures in (('action', found.action), ('proprio', found.proprio)):
+        low, high = _extremes(figures)
+        document[name] |= {'q01': low.tolist(), 'q99': high.tolist()}
+
+
+@torch.no_grad()
+def move_bounds(model: LightVLA, document: dict[str, Any], found: Statistics) -> None:
+    """Set the bounds, and change the layers next to them so that the model does what it did.
+
+    What was cut off, a policy has to learn; all else it knows.
+    """
+    before = {name: _pair(document[name]) for name in ('action', 'proprio')}
+    set_bounds(document, found)
+    scale, shift = _line(before['action'], _pair(document['action']))
+    used = torch.tensor(document['action']['mask'])
+    scale, shift = torch.where(used, scale, 1.0), torch.where(used, shift, 0.0)
+    last = model.action_head.model.fc2
+    last.weight /= scale[:, None]
+    last.bias.sub_(shift).div_(scale)
+    if model.config.proprio_size:
+        scale, shift = _line(before['proprio'], _pair(document['proprio']))
+        first = model.proprio_projector.fc1
+        first.bias += first.weight @ shift
+        first.weight *= scale
+
+
+def _extremes(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.array(figures.min), np.array(figures.max)
+    apart = np.maximum(0, MIN_SPREAD - (high - low)) / 2
+    return low - apart, high + apart
+
+
+def _pair(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(document['q01']), np.array(document['q99'])
+
+
+def _line(
+    before: tuple[np.ndarray, np.ndarray], now: tuple[np.ndarray, np.ndarray]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and shift: a number normalised before is scale * (normalised now) + shift."""
+    spread = before[1] - before[0]
+    scale = (now[1] - now[0]) / spread
+    shift = (now[0] + now[1] - before[0] - before[1]) / spread
+    return torch.from_numpy(scale).float(), torch.from_numpy(shift).float()
