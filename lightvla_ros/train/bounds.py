@@ -1,9 +1,8 @@
 """Bounds of actions and state that hold all of the data, where OpenVLA's leave out 2 %.
 
 Normalised numbers end at -1 and 1. Between q01 and q99 that cuts off what few tasks need: here the
-turns of the hand at a tilted bowl (the fastest by a factor of 7) and its height above a cabinet.
-OpenVLA-OFT has both kinds, too (``prismatic/vla/constants.py``, BOUNDS_Q99 and BOUNDS). A manifest
-calls them q01 and q99 either way.
+turns of the hand at a tilted bowl and its height above a cabinet. A manifest calls them q01 and q99
+either way.
 """
 
 from __future__ import annotations
@@ -13,15 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightvla_ros.demonstrations.frames import PROPRIO_LAYOUT
 from lightvla_ros.demonstrations.statistics import MIN_SPREAD, Figures, Statistics
+from lightvla_ros.train.errors import TrainError
 from lightvla_ros.vla.model import LightVLA
 
 
 def set_bounds(document: dict[str, Any], found: Statistics) -> None:
     """Write the least and largest numbers of all data into a manifest's document."""
     for name, figures in (('action', found.action), ('proprio', found.proprio)):
-        low, high = _extremes(figures)
-        document[name] |= {'q01': low.tolist(), 'q99': high.tolist()}
+        if document.get(name):  # a policy need not take the state
+            low, high = _extremes(figures)
+            document[name] |= {'q01': low.tolist(), 'q99': high.tolist()}
 
 
 @torch.no_grad()
@@ -29,17 +31,26 @@ def move_bounds(model: LightVLA, document: dict[str, Any], found: Statistics) ->
     """Set the bounds, and change the layers next to them so that the model does what it did.
 
     What was cut off, a policy has to learn; all else it knows.
+
+    :raises TrainError: When the state stands in another layout than the data's, or a number had no
+        bounds to move.
     """
-    before = {name: _pair(document[name]) for name in ('action', 'proprio')}
+    state = document.get('proprio')
+    if state and tuple(state['layout']) != PROPRIO_LAYOUT:
+        raise TrainError(
+            f'model.bounds: data needs the state as {list(PROPRIO_LAYOUT)}, the policy has '
+            f'{state["layout"]}; set model.bounds to kept'
+        )
+    before = {name: _pair(document[name]) for name in ('action', 'proprio') if document.get(name)}
     set_bounds(document, found)
-    scale, shift = _line(before['action'], _pair(document['action']))
-    used = torch.tensor(document['action']['mask'])
-    scale, shift = torch.where(used, scale, 1.0), torch.where(used, shift, 0.0)
+    used = np.array(document['action']['mask'])
+    scale, shift = _line('action', before['action'], _pair(document['action']), used)
     last = model.action_head.model.fc2
     last.weight /= scale[:, None]
     last.bias.sub_(shift).div_(scale)
-    if model.config.proprio_size:
-        scale, shift = _line(before['proprio'], _pair(document['proprio']))
+    if state:
+        used = np.ones(model.config.proprio_size, bool)
+        scale, shift = _line('proprio', before['proprio'], _pair(state), used)
         first = model.proprio_projector.fc1
         first.bias += first.weight @ shift
         first.weight *= scale
@@ -56,10 +67,19 @@ def _pair(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _line(
-    before: tuple[np.ndarray, np.ndarray], now: tuple[np.ndarray, np.ndarray]
+    name: str,
+    before: tuple[np.ndarray, np.ndarray],
+    now: tuple[np.ndarray, np.ndarray],
+    used: np.ndarray,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return scale and shift: a number normalised before is scale * (normalised now) + shift."""
     spread = before[1] - before[0]
-    scale = (now[1] - now[0]) / spread
-    shift = (now[0] + now[1] - before[0] - before[1]) / spread
+    for index in np.flatnonzero(used & (spread <= 0)):
+        raise TrainError(
+            f'model.bounds: the policy has q01 = q99 in {name}[{index}], which cannot be moved; '
+            'set model.bounds to kept'
+        )
+    spread = np.where(used, spread, 1.0)
+    scale = np.where(used, (now[1] - now[0]) / spread, 1.0)
+    shift = np.where(used, (now[0] + now[1] - before[0] - before[1]) / spread, 0.0)
     return torch.from_numpy(scale).float(), torch.from_numpy(shift).float()

@@ -23,8 +23,8 @@ def places_of(
 
     :param labels: int64 [B, Lv] (``alignment.patch_labels``).
     :param instruction: int64 [B], index into ``texts``.
-    :returns: int64 [B, Lv], index into ``PLACES``: an object named in the instruction, the robot,
-        another object, background.
+    :returns: int64 [B, Lv], index into ``PLACES``: an object named in the instruction, the robot
+        (its gripper: the arm is background), another object, background.
     """
     named = torch.from_numpy(np.stack([classes.named_in(texts[index]) for index in instruction]))
     table = torch.full((len(labels), len(classes.words) + 1), PLACES.index('other'))

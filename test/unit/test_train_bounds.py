@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 import train_rig
 
@@ -14,14 +15,15 @@ from lightvla_ros.demonstrations.statistics import (
 )
 from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.train.bounds import move_bounds, set_bounds
+from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.start import changed, typed
-from lightvla_ros.vla.config import VLAConfig, preset
+from lightvla_ros.vla.config import preset
 from lightvla_ros.vla.model import LightVLA
 
 
 def made():
     torch.manual_seed(0)
-    config: VLAConfig = changed(preset('libero-tiny'), train_rig.MODEL)
+    config = changed(preset('libero-tiny'), train_rig.MODEL)
     document = manifest_document('made', config.image_size, config.patch_size)
     fields = config.to_dict()
     document['action'] |= {'chunk_length': config.chunk_length, 'slice': fields.pop('action_slice')}
@@ -71,3 +73,18 @@ def test_with_other_bounds_the_model_does_what_it_did():
         for each, spec in ((model, before), (moved, now))
     ]
     torch.testing.assert_close(tokens[1], tokens[0], atol=1e-4, rtol=1e-4)
+
+
+def test_bounds_that_cannot_be_moved_are_refused():
+    found = statistics_of(train_rig.frames())
+    model, document = made()
+    document['proprio']['layout'] = document['proprio']['layout'][::-1]
+    with pytest.raises(TrainError, match='model.bounds: data needs the state as'):
+        move_bounds(model, document, found)
+    model, document = made()
+    document['action']['q99'][6] = document['action']['q01'][6]  # the gripper has no bounds
+    move_bounds(model, document, found)
+    model, document = made()
+    document['action']['q99'][2] = document['action']['q01'][2]
+    with pytest.raises(TrainError, match=r'q01 = q99 in action\[2\]'):
+        move_bounds(model, document, found)
