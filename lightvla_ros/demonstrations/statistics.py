@@ -94,23 +94,26 @@ def with_policy_gripper(
     return actions
 
 
-def normalise_actions(chunks: np.ndarray, spec: Action) -> np.ndarray:
+def normalise_actions(chunks: np.ndarray, spec: Action, clip: bool = True) -> np.ndarray:
     """Turn LIBERO's actions into what the head is trained on; undone by ``actions.unnormalise``.
 
     OpenVLA-OFT ``rlds/utils/data_utils.py`` (BOUNDS_Q99): clip(2 (a - q01) / (q99 - q01 + 1e-8) -
     1, -1, 1) where the mask is set. The gripper is turned into the policy's numbers first.
 
     :param chunks: [..., 7], OSC_POSE units, gripper -1 open, +1 closed.
+    :param clip: False leaves numbers outside of the bounds what they are.
     :returns: float32 [..., 7].
     """
     actions = with_policy_gripper(chunks, spec.gripper_open, spec.gripper_closed)
-    return np.where(spec.mask, _scaled(actions, spec.q01, spec.q99), actions).astype(np.float32)
+    scaled = _scaled(actions, spec.q01, spec.q99, clip)
+    return np.where(spec.mask, scaled, actions).astype(np.float32)
 
 
-def normalise_states(proprio: np.ndarray, spec: Proprio) -> np.ndarray:
+def normalise_states(proprio: np.ndarray, spec: Proprio, clip: bool = True) -> np.ndarray:
     """Normalise many states at once, exactly as ``proprio.normalise_proprio`` does one.
 
     :param proprio: [N, 8], as in :class:`Frames`.
+    :param clip: As in :func:`normalise_actions`.
     :returns: float32 [N, S], in the layout of the policy.
     :raises ValueError: When the states do not have 8 numbers.
     """
@@ -120,12 +123,15 @@ def normalise_states(proprio: np.ndarray, spec: Proprio) -> np.ndarray:
     ends = np.cumsum([PROPRIO_SIZES[part] for part in PROPRIO_LAYOUT])
     parts = dict(zip(PROPRIO_LAYOUT, np.split(proprio, ends[:-1], axis=1), strict=True))
     states = np.concatenate([parts[part] for part in spec.layout], axis=1)
-    return _scaled(states, spec.q01, spec.q99).astype(np.float32)
+    return _scaled(states, spec.q01, spec.q99, clip).astype(np.float32)
 
 
-def _scaled(values: np.ndarray, q01: tuple[float, ...], q99: tuple[float, ...]) -> np.ndarray:
+def _scaled(
+    values: np.ndarray, q01: tuple[float, ...], q99: tuple[float, ...], clip: bool
+) -> np.ndarray:
     low, high = np.asarray(q01), np.asarray(q99)
-    return np.clip(2 * (values - low) / (high - low + 1e-8) - 1, -1, 1)
+    scaled = 2 * (values - low) / (high - low + 1e-8) - 1
+    return np.clip(scaled, -1, 1) if clip else scaled
 
 
 def _figures(values: np.ndarray, mask: tuple[bool, ...] | None) -> Figures:

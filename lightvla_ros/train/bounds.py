@@ -13,9 +13,18 @@ import numpy as np
 import torch
 
 from lightvla_ros.demonstrations.frames import PROPRIO_LAYOUT
-from lightvla_ros.demonstrations.statistics import MIN_SPREAD, Figures, Statistics
+from lightvla_ros.demonstrations.statistics import (
+    MIN_SPREAD,
+    Figures,
+    Statistics,
+    normalise_actions,
+    normalise_states,
+)
+from lightvla_ros.manifest import ACTION_SIZE, Manifest
 from lightvla_ros.train.errors import TrainError
 from lightvla_ros.vla.model import LightVLA
+
+ROUNDING = 1e-5  # of normalised float32: the extremes themselves are inside
 
 
 def set_bounds(document: dict[str, Any], found: Statistics) -> None:
@@ -54,6 +63,23 @@ def move_bounds(model: LightVLA, document: dict[str, Any], found: Statistics) ->
         first = model.proprio_projector.fc1
         first.bias += first.weight @ shift
         first.weight *= scale
+
+
+def cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> dict[str, float]:
+    """Find what lies outside of a policy's bounds, and so is cut off.
+
+    :param chunks: [N, chunk, 7]; ``proprio`` [N, 8], both as in :class:`Frames`.
+    :returns: Shares by number, such as ``action[5]``, of those where there are any.
+    """
+    actions = normalise_actions(chunks, manifest.action, clip=False).reshape(-1, ACTION_SIZE)
+    numbers = {'action': np.where(manifest.action.mask, actions, 0)}
+    if manifest.proprio is not None:
+        numbers['proprio'] = normalise_states(proprio, manifest.proprio, clip=False)
+    found = {}
+    for name, values in numbers.items():
+        shares = (np.abs(values) > 1 + ROUNDING).mean(axis=0)
+        found |= {f'{name}[{index}]': float(shares[index]) for index in np.flatnonzero(shares)}
+    return found
 
 
 def _extremes(figures: Figures) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
 from lightvla_ros.train.average import RunningMean
+from lightvla_ros.train.bounds import cut_off
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.errors import TrainError
@@ -86,6 +87,7 @@ class Run:
 
             torch.manual_seed(config.seed)
             add_adapters(model, config.lora, config.autocast)
+        self._report_cut_off()
         self._prompts = PromptTable(data.store.instructions, self.manifest.prompt, self.tokenizer)
         self._targets = torch.from_numpy(normalise_actions(data.store.chunks, self.manifest.action))
         self._proprio: Tensor | None = None
@@ -330,6 +332,17 @@ class Run:
             return 'both', 0.0
         bound = noise_bound(config.noise.schedule, step - first, config.steps - first)
         return 'both', config.noise.scale * bound
+
+    def _report_cut_off(self) -> None:
+        store = self.data.store
+        shares = cut_off(store.chunks, store.proprio, self.manifest)
+        if shares and self.place.rank == 0:
+            parts = ', '.join(f'{share:.1%} of {name}' for name, share in shares.items())
+            print(
+                f"cut off, as it lies outside of the policy's bounds: {parts}; model.bounds: data "
+                'would hold it all',
+                flush=True,
+            )
 
     def _normalised_noise(self) -> Tensor | None:
         """Return the standard deviation [S] of the noise on the normalised state, if any."""

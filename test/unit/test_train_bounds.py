@@ -14,7 +14,7 @@ from lightvla_ros.demonstrations.statistics import (
     statistics_of,
 )
 from lightvla_ros.export.libero_manifest import manifest_document
-from lightvla_ros.train.bounds import move_bounds, set_bounds
+from lightvla_ros.train.bounds import cut_off, move_bounds, set_bounds
 from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.start import changed, typed
 from lightvla_ros.vla.config import preset
@@ -40,8 +40,12 @@ def test_nothing_of_the_data_is_cut_off():
     cut = normalise_actions(frames.chunks, typed(document).action)
     assert cut[3, 2, 5] == 1
     assert unnormalise(cut, typed(document).action)[3, 2, 5] < 0.3
+    found = cut_off(frames.chunks, frames.proprio, typed(document))
+    assert found['action[5]'] >= 1 / frames.chunks[..., 0].size
+    assert found['proprio[2]'] >= 1 / len(frames.proprio)
     set_bounds(document, statistics_of(frames))
     spec = typed(document)
+    assert cut_off(frames.chunks, frames.proprio, spec) == {}
     held = unnormalise(normalise_actions(frames.chunks, spec.action), spec.action)
     np.testing.assert_allclose(held[..., :6], frames.chunks[..., :6], atol=1e-6)
     states = normalise_states(frames.proprio, spec.proprio)
