@@ -28,11 +28,23 @@ class Memory(NamedTuple):
 
 
 class _Reach(NamedTuple):
-    """How far the hand is from the grasp: across [m], in height [m], in turn [rad]."""
+    """How far the hand is from the grasp: across [m], in height [m], in turn [rad].
+
+    :param along: The part of ``across`` along which the fingers open [m].
+    """
 
     across: float
     height: float
     turn: float
+    along: float
+
+    @property
+    def straight_below(self) -> bool:
+        """Whether a low hand may go down from here: beside its opening there is room to slide.
+
+        A stretched arm that goes down is dragged aside by up to 2 cm, and comes back below.
+        """
+        return self.along < 0.02 and self.across < 0.035
 
     def within(self, across: float, height: float, turn: float) -> bool:
         return self.across < across and self.height < height and self.turn < turn
@@ -120,9 +132,10 @@ class MemorylessExpert:
         if partly_closed and low:
             up = np.append(position[:2], max(position[2], plan.above))
             return self._go('reopen', up if opening < 0.02 or reach.across > 0.02 else position)
-        if reach.across < (0.02 if low else 0.012) and reach.turn < (0.3 if low else 0.15):
+        straight = reach.straight_below if low else reach.across < 0.012
+        if straight and reach.turn < (0.3 if low else 0.15):
             return self._go('descend', grasp)
-        if low and reach.across > 0.02 and position[2] < plan.above - 0.03:
+        if low and not reach.straight_below and position[2] < plan.above - 0.03:
             return self._go('raise', np.append(position[:2], plan.above))
         height = plan.above
         if plan.blocked and reach.across > 0.03:
@@ -142,8 +155,10 @@ class MemorylessExpert:
         # moved along with the object
         grasp = self._data.xpos[self._body] + (plan.grasp - plan.object_position)
         turn = abs((plan.yaw - self._arm.yaw + np.pi / 2) % np.pi - np.pi / 2)
-        across = float(np.linalg.norm((position - grasp)[:2]))
-        return grasp, _Reach(across, abs(float(position[2] - grasp[2])), turn)
+        offset = (position - grasp)[:2]
+        along = abs(float(offset @ [np.cos(self._arm.yaw), np.sin(self._arm.yaw)]))
+        height = abs(float(position[2] - grasp[2]))
+        return grasp, _Reach(float(np.linalg.norm(offset)), height, turn, along)
 
     def _lies_elsewhere(self) -> bool:
         """Whether the object has moved or turned since the plan, and has come to rest."""

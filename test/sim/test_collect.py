@@ -145,6 +145,24 @@ def test_the_expert_comes_back_from_where_it_was_pushed(env):
     assert env.solved
 
 
+def test_a_low_hand_that_was_dragged_beside_its_opening_goes_on_down(env):
+    env.goal = env.task_goal
+    env.reset_layout(12)
+    expert = MemorylessExpert(env)
+    while expert.stage != 'descend' or expert._reach()[1].height > 0.06:
+        env.step(expert.act())
+    drag = np.array([-np.sin(expert._arm.yaw), np.cos(expert._arm.yaw), 0, 0, 0, 0, -1])
+    while expert._reach()[1].across < 0.023:
+        env.step(drag)
+    assert expert._reach()[1].along < 0.01
+    action = expert.act()
+    assert expert.stage == 'descend'  # raised again it would be dragged again, for ever
+    assert action[:2] @ drag[:2] < 0  # back below what it is to grasp
+    while not env.solved and not expert.finished:
+        env.step(expert.act())
+    assert env.solved
+
+
 def test_pushes_close_an_open_hand_and_never_open_a_closed_one():
     pushes = np.concatenate([disturbances(np.random.default_rng(seed), 260) for seed in range(40)])
     closing = pushes[:, 6] > 0
