@@ -334,10 +334,12 @@ class Run:
         return 'both', config.noise.scale * bound
 
     def _report_cut_off(self) -> None:
+        if self.place.rank:
+            return
         store = self.data.store
         shares = cut_off(store.chunks, store.proprio, self.manifest)
-        if shares and self.place.rank == 0:
-            parts = ', '.join(f'{share:.1%} of {name}' for name, share in shares.items())
+        if shares:
+            parts = ', '.join(f'{100 * share:.2g} % of {name}' for name, share in shares.items())
             print(
                 f"cut off, as it lies outside of the policy's bounds: {parts}; model.bounds: data "
                 'would hold it all',

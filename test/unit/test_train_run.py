@@ -211,6 +211,20 @@ def test_a_run_starts_from_another_with_another_pruner(tmp_path):
         )
 
 
+def test_a_run_says_what_the_bounds_of_its_policy_cut_off(tmp_path, capsys):
+    begin(tmp_path / 'base', steps=1).train()
+    assert 'cut off' not in capsys.readouterr().out
+    frames = train_rig.frames(24)
+    frames.chunks[3, 2, 5] = 1.0  # a hand that turns as none did
+    store = FrameStore([frames])
+    data = Data(store, (store.rows(0),), (1.0,), np.empty(0, np.int64))
+    begin(tmp_path / 'kept', data, model={'from': str(tmp_path / 'base')})
+    said = capsys.readouterr().out
+    assert f'{100 / frames.chunks[..., 0].size:.2g} % of action[5]; model.bounds: data' in said
+    begin(tmp_path / 'moved', data, model={'from': str(tmp_path / 'base'), 'bounds': 'data'})
+    assert 'cut off' not in capsys.readouterr().out
+
+
 def test_a_folder_without_a_policy_is_refused(tmp_path):
     with pytest.raises(TrainError, match='neither a policy nor a finished run'):
         begin(tmp_path / 'run', model={'from': str(tmp_path)})
