@@ -1,12 +1,25 @@
-"""A running mean of the weights (EMA), which is what is evaluated and written."""
+"""Means of weights: the running mean (EMA) of a run, and one between its start and its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+
+def between(
+    start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Return the weights that lie ``share`` of the way from ``start`` to ``end``.
+
+    Fine-tuned weights and those they began with solve different cases; in between, both do
+    (Wortsman et al. 2022, arXiv 2109.01903).
+
+    :raises KeyError: When they do not have the same names.
+    """
+    return {name: torch.lerp(start[name], value, share) for name, value in end.items()}
 
 
 class RunningMean:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightvla_ros.contract import ContractError
 from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.train.average import between
 from lightvla_ros.train.checkpoint import CHECKPOINT, load_checkpoint
 from lightvla_ros.train.config import TrainConfig, from_dict, read_config
 from lightvla_ros.train.errors import TrainError
@@ -70,8 +71,11 @@ def _write(checkpoint: Path, out: Path | None) -> int:
         checkpoint = checkpoint / CHECKPOINT
     state = load_checkpoint(checkpoint)
     folder = checkpoint.parent
-    weights = (state['mean'] or state['weights']) | state['frozen']
+    weights = state['mean'] or state['weights']
     config = from_dict(state['config'])
+    if config.interpolation < 1:
+        weights = between(state['start'], weights, config.interpolation)
+    weights |= state['frozen']
     if config.lora is not None:
         from lightvla_ros.train.lora import merge_adapters
         from lightvla_ros.vla.weights import load_model

@@ -235,6 +235,8 @@ class TrainConfig:
     :param proprio_dropout: Probability that a state is replaced by zeros.
     :param autocast: Compute in bf16 where PyTorch's autocast does.
     :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
+    :param interpolation: How far from the model to start from to the trained one the weights lie
+        that are written; 1 is the trained one (``average.py``).
     :param threads: Of PyTorch; 0 leaves its own choice.
     :param freeze_towers: Train all but the vision towers; where images are not augmented, on
         features that are computed once.
@@ -256,6 +258,7 @@ class TrainConfig:
     proprio_dropout: float = 0.0
     autocast: bool = False
     ema: float = 0.0
+    interpolation: float = 1.0
     seed: int = 0
     threads: int = 0
     log_every: int = 100
@@ -280,6 +283,12 @@ class TrainConfig:
         for name in ('proprio_dropout', 'ema'):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f'{name} {getattr(self, name)} is not in [0, 1)')
+        if not 0 < self.interpolation <= 1:
+            problems.append(f'interpolation {self.interpolation} is not in (0, 1]')
+        if self.interpolation < 1 and (self.model.start is None or self.lora):
+            problems.append(
+                'interpolation: needs model.from, and goes without lora (lower lora.alpha instead)'
+            )
         if self.alignment.only_steps > self.steps:
             problems.append(
                 f'alignment.only_steps {self.alignment.only_steps} is more than steps {self.steps}'

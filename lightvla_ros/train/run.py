@@ -22,7 +22,7 @@ from lightvla_ros.bench.machine_facts import machine_facts
 from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
-from lightvla_ros.train.average import RunningMean
+from lightvla_ros.train.average import RunningMean, between
 from lightvla_ros.train.bounds import cut_off
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
@@ -114,6 +114,9 @@ class Run:
         self._module = spread(self.losses, config.parallel, place)
         self._optimizers = make_optimizers(model, config.optimizer)
         self._mean = RunningMean(model, config.ema)
+        self._start: dict[str, Tensor] = {}
+        if config.interpolation < 1:
+            self._start = {name: weight.clone() for name, weight in self._trained().items()}
         self._sampler = Sampler(
             data.training,
             data.weights,
@@ -237,6 +240,7 @@ class Run:
             'weights': self._trained(),
             'frozen': self._frozen_weights(),
             'mean': {name: whole(value) for name, value in self._mean.mean.items()},
+            'start': self._start,
             'optimizers': optimizers_state(self.model, self._optimizers, self.config.parallel),
             'provenance': self._provenance(),
         }
@@ -247,6 +251,8 @@ class Run:
         """Write the policy folder."""
         mean = {name: whole(value) for name, value in self._mean.mean.items()}
         trained = mean or self._trained()
+        if self._start:
+            trained = between(self._start, trained, self.config.interpolation)
         weights = trained | self._frozen_weights()
         if self.config.lora is not None:
             from lightvla_ros.train.lora import merge_adapters, without_adapters
@@ -300,6 +306,7 @@ class Run:
         for target, source in (
             (self._weights(), state['weights']),
             (self._mean.mean, state['mean']),
+            (self._start, state['start']),
         ):
             if target.keys() != source.keys():
                 name = sorted(target.keys() ^ source.keys())[0]

@@ -43,6 +43,8 @@ def test_the_7b_is_the_papers():
         ({'steps': None}, 'steps: None is no int'),
         ({'alignment': {'only_steps': 7}}, 'only_steps 7 is more than steps 6'),
         ({'augment': 'some'}, "augment 'some' is not off"),
+        ({'interpolation': 0}, r'interpolation 0.0 is not in \(0, 1\]'),
+        ({'interpolation': 0.5}, 'interpolation: needs model.from'),
         ({'lora': {'dropout': 1.5}}, 'lora.dropout 1.5'),
         ({'noise': {'schedule': 'step'}}, "noise.schedule 'step'"),
     ],

@@ -324,6 +324,30 @@ def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):
     assert all(torch.equal(again[name], written[name]) for name in written)
 
 
+@pytest.mark.parametrize('ema', [0.0, 0.9])
+def test_the_policy_may_lie_between_start_and_end(tmp_path, ema):
+    assert begin(tmp_path / 'start', steps=1).train()
+    changes = {'steps': 2, 'ema': ema, 'model': {'from': str(tmp_path / 'start')}}
+    assert begin(tmp_path / 'end', **changes).train()
+    assert begin(tmp_path / 'run', interpolation=0.25, **changes).train()
+
+    def weights(name):
+        return load_model(tmp_path / name / 'policy').state_dict()
+
+    start, end, written = weights('start'), weights('end'), weights('run')
+    moved = 0
+    for name, value in written.items():
+        torch.testing.assert_close(value, 0.75 * start[name] + 0.25 * end[name])
+        moved += not torch.equal(start[name], end[name])
+    assert moved
+    # and a checkpoint gives the same policy
+    (tmp_path / 'any.yaml').write_text(yaml.safe_dump(train_rig.document('x')))
+    arguments = ['--config', str(tmp_path / 'any.yaml'), '--out', str(tmp_path / 'again/policy')]
+    assert main([*arguments, '--write-policy', str(tmp_path / 'run')]) == 0
+    again = weights('again')
+    assert all(torch.equal(again[name], written[name]) for name in written)
+
+
 def test_frozen_towers_that_see_augmented_images_stay_as_they_were(tmp_path):
     changes = {'augment': 'published', 'steps': 2, 'ema': 0.9}
     run = begin(tmp_path, freeze_towers=True, **changes)
