@@ -14,8 +14,8 @@ def between(
 ) -> dict[str, Tensor]:
     """Return the weights that lie ``share`` of the way from ``start`` to ``end``.
 
-    Fine-tuned weights and those they began with solve different cases; in between, both do
-    (Wortsman et al. 2022, arXiv 2109.01903).
+    Fine-tuned weights often lose some of what those they began with could do; in between, both is
+    kept to a large part (Wortsman et al. 2022, arXiv 2109.01903).
 
     :raises KeyError: When they do not have the same names.
     """

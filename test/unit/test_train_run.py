@@ -346,6 +346,12 @@ def test_the_policy_may_lie_between_start_and_end(tmp_path, ema):
     assert main([*arguments, '--write-policy', str(tmp_path / 'run')]) == 0
     again = weights('again')
     assert all(torch.equal(again[name], written[name]) for name in written)
+    # and so does a run that goes on from it
+    config = from_dict(train_rig.document('x', interpolation=0.25, **changes))
+    resumed = Run(config, tmp_path / 'run', HERE, resume=True, data=made_up())
+    resumed.write_policy(tmp_path / 'resumed/policy')
+    again = weights('resumed')
+    assert all(torch.equal(again[name], written[name]) for name in written)
 
 
 def test_frozen_towers_that_see_augmented_images_stay_as_they_were(tmp_path):
