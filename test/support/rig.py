@@ -35,6 +35,13 @@ PERIOD = 0.05
 _names = itertools.count()
 
 
+def changing_pictures():
+    """Yield uint8 [96, 96, 3], no two alike: a real camera's noise never repeats a picture."""
+    random = np.random.default_rng(0)
+    while True:
+        yield random.integers(0, 256, (96, 96, 3), np.uint8)
+
+
 class Robot(Node):
     """What stands around a policy: sensors, a user, and something that listens."""
 
@@ -48,7 +55,7 @@ class Robot(Node):
         self.states = True
         self.skew_ns = 0
         self.stamp = lambda: self.get_clock().now().nanoseconds
-        self.image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+        self.pictures = changing_pictures()
         self.alter = lambda message: None
         self.image_publishers = {
             name: self.create_publisher(Image, f'{name}/image', 1) for name in CAMERAS
@@ -70,7 +77,7 @@ class Robot(Node):
         stamp = self.stamp()
         for name in sorted(self.cameras):
             own = stamp - (self.skew_ns if name == 'wrist' else 0)
-            message = image_to_message(self.image, own, f'{name}_optical')
+            message = image_to_message(next(self.pictures), own, f'{name}_optical')
             if name == 'wrist':
                 self.alter(message)
             self.image_publishers[name].publish(message)
