@@ -19,6 +19,11 @@ from lightvla_ros.reasons import reason
 FUTURE_TOLERANCE = 50_000_000
 
 
+def seconds(duration: int) -> str:
+    """Nanoseconds -> text in seconds, for a reason."""
+    return f'{duration * 1e-9:.3f} s'
+
+
 class NotReadyError(Exception):
     """There is no observation now. ``reason`` says why; it is empty when none is due yet."""
 
@@ -124,24 +129,25 @@ class Inbox:
             if stamp <= 0:
                 return self.reject(source, 'bad_stamp')
             if stamp > now + FUTURE_TOLERANCE:
-                return self.reject(source, 'future_stamp')
+                ahead = f'{seconds(stamp - now)} ahead, at most {seconds(FUTURE_TOLERANCE)}'
+                return self.reject(source, 'future_stamp', ahead)
             last = self._newest.get(source)
             if last is not None and stamp <= last.stamp:
                 self.counts['repeated'] += 1
                 return ''
             if now - stamp > self.limits.image_age:
-                kind = 'camera_stale' if source in self._cameras else 'state_stale'
-                return self.reject(source, kind)
+                code = 'camera_stale' if source in self._cameras else 'state_stale'
+                return self.reject(source, code, self._old(now - stamp))
             self._newest[source] = Stamped(message, stamp, steady)
             self._faults.pop(source, None)
             return ''
 
-    def reject(self, source: str, code: str, stamp: int | None = None) -> str:
+    def reject(self, source: str, code: str, detail: str = '', stamp: int | None = None) -> str:
         """Note that a message was no good; with ``stamp``, drop it if it is the one stored.
 
         :returns: The composed reason.
         """
-        why = reason(code, source)
+        why = reason(code, source, detail)
         with self.lock:
             self.counts['rejected'] += 1
             self._faults[source] = why
@@ -202,17 +208,26 @@ class Inbox:
             newest = self._newest.get(name)
             if newest is None:
                 return self._faults.get(name) or reason(f'{kind}_missing', name)
-            old = now - newest.stamp > self.limits.image_age
-            silent = steady - newest.arrived > self.limits.silence
-            if old or silent:
-                return self._faults.get(name) or reason(f'{kind}_stale', name)
+            age, silence = now - newest.stamp, steady - newest.arrived
+            if age > self.limits.image_age:
+                return self._faults.get(name) or reason(f'{kind}_stale', name, self._old(age))
+            if silence > self.limits.silence:
+                silent = f'silent {seconds(silence)}, max_silence {seconds(self.limits.silence)}'
+                return self._faults.get(name) or reason(f'{kind}_stale', name, silent)
         return ''
 
     def _mismatch(self) -> str:
         stamps = [self._newest[name].stamp for name in self._cameras]
-        if max(stamps) - min(stamps) > self.limits.camera_skew:
-            return reason('camera_skew')
+        skew, bound = max(stamps) - min(stamps), self.limits.camera_skew
+        if skew > bound:
+            return reason('camera_skew', '', f'{seconds(skew)}, max_camera_skew {seconds(bound)}')
         for name in self._states:
-            if abs(self._newest[name].stamp - min(stamps)) > self.limits.state_skew:
-                return reason('state_skew', name)
+            skew, bound = abs(self._newest[name].stamp - min(stamps)), self.limits.state_skew
+            if skew > bound:
+                return reason(
+                    'state_skew', name, f'{seconds(skew)}, max_state_skew {seconds(bound)}'
+                )
         return ''
+
+    def _old(self, age: int) -> str:
+        return f'{seconds(age)} old, max_image_age {seconds(self.limits.image_age)}'

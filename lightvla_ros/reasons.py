@@ -1,7 +1,8 @@
 """Why the robot is not moving: the codes that stand in chunks, status and logs.
 
-A reason is a code, or ``code:subject`` (``camera_stale:wrist``). The README's table is printed from
-here (``lightvla reasons``).
+A reason is a code or ``code:subject``, and after a blank what a person wants to know of it:
+``camera_stale:wrist 0.62 s, max_image_age 0.50 s``. The README's table is printed from here
+(``lightvla reference``).
 """
 
 from __future__ import annotations
@@ -39,11 +40,33 @@ REASONS = {
 }
 
 
-def reason(code: str, subject: str = '') -> str:
+MAX_BYTES = 128  # the bound of `reason` in ActionChunk.msg and VlaStatus.msg, in UTF-8
+
+
+def reason(code: str, subject: str = '', detail: str = '') -> str:
     """Compose a reason; an unknown code is a programming error.
 
+    :param subject: Name of the camera, topic or part; it holds no blank.
+    :param detail: By how much, and past which bound; cut where a message has no room for it.
     :raises KeyError: When the code is not in :data:`REASONS`.
     """
     if code not in REASONS:
         raise KeyError(code)
-    return f'{code}:{subject}' if subject else code
+    why = f'{code}:{subject}' if subject else code
+    return cut(f'{why} {detail}' if detail else why, MAX_BYTES)
+
+
+def kind(why: str) -> str:
+    """Return the ``code:subject`` of a reason: what stays the same while its numbers change."""
+    return why.partition(' ')[0]
+
+
+def cut(text: str, size: int) -> str:
+    """Return the text if it fits into ``size`` bytes of UTF-8, else its beginning and an ellipsis.
+
+    What UTF-8 cannot hold (a lone surrogate) becomes a question mark.
+    """
+    encoded = text.encode('utf-8', 'replace')
+    if len(encoded) > size:
+        encoded = encoded[: size - 3] + '…'.encode()
+    return encoded.decode('utf-8', 'ignore')

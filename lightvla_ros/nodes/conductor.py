@@ -23,6 +23,7 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.demo_report import StageStatistics
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
+from lightvla_ros.reasons import kind
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import CAMERAS
 from lightvla_ros.video import Caption, VideoWriter, compose_frame
@@ -106,7 +107,7 @@ class Conductor(Node):
         return self._result
 
     def _policy_is_active(self) -> bool:
-        if self._status.reason == 'configure_failed':
+        if kind(self._status.reason) == 'configure_failed':
             raise EpisodeError('the policy could not be loaded; see logs/policy_node.log')
         return self._status.state >= VlaStatus.WAITING
 

@@ -128,7 +128,7 @@ class InputTopics:
             self._on_new()
 
     def _reject(self, source: str, code: str, text: str) -> None:
-        self._warn(f'{self.inbox.reject(source, code)}: {text}')
+        self._warn(self.inbox.reject(source, code, text))
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(f'message dropped: {text}', throttle_duration_sec=5.0)

@@ -27,7 +27,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from lightvla_ros.contract import ContractError
 from lightvla_ros.engine.base import EngineError
-from lightvla_ros.inbox import Inbox, Job, NotReadyError
+from lightvla_ros.inbox import Inbox, Job, NotReadyError, seconds
 from lightvla_ros.instruction import InstructionError, check_instruction
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.chunk_output import ChunkOutput
@@ -45,7 +45,7 @@ from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.worker import Worker
 from lightvla_ros.policy import Policy, PolicyOutputError
-from lightvla_ros.reasons import reason
+from lightvla_ros.reasons import kind, reason
 from lightvla_ros.safety import limit_chunk
 
 WATCHDOG_PERIOD = 0.02
@@ -281,11 +281,11 @@ class PolicyNode(GuardedLifecycleNode):
         self._report.instruction_rejected = True
         self._report.publish()
 
-    def _on_clock_jump(self, _: TimeJump) -> None:
+    def _on_clock_jump(self, jump: TimeJump) -> None:
         if not self._active:
             return
         with self._inbox.lock:
-            self._hold(reason('clock_jump'))
+            self._hold(reason('clock_jump', '', f'by {seconds(jump.delta.nanoseconds)}'))
             self._inbox.clear()
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -350,7 +350,7 @@ class PolicyNode(GuardedLifecycleNode):
                 self.counts['discarded'] += 1
                 return 0.0
             if isinstance(outcome, InputError):
-                self._inbox.reject(outcome.source, outcome.code, job.stamp)
+                self._inbox.reject(outcome.source, outcome.code, str(outcome), job.stamp)
                 self.get_logger().warning(f'image dropped: {outcome}', throttle_duration_sec=5.0)
                 return 0.0
             if isinstance(outcome, Exception):
@@ -378,8 +378,10 @@ class PolicyNode(GuardedLifecycleNode):
             chunk = chunk.without_head(past)
             stamp = job.stamp + past * period
             if not len(chunk):
-                self._output.hold(reason('too_late'), job.instruction, stats)
-                self._trouble = reason('too_late')
+                lasts = prediction.chunk.period * len(prediction.chunk)
+                late = f'{seconds(latency)} after the images, a chunk lasts {lasts:.3f} s'
+                self._trouble = reason('too_late', '', late)
+                self._output.hold(self._trouble, job.instruction, stats)
                 return
         self._output.send(chunk, stamp, job, stats, clamped)
         published = time.monotonic_ns()
@@ -410,7 +412,7 @@ class PolicyNode(GuardedLifecycleNode):
         self.get_logger().error(f'inference failed ({self._failures} in a row): {error!r}')
         self._inbox.invalidate()
         if self._failures >= self._values.max_failures:
-            self._fault = reason('fault', self._trouble)
+            self._fault = reason('fault', kind(self._trouble))
         self._output.hold(
             self._fault or self._trouble, job.instruction, self._output.stats_message(job)
         )
@@ -438,8 +440,10 @@ class PolicyNode(GuardedLifecycleNode):
     def _judge(self) -> tuple[int, str]:
         if self._fault:
             return VlaStatus.FAULT, self._fault
-        if self._worker.busy_for() > self._values.max_inference_time:
-            return VlaStatus.FAULT, reason('inference_timeout')
+        busy, bound = self._worker.busy_for(), self._values.max_inference_time
+        if busy > bound:
+            late = f'{busy:.3f} s, max_inference_time {bound:.3f} s'
+            return VlaStatus.FAULT, reason('inference_timeout', '', late)
         if not self._worker.alive:  # an error of ours; its traceback is on stderr
             return VlaStatus.FAULT, reason('fault', 'inference_thread')
         if self._paused:

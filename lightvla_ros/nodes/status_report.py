@@ -13,7 +13,7 @@ from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.diagnostics import StageHistory, diagnostic
-from lightvla_ros.reasons import reason
+from lightvla_ros.reasons import kind, reason
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATE_NAMES = {
@@ -38,9 +38,13 @@ class StatusReport:
         )
 
     def change(self, state: int, why: str) -> None:
-        """Take over a judgement; log and publish it when it is new."""
+        """Take over a judgement; log and publish it when it is new.
+
+        A number that grew is none: it is in the next heartbeat.
+        """
         log = self._node.get_logger()
-        if (state, why) == (self.state, self.reason):
+        if (state, kind(why)) == (self.state, kind(self.reason)):
+            self.reason = why
             if state == VlaStatus.WAITING:
                 log.warning(f'waiting: {why}', throttle_duration_sec=5.0)
             return

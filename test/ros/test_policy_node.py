@@ -14,6 +14,7 @@ from std_srvs.srv import SetBool, Trigger
 from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
 from lightvla_ros.nodes.conversions import stamp_ns
 from lightvla_ros.policy import Policy
+from lightvla_ros.reasons import kind
 
 
 def _call(r, kind, name, request):
@@ -120,7 +121,8 @@ def test_diagnostics_tell_each_part_apart(bundled_policy):
         assert all(status.level == DiagnosticStatus.OK for status in seen.values())
         r.robot.cameras = {'third_person'}
         r.until(
-            lambda: seen['lightvla: cameras'].message == 'camera_stale:wrist', 'the camera to stale'
+            lambda: kind(seen['lightvla: cameras'].message) == 'camera_stale:wrist',
+            'the camera to stale',
         )
         assert seen['lightvla: cameras'].level == DiagnosticStatus.ERROR
         assert seen['lightvla: engine'].level == DiagnosticStatus.OK

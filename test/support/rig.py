@@ -29,6 +29,7 @@ from lightvla_ros.nodes.conversions import (
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy import Policy
+from lightvla_ros.reasons import kind
 
 CAMERAS = ('third_person', 'wrist')
 PERIOD = 0.05
@@ -96,8 +97,9 @@ class Robot(Node):
 
     @property
     def state(self):
-        """State and reason of the newest status."""
-        return (self.statuses[-1].state, self.statuses[-1].reason) if self.statuses else None
+        """State and kind of reason (``code:subject``) of the newest status."""
+        newest = self.statuses[-1] if self.statuses else None
+        return (newest.state, kind(newest.reason)) if newest else None
 
     def moves(self):
         """Chunks with steps."""
@@ -106,6 +108,10 @@ class Robot(Node):
     def holds(self):
         """Chunks without steps."""
         return [chunk for chunk in self.chunks if not chunk.steps]
+
+    def hold_kinds(self):
+        """What kind of reason (``code:subject``) each hold gave."""
+        return [kind(chunk.reason) for chunk in self.holds()]
 
 
 class Rig:

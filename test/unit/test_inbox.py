@@ -3,7 +3,7 @@
 import pytest
 
 from lightvla_ros.inbox import Inbox, Limits, NotReadyError
-from lightvla_ros.reasons import REASONS, reason
+from lightvla_ros.reasons import MAX_BYTES, REASONS, cut, kind, reason
 
 MS = 1_000_000
 LIMITS = Limits(image_age=500 * MS, silence=500 * MS, camera_skew=30 * MS, state_skew=100 * MS)
@@ -76,7 +76,7 @@ def test_old_state_is_not_mixed_with_new_images(inbox):
 def test_silence_is_noticed_though_ros_time_stands_still(inbox):
     offer_all(inbox, START)
     assert inbox.fault(START, START + 400 * MS) == ''
-    assert inbox.fault(START, START + 600 * MS) == 'camera_stale:left'
+    assert kind(inbox.fault(START, START + 600 * MS)) == 'camera_stale:left'
 
 
 def test_rejection_says_more_than_missing(inbox):
@@ -86,7 +86,7 @@ def test_rejection_says_more_than_missing(inbox):
 
 def test_rejecting_the_stored_frame_lets_it_come_again(inbox):
     offer_all(inbox, START)
-    inbox.reject('left', 'bad_data', START)
+    inbox.reject('left', 'bad_data', stamp=START)
     assert inbox.fault(START, START) == 'bad_data:left'
     assert inbox.offer('left', 'x', START, START, START) == ''
     assert inbox.fault(START, START) == ''
@@ -97,3 +97,56 @@ def test_reasons_are_known():
     with pytest.raises(KeyError):
         reason('out_of_cheese')
     assert max(len(code) for code in REASONS) < 64
+
+
+def test_a_reason_fits_into_its_message_and_keeps_its_kind():
+    why = reason('camera_stale', 'wrist', 'ツ' * 200)
+    assert len(why.encode()) <= MAX_BYTES
+    assert kind(why) == 'camera_stale:wrist'
+    assert why.endswith('…')
+    assert reason('paused') == kind(reason('paused')) == 'paused'
+    assert cut('a\ud800b', 10) == 'a?b'
+
+
+def _stale(inbox):
+    return inbox.fault(START + 620 * MS, START)
+
+
+def _silent(inbox):
+    return inbox.fault(START, START + 620 * MS)
+
+
+def _too_old(inbox):
+    return inbox.offer('left', 'x', START + 1, START + 620 * MS + 1, START)
+
+
+def _ahead(inbox):
+    return inbox.offer('left', 'x', START + 620 * MS, START, START)
+
+
+def _skewed(source):
+    def skewed(inbox):
+        for name in ('left', 'right', 'pose'):
+            if name != source:
+                inbox.offer(name, 'x', START + 450 * MS, START + 450 * MS, START + 450 * MS)
+        with pytest.raises(NotReadyError) as caught:
+            inbox.take(START + 450 * MS, START + 450 * MS, 0)
+        return caught.value.reason
+
+    return skewed
+
+
+@pytest.mark.parametrize(
+    ('provoke', 'said'),
+    [
+        (_stale, 'camera_stale:left 0.620 s old, max_image_age 0.500 s'),
+        (_silent, 'camera_stale:left silent 0.620 s, max_silence 0.500 s'),
+        (_too_old, 'camera_stale:left 0.620 s old, max_image_age 0.500 s'),
+        (_ahead, 'future_stamp:left 0.620 s ahead, at most 0.050 s'),
+        (_skewed('left'), 'camera_skew 0.450 s, max_camera_skew 0.030 s'),
+        (_skewed('pose'), 'state_skew:pose 0.450 s, max_state_skew 0.100 s'),
+    ],
+)
+def test_fault_a_time_reason_says_by_how_much_and_past_which_bound(inbox, provoke, said):
+    offer_all(inbox, START)
+    assert provoke(inbox) == said
