@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 
 from lightvla_ros.contract import Camera, Preprocessing
+from lightvla_ros.one_line import quoted
 from lightvla_ros.resampling import crop_weights, resample, resize_weights
 
 MAX_SIDE = 4096  # px; a header that asks for more is refused before anything is allocated
@@ -44,7 +45,7 @@ def check_layout(height: int, width: int, encoding: str, step: int, length: int)
     """
     if encoding not in CHANNELS:
         known = ', '.join(CHANNELS)
-        raise ImageError('bad_encoding', f'encoding {encoding!r} is not one of {known}')
+        raise ImageError('bad_encoding', f'encoding {quoted(encoding)} is not one of {known}')
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         raise ImageError('bad_size', f'{width} x {height} pixels; 1 to {MAX_SIDE} a side are taken')
     if step < width * CHANNELS[encoding]:

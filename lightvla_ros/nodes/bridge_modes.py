@@ -12,6 +12,7 @@ from lightvla_ros.actions import osc_from_chunk
 from lightvla_ros.msg import ActionChunk
 from lightvla_ros.nodes.chunk_schedule import ChunkSchedule, TimedChunk
 from lightvla_ros.nodes.conversions import MessageError, chunk_from_message, stamp_ns
+from lightvla_ros.one_line import quoted
 from lightvla_ros.sim.libero_env import ROTATION_SCALE, TRANSLATION_SCALE
 
 PERIOD = 50_000_000  # ns, LIBERO's control period
@@ -77,7 +78,8 @@ def executable(message: ActionChunk, base_frame: str) -> np.ndarray:
         if stamp_ns(message.period) != PERIOD:
             raise MessageError(f'period of {chunk.period:g} s; LIBERO runs at {PERIOD * 1e-9:g} s')
         if message.header.frame_id != base_frame:
-            raise MessageError(f'frame is {message.header.frame_id!r}, base_frame {base_frame!r}')
+            frame = quoted(message.header.frame_id)
+            raise MessageError(f'frame is {frame}, base_frame {base_frame!r}')
     return osc_from_chunk(chunk, TRANSLATION_SCALE, ROTATION_SCALE)
 
 
@@ -127,7 +129,7 @@ def _awaited_actions(
             if len(actions):
                 return actions
             counts.holds += 1
-            last = f'a hold: {message.reason}'
+            last = f'a hold: {quoted(message.reason)}'
         waited = time.monotonic() - started
         if waited > chunk_timeout:
             raise EpisodeAbortedError(

@@ -199,5 +199,5 @@ def gripper_from_message(message: JointState) -> np.ndarray:
     :raises MessageError: When there are not two finite finger positions.
     """
     if len(message.position) < 2 or not np.isfinite(message.position[:2]).all():
-        raise MessageError(f'{list(message.position)} are no two finger positions')
+        raise MessageError(f'{list(message.position[:2])} are no two finger positions')
     return np.array([message.position[0], -message.position[1]])

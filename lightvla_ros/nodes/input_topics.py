@@ -21,6 +21,7 @@ from lightvla_ros.inbox import Inbox
 from lightvla_ros.nodes.conversions import MessageError, check_image_message, stamp_ns
 from lightvla_ros.nodes.job_runner import read_state
 from lightvla_ros.nodes.policy_parameters import limits_from
+from lightvla_ros.one_line import quoted
 
 # Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
 # liveliness: asking for one disconnects ordinary cameras (``reference/ros.md`` A.2).
@@ -103,7 +104,7 @@ class InputTopics:
         if frame == self._base_frame:
             self._on_state('ee_pose', message)
         elif self.active:
-            text = f'its frame is {frame!r}, the parameter base_frame is {self._base_frame!r}'
+            text = f'base_frame is {self._base_frame!r}, its frame {quoted(frame)}'
             self._reject('ee_pose', 'bad_frame', text)
 
     def _on_state(self, source: str, message: PoseStamped | JointState) -> None:

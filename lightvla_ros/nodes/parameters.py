@@ -31,6 +31,8 @@ from rclpy.exceptions import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from lightvla_ros.one_line import quoted
+
 # Declared by rclpy itself or by its clock and QoS helpers.
 _FOREIGN = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
 
@@ -76,7 +78,7 @@ class Parameter:
     def fault(self, value: Any) -> str | None:
         """Say in one line why a value of the right type is refused; None if it is fine."""
         if self.choices and value not in self.choices:
-            return f'{self.name} is {value!r}; choose {self.range}'
+            return f'{self.name} is {quoted(str(value))}; choose {self.range}'
         if isinstance(self.default, (int, float)) and not isinstance(self.default, bool):
             low = -math.inf if self.minimum is None else self.minimum
             high = math.inf if self.maximum is None else self.maximum

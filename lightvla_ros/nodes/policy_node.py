@@ -44,6 +44,7 @@ from lightvla_ros.nodes.policy_parameters import (
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.worker import Worker
+from lightvla_ros.one_line import one_line, quoted
 from lightvla_ros.policy import Policy, PolicyOutputError
 from lightvla_ros.reasons import kind, reason
 from lightvla_ros.safety import limit_chunk
@@ -273,7 +274,7 @@ class PolicyNode(GuardedLifecycleNode):
             self._hold(reason('instruction_changed'))
             self._inbox.invalidate()
         self._report.instruction = text
-        self.get_logger().info(f'instruction: {text}')
+        self.get_logger().info(f'instruction: {quoted(text)}')
         self._wake()
 
     def _refuse_instruction(self, error: InstructionError) -> None:
@@ -409,7 +410,8 @@ class PolicyNode(GuardedLifecycleNode):
         self._failures += 1
         self.counts['failed'] += 1
         self._trouble = reason('bad_output' if bad_output else 'engine_error')
-        self.get_logger().error(f'inference failed ({self._failures} in a row): {error!r}')
+        said = one_line(repr(error))
+        self.get_logger().error(f'inference failed ({self._failures} in a row): {said}')
         self._inbox.invalidate()
         if self._failures >= self._values.max_failures:
             self._fault = reason('fault', kind(self._trouble))

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from lightvla_ros.nodes.parameters import ParameterError
+from lightvla_ros.one_line import one_line
 
 
 def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None = None) -> int:
@@ -58,4 +59,5 @@ def spin(executor: SingleThreadedExecutor, node: Node, stop: threading.Event) ->
         try:
             executor.spin_once(timeout_sec=0.1)
         except Exception as error:
-            node.get_logger().error(f'callback failed: {error!r}', throttle_duration_sec=1.0)
+            said = one_line(repr(error))
+            node.get_logger().error(f'callback failed: {said}', throttle_duration_sec=1.0)
