@@ -14,7 +14,7 @@ REASONS = {
     'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far over the limits',
     'bad_size': 'an image has no pixels, too many, or a row step smaller than its width',
     'bad_stamp': 'a message is stamped with zero time',
-    'bad_state': 'a state message holds NaN, a zero quaternion or too few joints',
+    'bad_state': 'a state message holds NaN, no unit quaternion, or no fingers of the hand',
     'camera_missing': 'no image has come from this camera yet',
     'camera_skew': 'the newest images of the cameras are too far apart in time',
     'camera_stale': 'the newest image of this camera is too old',

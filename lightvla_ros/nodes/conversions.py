@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Vector3
@@ -10,13 +13,37 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from lightvla_ros.actions import Chunk
 from lightvla_ros.images import check_layout, decode_compressed, decode_image
 from lightvla_ros.msg import ActionChunk, InferenceStats
+from lightvla_ros.one_line import quoted
 
 UNIT_TOLERANCE = 1e-3
+# In pairs: of franka_ros and franka_ros2 (FER; the LIBERO bridge takes these, too) and of the FR3
+FINGER_JOINTS = (
+    'panda_finger_joint1',
+    'panda_finger_joint2',
+    'fr3_finger_joint1',
+    'fr3_finger_joint2',
+)
+FINGER_REACH = 0.04  # m, how far a finger of a Panda's hand goes from the middle
+FINGER_TOLERANCE = 0.005  # m; LIBERO's fingers report -0.0008 to 0.0419
+MOST_NAMES = 12  # of a stranger's message that are quoted
 MAX_STEPS = 64  # the bound in ActionChunk.msg
 
 
 class MessageError(ValueError):
     """A message that must not be acted on; one line says why."""
+
+
+class InputError(Exception):
+    """An input that must not be acted on; the text is one line.
+
+    :param source: The camera or topic it came from.
+    :param code: One of ``reasons.REASONS``.
+    """
+
+    def __init__(self, source: str, code: str, text: str) -> None:
+        super().__init__(text)
+        self.source = source
+        self.code = code
 
 
 def time_message(nanoseconds: int) -> Time:
@@ -186,18 +213,54 @@ def gripper_to_message(qpos: np.ndarray, stamp: int) -> JointState:
     finger counts the other way.
     """
     message = JointState(
-        name=['panda_finger_joint1', 'panda_finger_joint2'],
+        name=list(FINGER_JOINTS[:2]),
         position=[float(qpos[0]), -float(qpos[1])],
     )
     message.header.stamp = time_message(stamp)
     return message
 
 
-def gripper_from_message(message: JointState) -> np.ndarray:
-    """Read a Panda hand's JointState -> joint positions [2] in robosuite's signs.
+def gripper_from_message(
+    message: JointState, finger_joints: Sequence[str] = FINGER_JOINTS
+) -> np.ndarray:
+    """Read the fingers of a JointState, by name -> joint positions [2] in robosuite's signs.
 
-    :raises MessageError: When there are not two finite finger positions.
+    Other joints may stand in the message, in any order.
+
+    :param finger_joints: Names in pairs; the message must hold exactly one of the pairs, once.
+    :raises MessageError: When it does not, or when a finger is not where one can be.
     """
-    if len(message.position) < 2 or not np.isfinite(message.position[:2]).all():
-        raise MessageError(f'{list(message.position[:2])} are no two finger positions')
-    return np.array([message.position[0], -message.position[1]])
+    if len(message.name) != len(message.position):
+        raise MessageError(
+            f'{len(message.name)} joint names for {len(message.position)} positions; a joint is '
+            'taken by its name'
+        )
+    counts = Counter(message.name)
+    pairs = list(zip(finger_joints[::2], finger_joints[1::2], strict=True))
+    there = [pair for pair in pairs if counts[pair[0]] and counts[pair[1]]]
+    if len(there) != 1 or any(counts[name] > 1 for name in there[0]):
+        came = quoted(', '.join(message.name[:MOST_NAMES]))
+        raise MessageError(
+            f'it must name one pair of finger_joints, once, not {came}; the parameter has '
+            f'{", ".join(finger_joints)}'
+        )
+    found = [message.position[list(message.name).index(name)] for name in there[0]]
+    for name, position in zip(there[0], found, strict=True):
+        if not -FINGER_TOLERANCE <= position <= FINGER_REACH + FINGER_TOLERANCE:  # or NaN
+            raise MessageError(
+                f'{name} is {position:g} m; a finger is 0 to {FINGER_REACH} m from the middle'
+                f'{_finger_lead(position)}'
+            )
+    return np.array([found[0], -found[1]])
+
+
+def _finger_lead(position: float) -> str:
+    """Say what a finger's position looks like that cannot be one; nothing where it is unclear."""
+    reach = FINGER_REACH + FINGER_TOLERANCE
+    if 1 <= position <= 1e3 * reach:
+        return ' (millimetres?)'
+    if -reach <= position < 0:
+        return ' (both fingers count positive, as a real hand reports them)'
+    if reach < position <= 2 * reach:
+        return ' (the width between both? each finger has half of it)'
+    return ''

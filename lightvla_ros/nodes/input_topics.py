@@ -18,9 +18,9 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from lightvla_ros.contract import Manifest
 from lightvla_ros.images import ImageError
 from lightvla_ros.inbox import Inbox
-from lightvla_ros.nodes.conversions import MessageError, check_image_message, stamp_ns
-from lightvla_ros.nodes.job_runner import read_state
+from lightvla_ros.nodes.conversions import InputError, check_image_message, stamp_ns
 from lightvla_ros.nodes.policy_parameters import limits_from
+from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.one_line import quoted
 
 # Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
@@ -61,6 +61,7 @@ class InputTopics:
     ) -> None:
         self.active = False  # subscriptions of an inactive lifecycle node run on
         self.frames = 0
+        self.states = StateReader(values)
         self._node = node
         self._base_frame = values.base_frame
         self._on_new = on_new
@@ -111,9 +112,9 @@ class InputTopics:
         if not self.active:
             return
         try:
-            read_state(message)
-        except MessageError as error:
-            self._reject(source, 'bad_state', str(error))
+            self.states.read(message)
+        except InputError as error:
+            self._reject(source, error.code, str(error))
         else:
             self._offer(source, message)
 

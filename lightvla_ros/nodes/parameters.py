@@ -51,6 +51,7 @@ class Parameter:
     :param minimum: Smallest allowed number.
     :param maximum: Largest allowed number.
     :param choices: The allowed strings.
+    :param check: Says in one line why a value is refused, or returns None.
     :param read_only: Whether it is fixed once the node has started.
     """
 
@@ -61,6 +62,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
     read_only: bool = True
+    check: Callable[[Any], str | None] | None = None
 
     @property
     def range(self) -> str:
@@ -84,7 +86,7 @@ class Parameter:
             high = math.inf if self.maximum is None else self.maximum
             if not low <= value <= high:  # also refuses NaN
                 return f'{self.name} is {value!r}; allowed is {self.range or "a number"}'
-        return None
+        return self.check(value) if self.check else None
 
     def descriptor(self) -> ParameterDescriptor:
         """Describe it to ``ros2 param describe``."""

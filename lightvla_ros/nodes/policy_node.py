@@ -31,9 +31,10 @@ from lightvla_ros.inbox import Inbox, Job, NotReadyError, seconds
 from lightvla_ros.instruction import InstructionError, check_instruction
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.chunk_output import ChunkOutput
+from lightvla_ros.nodes.conversions import InputError
 from lightvla_ros.nodes.diagnostics import StageHistory
 from lightvla_ros.nodes.input_topics import InputTopics, subscribe
-from lightvla_ros.nodes.job_runner import InputError, Result, run_job
+from lightvla_ros.nodes.job_runner import Result, run_job
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
 from lightvla_ros.nodes.policy_parameters import (
     POLICY_PARAMETERS,
@@ -335,7 +336,7 @@ class PolicyNode(GuardedLifecycleNode):
             return None
 
     def _run(self, job: Job) -> Result:
-        return run_job(self._policy, job, self._now() - job.stamp)
+        return run_job(self._policy, job, self._now() - job.stamp, self._inputs.states)
 
     def _deliver(self, job: Job, outcome: Result | Exception) -> float:
         """Publish what came of a job, if it may still be acted on; return the pause after it."""

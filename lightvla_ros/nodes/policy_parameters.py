@@ -7,7 +7,15 @@ from typing import Any
 
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.inbox import Limits
+from lightvla_ros.nodes.conversions import FINGER_JOINTS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
+
+
+def _finger_fault(names: list[str]) -> str | None:
+    if not names or len(names) % 2 or len(set(names)) < len(names) or not all(names):
+        return f'finger_joints is {list(names)}; names in pairs are needed, each once'
+    return None
+
 
 POLICY_PARAMETERS = ParameterTable(
     [
@@ -30,6 +38,12 @@ POLICY_PARAMETERS = ParameterTable(
             'Frame of `ee_pose` and of the deltas: the non-moving base of the robot.',
         ),
         Parameter('ee_frame', 'panda_hand_tcp', 'Frame that the deltas move.'),
+        Parameter(
+            'finger_joints',
+            list(FINGER_JOINTS),
+            'Joints of `gripper_state` that are the fingers: names in pairs, of which one comes.',
+            check=_finger_fault,
+        ),
         Parameter(
             'image_transport',
             'raw',

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import JointState
 
 from lightvla_ros.actions import chunk_from_osc, osc_from_chunk
 from lightvla_ros.nodes.conversions import (
+    FINGER_JOINTS,
     MessageError,
     chunk_from_message,
     chunk_to_message,
@@ -133,6 +135,47 @@ def test_fingers_are_both_positive_on_the_wire():
     message = gripper_to_message(np.array([0.03, -0.02]), 10**9)
     assert list(message.position) == [0.03, 0.02]
     np.testing.assert_array_equal(gripper_from_message(message), [0.03, -0.02])
-    message.position = message.position[:1]
-    with pytest.raises(MessageError, match='no two finger positions'):
+
+
+def test_fingers_are_taken_by_name():
+    """Fault: of seven arm joints and two fingers, the first two arm joints were the fingers."""
+    arm = {f'fr3_joint{index}': -1.0 - index for index in range(1, 8)}
+    joints = {'fr3_finger_joint2': 0.02, **arm, 'fr3_finger_joint1': 0.03}
+    message = JointState(name=list(joints), position=list(joints.values()))
+    np.testing.assert_array_equal(gripper_from_message(message), [0.03, -0.02])
+    message = JointState(name=['left', 'right'], position=[0.03, 0.02])
+    np.testing.assert_array_equal(gripper_from_message(message, ['right', 'left']), [0.02, -0.03])
+
+
+FINGERS = FINGER_JOINTS[:2]
+
+
+@pytest.mark.parametrize(
+    ('names', 'positions', 'text'),
+    [
+        ([], [0.04, 0.04], '0 joint names for 2 positions'),
+        (FINGERS, [0.04], '2 joint names for 1 positions'),
+        (['panda_joint1', 'panda_joint2'], [0.0, 0.0], "not 'panda_joint1, panda_joint2'"),
+        (['x' * 10**6] * 2, [0.0, 0.0], "xxx…'; the parameter has panda_finger_joint1, "),
+        (FINGERS[:1], [0.04], "not 'panda_finger_joint1'"),
+        ([*FINGERS, FINGERS[0]], [0.04, 0.04, 0.0], 'one pair of finger_joints, once'),
+        (FINGER_JOINTS, [0.04] * 4, 'one pair of finger_joints, once'),
+        (FINGERS, [0.04, float('nan')], 'panda_finger_joint2 is nan m'),
+        (FINGERS, [float('inf'), 0.04], 'panda_finger_joint1 is inf m'),
+        (
+            FINGERS,
+            [40.0, 40.0],
+            'panda_finger_joint1 is 40 m; a finger is 0 to 0.04 m from the middle (millimetres?)',
+        ),
+        (FINGERS, [0.04, 1e300], 'panda_finger_joint2 is 1e+300 m'),
+        (FINGERS, [0.04, -0.04], 'from the middle (both fingers count positive'),
+        (FINGERS, [0.08, 0.08], 'the width between both'),
+    ],
+)
+def test_what_are_no_fingers(names, positions, text):
+    """Fault: other joints, no names, millimetres, 1e300 and wrong signs all ran on."""
+    message = JointState(name=list(names), position=list(positions))
+    with pytest.raises(MessageError) as caught:
         gripper_from_message(message)
+    assert text in str(caught.value)
+    assert len(str(caught.value)) < 400

@@ -8,7 +8,7 @@ import pytest
 from lightvla_ros.msg import VlaStatus
 from rclpy.serialization import serialize_message
 from rig import rig
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 
 from lightvla_ros.nodes.conversions import stamp_ns
@@ -279,3 +279,33 @@ def test_fault_19_clock_stops(bundled_policy):
         timer.cancel()  # images go on, all with the same stamp
         r.until_state(HOLDING, 'camera_stale:third_person')
         assert not r.robot.chunks[-1].steps
+
+
+@pytest.mark.parametrize(
+    ('joints', 'reason'),
+    [
+        (
+            {f'panda_joint{index}': 0.02 for index in range(1, 8)},
+            "bad_state:gripper_state it must name one pair of finger_joints, once, not 'panda_",
+        ),
+        (
+            {'panda_finger_joint1': 40.0, 'panda_finger_joint2': 40.0},
+            'bad_state:gripper_state panda_finger_joint1 is 40 m; a finger is 0 to 0.04 m from',
+        ),
+    ],
+    ids=['other joints', 'millimetres'],
+)
+def test_fingers_that_are_none_are_a_hold(bundled_policy, joints, reason):
+    """Fault: joints were taken by index, whatever they were, and motion went on."""
+
+    def alter(message):
+        if isinstance(message, JointState):
+            message.name, message.position = list(joints), list(joints.values())
+
+    with rig(bundled_policy) as r:
+        r.run()
+        r.robot.alter_state = alter
+        r.until(r.robot.holds, 'the hold')
+        assert r.robot.holds()[0].reason.startswith(reason)
+        r.robot.alter_state = lambda message: None
+        r.until_state(RUNNING)

@@ -58,6 +58,7 @@ class Robot(Node):
         self.stamp = lambda: self.get_clock().now().nanoseconds
         self.pictures = changing_pictures()
         self.alter = lambda message: None
+        self.alter_state = lambda message: None
         self.image_publishers = {
             name: self.create_publisher(Image, f'{name}/image', 1) for name in CAMERAS
         }
@@ -84,10 +85,14 @@ class Robot(Node):
             self.image_publishers[name].publish(message)
             self.sent += 1
         if self.states:
-            self.pose_publisher.publish(
-                pose_to_message(np.zeros(3), np.array([1.0, 0, 0, 0]), stamp, 'panda_link0')
-            )
-            self.gripper_publisher.publish(gripper_to_message(np.array([0.04, -0.04]), stamp))
+            pose = pose_to_message(np.zeros(3), np.array([1.0, 0, 0, 0]), stamp, 'panda_link0')
+            gripper = gripper_to_message(np.array([0.04, -0.04]), stamp)
+            for message, publisher in (
+                (pose, self.pose_publisher),
+                (gripper, self.gripper_publisher),
+            ):
+                self.alter_state(message)
+                publisher.publish(message)
 
     def say(self, text):
         self.instruction_publisher.publish(String(data=text))
