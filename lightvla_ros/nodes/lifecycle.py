@@ -3,15 +3,20 @@
 rclpy swallows exceptions of lifecycle callbacks without a log line (rclpy#1673), so each one is
 run here with its traceback logged. Subclasses write ``_configure``, ``_activate``, ``_deactivate``
 and ``_cleanup``; they raise :class:`TransitionError` for an expected failure (one log line, the
-node stays where it was and the transition can be tried again).
+node stays where it was and the transition can be tried again). An invalid transition is answered
+with a refusal, where rclpy of Jazzy lets the client wait for ever (rclpy#1209).
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
 
+from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from lightvla_ros.one_line import one_line
 
 
 class TransitionError(Exception):
@@ -19,7 +24,29 @@ class TransitionError(Exception):
 
 
 class GuardedLifecycleNode(LifecycleNode):
-    """Lifecycle node with guarded transitions."""
+    """Lifecycle node with guarded transitions.
+
+    :param stop: Set by the shutdown transition: a finalised node can do nothing any more, so its
+        process should end.
+    """
+
+    def __init__(self, name: str, stop: threading.Event, **options) -> None:
+        super().__init__(name, **options)
+        self._stop = stop
+        # Private, but the one place where a request that raises can still be answered.
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._on_change_state
+
+    def _on_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        try:
+            return self._change_state(request, response)
+        except Exception as error:
+            wanted = one_line(request.transition.label) or request.transition.id
+            self.get_logger().error(f'transition {wanted} refused: {one_line(error)}')
+            response.success = False
+            return response
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load what is needed; a failure leaves the node unconfigured and may be retried."""
@@ -42,13 +69,18 @@ class GuardedLifecycleNode(LifecycleNode):
         return self._guarded('clean up', self._cleanup)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free, from any state."""
-        self._guarded('deactivate', self._deactivate)
-        return self._guarded('shut down', self._cleanup)
+        """Stop, free and end, from any state."""
+        self._stop.set()  # first, so that the last words say it
+        return self.shut_down()
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured, so that the node can be configured again."""
-        return self.on_shutdown(state)
+        return self.shut_down()
+
+    def shut_down(self) -> TransitionCallbackReturn:
+        """Hold and free everything, while publishing is still possible."""
+        self._guarded('deactivate', self._deactivate)
+        return self._guarded('shut down', self._cleanup)
 
     def _guarded(
         self,

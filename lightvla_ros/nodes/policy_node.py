@@ -57,7 +57,7 @@ LONGEST_PAUSE = 2.0  # between tries with an engine that fails [s]
 class PolicyNode(GuardedLifecycleNode):
     """Lifecycle node around one policy.
 
-    :param stop: Set when the process is asked to end; loading gives up then.
+    :param stop: Set when the process is to end, by a signal or by the shutdown transition.
     :param load: Builds the policy from folder, engine and options; tests put theirs here.
     """
 
@@ -67,10 +67,9 @@ class PolicyNode(GuardedLifecycleNode):
         load: Callable[..., Policy] = Policy.load,
         **options,
     ) -> None:
-        super().__init__('lightvla', **options)
+        super().__init__('lightvla', stop or threading.Event(), **options)
         self.history = StageHistory()
         self.counts = dict.fromkeys(('sent', 'clamped', 'discarded', 'failed', 'overruns'), 0)
-        self._stop = stop or threading.Event()
         self._load = load
         self._values = POLICY_PARAMETERS.declare(self, on_change=self._on_parameters)
         self._policy: Policy | None = None
@@ -120,11 +119,6 @@ class PolicyNode(GuardedLifecycleNode):
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
-
-    def shut_down(self) -> None:
-        """Hold and free everything, while publishing is still possible."""
-        self._guarded('deactivate', self._deactivate)
-        self._guarded('shut down', self._cleanup)
 
     # Transitions
 
@@ -202,7 +196,8 @@ class PolicyNode(GuardedLifecycleNode):
         self._policy = None
         self._inbox = None
         self._fault = ''
-        self._report.change(VlaStatus.UNCONFIGURED, '')
+        why = reason('shutdown') if self._stop.is_set() else ''
+        self._report.change(VlaStatus.UNCONFIGURED, why)
 
     def _load_policy(self) -> Policy:
         """Load and check the policy in a thread, so that a request to end is heard meanwhile."""
@@ -313,6 +308,8 @@ class PolicyNode(GuardedLifecycleNode):
             self._trouble = ''
             response.success = True
             response.message = 'waiting for an instruction'
+        elif self._stop.is_set():
+            response.message = 'the node is shutting down; start it again'
         else:
             response.message = 'the node is not active; configure and activate it'
         return response

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightvla_ros.demo_report import Progress, compare, summary, write_summary
 from lightvla_ros.nodes.conductor import Conductor, EpisodeError
 from lightvla_ros.nodes.node_pair import NodePair
 from lightvla_ros.nodes.processes import ChildError
+from lightvla_ros.nodes.spin import on_ending_signals
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import SimulationError
 from lightvla_ros.sim.recording import load_recording, record_all, recording_path
@@ -48,8 +48,7 @@ class Demo:
 
     def run(self) -> int:
         """Run everything; return 0 when nothing failed, 1 otherwise, 130 after Ctrl-C."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: self._stop.set())
+        on_ending_signals(self._stop.set)
         _isolate()
         options = self._options
         finished, code = False, 1

@@ -1,4 +1,4 @@
-"""Running a node until SIGINT or SIGTERM, and ending it in order."""
+"""Running a node until a signal asks it to end, and ending it in order."""
 
 from __future__ import annotations
 
@@ -14,20 +14,33 @@ from rclpy.signals import SignalHandlerOptions
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.one_line import one_line
 
+# What terminals, ssh, init systems, ulimit and other programs end a process with, as far as it can
+# be caught. SIGKILL cannot: then `valid_until` of the last chunk is what stops the robot.
+ENDING_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGXCPU,
+)
+
 
 def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None = None) -> int:
     """Build a node, spin it and close it; return the process's exit code.
 
     rclpy's own signal handlers shut the context down first, and then nothing can be published any
     more; a policy has to send its hold last. So the handlers here only set an event, which the
-    factory is given: whatever takes long (loading, simulating) should look at it. A node may have
-    ``shut_down()``; it is called while the node can still publish.
+    factory is given: whatever takes long (loading, simulating) should look at it, and a node sets
+    it to end the process. A node may have ``shut_down()``; it is called while it can still publish.
 
-    :returns: 0 after SIGINT or SIGTERM, 1 when the node could not be built.
+    :returns: 0 after one of :data:`ENDING_SIGNALS` or when the node itself asked to end, 1 when it
+        could not be built.
     """
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    on_ending_signals(stop.set)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     node = None
@@ -49,11 +62,19 @@ def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None 
         rclpy.try_shutdown()
 
 
+def on_ending_signals(callback: Callable[[], None]) -> None:
+    """Call a function on each of :data:`ENDING_SIGNALS`, instead of dying without a word."""
+    for number in ENDING_SIGNALS:
+        # nohup ignores SIGHUP for its child, which is then meant to outlive the terminal
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: callback())
+
+
 def spin(executor: SingleThreadedExecutor, node: Node, stop: threading.Event) -> None:
     """Spin until ``stop`` is set, whatever a callback raises.
 
-    An exception that leaves a callback ends rclpy's ``spin``, and on Jazzy an invalid lifecycle
-    request from anybody does (rclpy#1209). One bad request must not stop a robot's node.
+    An exception that leaves a callback ends rclpy's ``spin``. One bad request must not stop a
+    robot's node.
     """
     while not stop.is_set() and executor.context.ok():
         try:

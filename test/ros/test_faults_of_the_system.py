@@ -1,9 +1,11 @@
 """Faults 20 to 24 and 27 of reference/ros.md D: processes, lifecycle, subscribers, parameters."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -20,9 +22,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rig import Robot, rig
+from std_srvs.srv import Trigger
 
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.policy_node import PolicyNode
+from lightvla_ros.nodes.spin import ENDING_SIGNALS
 from lightvla_ros.reasons import kind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +36,7 @@ WAITING, RUNNING = VlaStatus.WAITING, VlaStatus.RUNNING
 class Process:
     """The node as `ros2 run` starts it, and a robot beside it."""
 
-    def __init__(self, robot, policy_dir, namespace, *arguments):
+    def __init__(self, robot, policy_dir, namespace, *arguments, **options):
         self.robot = robot
         self.command = [
             sys.executable,
@@ -40,10 +44,11 @@ class Process:
             *('--ros-args', '-r', f'__ns:={namespace}', '-p', f'policy:={policy_dir}'),
             *arguments,
         ]
-        self.start()
+        self.start(**options)
 
-    def start(self):
-        self.child = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
+    def start(self, **options):
+        options = {'stderr': subprocess.PIPE} | options
+        self.child = subprocess.Popen(self.command, text=True, **options)
 
     def until(self, condition, what, timeout=30.0):
         deadline = time.monotonic() + timeout
@@ -53,6 +58,10 @@ class Process:
 
     def end(self, number):
         self.child.send_signal(number)
+        return self.ended()
+
+    def ended(self):
+        """Return the exit code and what is on stderr, if that is a pipe."""
         _, errors = self.child.communicate(timeout=20.0)
         return self.child.returncode, errors
 
@@ -108,7 +117,9 @@ def test_fault_20_crash_and_respawn(bundled_policy, robot):
     assert process.end(signal.SIGINT)[0] == 0
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    'number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT], ids=lambda n: n.name
+)
 def test_fault_21_asked_to_end_while_moving(bundled_policy, robot, number):
     process = Process(robot, bundled_policy, '/process')
     _move(process)
@@ -116,6 +127,44 @@ def test_fault_21_asked_to_end_while_moving(bundled_policy, robot, number):
     assert code == 0, errors
     process.until(lambda: not robot.chunks[-1].steps, 'the hold')
     assert robot.chunks[-1].reason == 'shutdown'
+
+
+def test_fault_21_terminal_closed_while_moving(bundled_policy, robot):
+    """The kernel sends SIGHUP, and the log's file descriptor is dead from then on."""
+    master, slave = os.openpty()
+
+    def take_terminal():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    files = dict.fromkeys(('stdin', 'stdout', 'stderr'), slave)
+    process = Process(
+        robot, bundled_policy, '/process', preexec_fn=take_terminal, start_new_session=True, **files
+    )
+    os.close(slave)
+    _move(process)
+    os.close(master)
+    assert process.ended()[0] == 0
+    process.until(lambda: not robot.chunks[-1].steps, 'the hold')
+    assert robot.chunks[-1].reason == 'shutdown'
+
+
+def test_every_signal_that_ends_a_process_is_caught_but_nohup_is_respected():
+    command = (
+        'import signal\n'
+        'from lightvla_ros.nodes.spin import ENDING_SIGNALS, on_ending_signals\n'
+        'caught = []\n'
+        'on_ending_signals(lambda: caught.append(1))\n'
+        'for number in ENDING_SIGNALS: signal.raise_signal(number)\n'
+        'print(len(caught))\n'
+    )
+
+    def count(*before):
+        run = subprocess.run([*before, sys.executable, '-c', command], capture_output=True)
+        assert run.returncode == 0, run.stderr
+        return int(run.stdout)
+
+    assert count() == len(ENDING_SIGNALS)
+    assert count('nohup') == len(ENDING_SIGNALS) - 1
 
 
 def test_fault_21_asked_to_end_while_loading(bundled_policy):
@@ -154,14 +203,45 @@ def test_fault_22_invalid_lifecycle_requests(bundled_policy):
     with rig(bundled_policy) as r:
         r.run()
         get_state = _service(r, GetState, 'lightvla/get_state')
-        change = r.robot.create_client(ChangeState, 'lightvla/change_state')
-        r.until(change.service_is_ready, 'change_state')
-        for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CLEANUP):
-            # Jazzy raises out of spin instead of answering (rclpy#1209); the node must live on
-            change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        change = _service(r, ChangeState, 'lightvla/change_state')
+        for transition in (
+            Transition(id=Transition.TRANSITION_ACTIVATE),
+            Transition(id=Transition.TRANSITION_CLEANUP),
+            Transition(id=200),
+            Transition(label='x' * 100_000),
+        ):
+            # Jazzy raises out of spin and never answers (rclpy#1209)
+            assert not change(ChangeState.Request(transition=transition)).success
             assert get_state(GetState.Request()).current_state.id == State.PRIMARY_STATE_ACTIVE
         count = len(r.robot.moves())
         r.until(lambda: len(r.robot.moves()) > count, 'motion to go on')
+
+
+def test_fault_22_shutdown_transition_ends_the_process(bundled_policy, robot):
+    process = Process(robot, bundled_policy, '/process')
+    _move(process)
+    client = robot.create_client(ChangeState, 'lightvla/change_state')
+    process.until(client.service_is_ready, 'change_state')
+    shutdown = Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    future = client.call_async(ChangeState.Request(transition=shutdown))
+    process.until(future.done, 'an answer')
+    assert future.result().success
+    assert process.ended()[0] == 0
+    process.until(lambda: not robot.chunks[-1].steps, 'the hold')
+    assert robot.chunks[-1].reason == 'shutdown'
+    assert (robot.statuses[-1].state, robot.statuses[-1].reason) == (
+        VlaStatus.UNCONFIGURED,
+        'shutdown',
+    ), 'its last word'
+
+
+def test_fault_22_reset_promises_nothing_after_shutdown(bundled_policy):
+    with rig(bundled_policy) as r:
+        r.run()
+        r.node.trigger_shutdown()
+        answer = _service(r, Trigger, 'lightvla/reset')(Trigger.Request())
+        assert not answer.success
+        assert 'start it again' in answer.message
 
 
 def test_fault_22_hundred_lifecycle_cycles(bundled_policy):
