@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from lightvla_ros.exit_code import exit_code
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,9 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
         ('reference', 'print the tables of topics, parameters and reasons', _declare_reference),
     ):
         command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(prog=command.prog, stopped='stopped')
         command.set_defaults(run=declare(command))
     parsed = parser.parse_args(arguments)
-    return parsed.run(parsed)
+    return exit_code(parsed.prog, lambda: parsed.run(parsed), parsed.stopped)
 
 
 # Each command imports what it needs when it is run: `lightvla demo --help` needs no ROS.
@@ -96,11 +97,13 @@ def _declare_bench(parser: argparse.ArgumentParser):
     node.add_argument('--seconds', type=float, default=30.0, help='default: 30')
     node.add_argument('--threads', type=int, default=1, help='of the engine; default: 1')
     node.add_argument('--json', action='store_true', help='print JSON alone')
+    node.set_defaults(prog=node.prog)
     engine = benches.add_parser('engine', help='what engines take for a chunk, pruned and not')
 
     from lightvla_ros.bench import command
 
     command.add_arguments(engine)
+    engine.set_defaults(prog=engine.prog)
 
     def run(parsed: argparse.Namespace) -> int:
         if parsed.bench == 'engine':
@@ -131,8 +134,8 @@ def _declare_import(parser: argparse.ArgumentParser):
     parser.add_argument('--base', metavar='DIR', help='base model of a folder with only an adapter')
 
     def run(parsed: argparse.Namespace) -> int:
-        with _needs_torch(parser):
-            from lightvla_ros.vla import import_policy
+        from lightvla_ros.vla import import_policy
+
         return import_policy.run(parsed)
 
     return run
@@ -145,8 +148,8 @@ def _declare_flops(parser: argparse.ArgumentParser):
     parser.add_argument('--json', action='store_true')
 
     def run(parsed: argparse.Namespace) -> int:
-        with _needs_torch(parser):
-            from lightvla_ros.vla import flops
+        from lightvla_ros.vla import flops
+
         return flops.run(parsed)
 
     return run
@@ -175,20 +178,7 @@ def _declare_plan(parser: argparse.ArgumentParser):
     from lightvla_ros import gpu_plan_report
 
     gpu_plan_report.add_arguments(parser)
-
-    def run(parsed: argparse.Namespace) -> int:
-        with _needs_torch(parser):
-            return gpu_plan_report.run(parsed)
-
-    return run
-
-
-@contextmanager
-def _needs_torch(parser: argparse.ArgumentParser) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        parser.error(f"{error}; this command needs PyTorch: pip install 'lightvla_ros[train]'")
+    return gpu_plan_report.run
 
 
 def _declare_reference(parser: argparse.ArgumentParser):

@@ -18,6 +18,7 @@ from typing import Any
 
 import jsonschema
 
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.manifest import (
     ACTION_SIZE,
     Action,
@@ -43,7 +44,7 @@ SCHEMA_VERSION = 2
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
 
-class ContractError(Exception):
+class ContractError(LightVLAError):
     """A policy folder that cannot be trusted. The message is one line: what is wrong, where."""
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.gpu_plan import (
     TARGET_BANDWIDTH,
     TARGET_FLOPS,
@@ -47,18 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print the plan; return the exit code, 1 when the request cannot be met.
+    """Print the plan; return the exit code.
 
+    :raises ArgumentError: When the request cannot be met.
     :raises ModuleNotFoundError: Without torch.
     """
-    try:
-        gpu = find_gpu(parsed.gpu)
-        wanted = _wanted(gpu, parsed.precision)
-        _check_measured(parsed)
-        costs = count_costs(parsed.preset, parsed.kept, parsed.text)
-    except ValueError as error:
-        print(f'lightvla plan: {error}')
-        return 1
+    gpu = find_gpu(parsed.gpu)
+    wanted = _wanted(gpu, parsed.precision)
+    _check_measured(parsed)
+    costs = count_costs(parsed.preset, parsed.kept, parsed.text)
     kept = parsed.kept or list(costs.tflop)
     plans = [make_plan(gpu, each, costs, kept, parsed.measured) for each in wanted]
     advice = recommend(gpu, plans, costs)
@@ -84,7 +82,7 @@ def _wanted(gpu: Gpu, name: str | None) -> list[Precision]:
     found = [each for each in has if name is None or each.name == name.lower()]
     if not found:
         names = ', '.join(each.name for each in has)
-        raise ValueError(
+        raise ArgumentError(
             f'precision {name!r} is not in the table of {gpu.name}: use one of {names}'
         )
     return found
@@ -95,15 +93,15 @@ def _check_measured(parsed: argparse.Namespace) -> None:
     if not measured:
         return
     if not parsed.precision:
-        raise ValueError('--measured needs --precision: which one was measured?')
+        raise ArgumentError('--measured needs --precision: which one was measured?')
     if len(measured) != len(parsed.kept or ()):
-        raise ValueError(
+        raise ArgumentError(
             f'--measured has {len(measured)} times and --kept {len(parsed.kept or ())} counts: '
             'give a time for each'
         )
     for ms in measured:
         if not (math.isfinite(ms) and ms > 0):
-            raise ValueError(f'--measured {ms:g}: a time in ms is over 0')
+            raise ArgumentError(f'--measured {ms:g}: a time in ms is over 0')
 
 
 def _warnings(plans: Sequence[Plan]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lightvla_ros.errors import ArgumentError
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -63,12 +65,12 @@ GPUS = (
 def find_gpu(name: str) -> Gpu:
     """Return the GPU of that name or alias; case, spaces, dashes and makers' names do not matter.
 
-    :raises ValueError: When there is none; the message lists the names.
+    :raises ArgumentError: When there is none; the message lists the names.
     """
     for gpu in GPUS:
         if _key(name) in map(_key, (gpu.name, *gpu.aliases)):
             return gpu
-    raise ValueError(f'GPU {name!r} is not known: use one of {", ".join(g.name for g in GPUS)}')
+    raise ArgumentError(f'GPU {name!r} is not known: use one of {", ".join(g.name for g in GPUS)}')
 
 
 def _key(name: str) -> str:

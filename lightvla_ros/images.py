@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 
 from lightvla_ros.contract import Camera, Preprocessing
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.one_line import quoted
 from lightvla_ros.resampling import crop_weights, resample, resize_weights
 
@@ -27,7 +28,7 @@ _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_TABLES = {0xC4, 0xCC, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 
 
-class ImageError(Exception):
+class ImageError(LightVLAError):
     """An image that cannot be used.
 
     :param code: ``bad_encoding``, ``bad_size`` or ``bad_data``.

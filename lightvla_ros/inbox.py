@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.reasons import reason
 
 FUTURE_TOLERANCE = 50_000_000
@@ -24,7 +25,7 @@ def seconds(duration: int) -> str:
     return f'{duration * 1e-9:.3f} s'
 
 
-class NotReadyError(Exception):
+class NotReadyError(LightVLAError):
     """There is no observation now. ``reason`` says why; it is empty when none is due yet."""
 
     def __init__(self, why: str = '') -> None:

@@ -10,12 +10,13 @@ import numpy as np
 
 from lightvla_ros.contract import Prompt as PromptSpec
 from lightvla_ros.engine.base import Prompt
+from lightvla_ros.errors import LightVLAError
 
 MAX_LENGTH = 512  # characters
 PAD_ID = 0  # any id will do: padding is masked everywhere
 
 
-class InstructionError(ValueError):
+class InstructionError(LightVLAError, ValueError):
     """An instruction that is refused; one line says why."""
 
 

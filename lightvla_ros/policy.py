@@ -18,12 +18,13 @@ from lightvla_ros.contract import ContractError, Manifest, load_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Engine, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.images import Preprocessor
 from lightvla_ros.instruction import PromptEncoder, check_instruction
 from lightvla_ros.proprio import normalise_proprio
 
 
-class PolicyOutputError(Exception):
+class PolicyOutputError(LightVLAError):
     """The engine answered, but with numbers that must not move a robot."""
 
 

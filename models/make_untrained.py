@@ -2,14 +2,14 @@
 """Write an untrained policy: a preset's seeded random weights, for models/export_trt.py."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from lightvla_ros.export.untrained_weights import write_untrained_weights
-from lightvla_ros.vla.config import first_layers, preset
+from lightvla_ros.exit_code import exit_code
 
 
-def main() -> None:
-    """Parse the command line and write the folder."""
+def main() -> int:
+    """Parse the command line and write the folder; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, required=True, help='folder to create')
     parser.add_argument('--seed', type=int, default=0)
@@ -18,15 +18,20 @@ def main() -> None:
     )
     parser.add_argument('--layers', type=int, help='only the first so many')
     arguments = parser.parse_args()
-    try:
-        config = preset(arguments.preset)
-        if arguments.layers is not None:
-            config = first_layers(config, arguments.layers)
-        manifest = write_untrained_weights(arguments.out, config, arguments.seed)
-    except (ValueError, FileExistsError) as error:
-        parser.error(str(error))
+    return exit_code('make_untrained', lambda: _write(arguments))
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    from lightvla_ros.export.untrained_weights import write_untrained_weights
+    from lightvla_ros.vla.config import first_layers, preset
+
+    config = preset(arguments.preset)
+    if arguments.layers is not None:
+        config = first_layers(config, arguments.layers)
+    manifest = write_untrained_weights(arguments.out, config, arguments.seed)
     print(f'{arguments.out}: {manifest.name}, fingerprint {manifest.fingerprint[:12]}')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightvla_ros.bench.errors import BenchError
-from lightvla_ros.contract import ContractError
-from lightvla_ros.engine.base import EngineError
-from lightvla_ros.vla.errors import CheckpointError
 
 if TYPE_CHECKING:
     from lightvla_ros.bench.layer_bench import LayerBench
@@ -55,15 +52,11 @@ def run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.bench.policy_bench import measure_policy
     from lightvla_ros.bench.report import layer_report, policy_report
 
-    try:
-        _check(parsed)
-        if parsed.policy is not None:
-            document, report = measure_policy(_policy_options(parsed)), policy_report
-        else:
-            document, report = measure_layers(_preset_options(parsed)), layer_report
-    except (BenchError, ContractError, CheckpointError, EngineError) as error:
-        print(f'lightvla bench engine: {error}')
-        return 1
+    _check(parsed)
+    if parsed.policy is not None:
+        document, report = measure_policy(_policy_options(parsed)), policy_report
+    else:
+        document, report = measure_layers(_preset_options(parsed)), layer_report
     print(json.dumps(document, indent=2) if parsed.json else report(document))
     return 0
 

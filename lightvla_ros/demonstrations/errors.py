@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lightvla_ros.errors import LightVLAError
 
-class DemonstrationError(Exception):
+
+class DemonstrationError(LightVLAError):
     """Demonstrations that cannot be used; one line names the file, the episode and the fix."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.demo import SUITES, parse_count, parse_range
-from lightvla_ros.evaluate.exit_code import exit_code
 from lightvla_ros.evaluate.run_arguments import add_conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.suites import MAX_STEPS
@@ -17,11 +15,10 @@ from lightvla_ros.sim.suites import MAX_STEPS
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.options import EvalOptions
 
-STOPPED = 'stopped; run the same command again to go on'
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla eval``."""
+    parser.set_defaults(stopped='stopped; run the same command again to go on')
     parser.add_argument('--policy', type=Path, metavar='DIR', help='policy folder')
     parser.add_argument(
         '--merge', type=Path, nargs='+', metavar='FILE', help='put results of shards together'
@@ -112,13 +109,9 @@ def options_from(arguments: argparse.Namespace) -> EvalOptions:
 def run(parsed: argparse.Namespace) -> int:
     """Evaluate or merge, and print the table.
 
-    :returns: 0; 1 when an episode is an error or missing, or nothing could be done; 130 after
-        Ctrl-C, which leaves the journal to go on with.
+    :returns: 0; 1 when an episode is an error or missing, or nothing could be done. Ctrl-C leaves
+        the journal to go on with.
     """
-    return exit_code('lightvla eval', partial(_run, parsed), STOPPED)
-
-
-def _run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.evaluate.merge import missing
     from lightvla_ros.evaluate.summary import table
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,7 @@ from lightvla_ros.sim.episode import EpisodeSpec
 
 def run(parsed: argparse.Namespace) -> int:
     """Compare and print; return the exit code."""
-    try:
-        document = compare(parsed.first, parsed.second, parsed.shared)
-    except EvaluationError as error:
-        print(f'lightvla compare: {error}', file=sys.stderr)
-        return 1
+    document = compare(parsed.first, parsed.second, parsed.shared)
     print(json.dumps(document, indent=2) if parsed.json else report(document))
     return 0
 

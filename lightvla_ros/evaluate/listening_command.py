@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 
 from lightvla_ros.demo import SUITES, parse_count
-from lightvla_ros.evaluate.exit_code import exit_code
 from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 
 TASKS, INITS = tuple(range(10)), (0, 1)
@@ -31,12 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Try the requests and print the tables.
 
-    :returns: 0; 1 when a scene is an error or nothing could be done; 130 after Ctrl-C.
+    :returns: 0; 1 when a scene is an error or nothing could be done.
     """
-    return exit_code('lightvla listen', partial(_run, parsed))
-
-
-def _run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.evaluate.listening import listen
     from lightvla_ros.evaluate.listening_result import table
 

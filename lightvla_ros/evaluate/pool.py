@@ -11,27 +11,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
-from lightvla_ros.contract import ContractError
-from lightvla_ros.engine.base import EngineError
+from lightvla_ros.errors import LightVLAError, sentence
 from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.record import EpisodeRecord, failed_record
-from lightvla_ros.instruction import InstructionError
-from lightvla_ros.policy import PolicyOutputError
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.libero_env import SimulationError
-from lightvla_ros.sim.rendering import RenderingError
 
-# Their message is a sentence; others are named with their type.
-PLAIN_ERRORS = (
-    ContractError,
-    EngineError,
-    EvaluationError,
-    InstructionError,
-    PolicyOutputError,
-    RenderingError,
-    SimulationError,
-    TimeoutError,
-)
 PATIENCE = 30.0  # s; a worker with ROS nodes has to end those
 
 Run = Callable[[EpisodeSpec], EpisodeRecord]
@@ -151,8 +135,8 @@ def _work(connection: Connection, start: Start, number: int) -> None:
                     connection.send(_attempt(run, spec))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
-    except PLAIN_ERRORS as error:
-        connection.send(_Refused(str(error)))
+    except (LightVLAError, OSError) as error:
+        connection.send(_Refused(sentence(error)))
 
 
 def _attempt(run: Run, spec: EpisodeSpec) -> EpisodeRecord:
@@ -162,5 +146,4 @@ def _attempt(run: Run, spec: EpisodeSpec) -> EpisodeRecord:
     except EvaluationError:
         raise
     except Exception as error:
-        plain = isinstance(error, PLAIN_ERRORS)
-        return failed_record(spec, str(error) if plain else f'{type(error).__name__}: {error}')
+        return failed_record(spec, sentence(error))

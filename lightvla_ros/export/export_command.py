@@ -13,31 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.contract import ContractError, load_manifest
-from lightvla_ros.engine.base import EngineError
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.exit_code import exit_code
 from lightvla_ros.export.bucket_fit import choose_buckets
 from lightvla_ros.export.errors import ExportError
 from lightvla_ros.export.estimates import build_estimate, export_estimate
 from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.recorded import read_observations
 from lightvla_ros.export.tensorrt_build import TARGETS, build_engines, check_target
-from lightvla_ros.instruction import InstructionError
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.new_folder import new_folder
-from lightvla_ros.policy import PolicyOutputError
-from lightvla_ros.vla.config import ConfigError, PrunerConfig, VLAConfig, first_layers, preset
-from lightvla_ros.vla.errors import CheckpointError
+from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
 
-FAULTS = (
-    CheckpointError,
-    ConfigError,
-    ContractError,
-    EngineError,
-    ExportError,
-    InstructionError,
-    OSError,  # a folder that is not empty, a full disk
-    PolicyOutputError,
-)
 # Options that not every source takes
 ONLY = {
     'policy': {'out', 'observations', 'no_weights', 'dry_run'},
@@ -60,24 +47,16 @@ class Steps:
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and export; return the exit code."""
     parsed = _parser().parse_args(arguments)
-    try:
-        _run(parsed, Steps())
-    except FAULTS as error:
-        print(f'export_trt: {error}')
-        return 1
-    except ModuleNotFoundError as error:
-        print(f"export_trt: {error}; an export needs pip install 'lightvla_ros[train]'")
-        return 1
-    return 0
+    return exit_code('export_trt', lambda: _run(parsed, Steps()))
 
 
-def _run(parsed: argparse.Namespace, say: Steps) -> None:
+def _run(parsed: argparse.Namespace, say: Steps) -> int:
     _check_options(parsed)
     if parsed.target != 'onnx' and not parsed.dry_run:
         check_target(parsed.target)  # before minutes of export
     if parsed.preset:
         _prove(parsed, say)
-        return
+        return 0
     manifest = load_manifest(parsed.policy) if parsed.policy else None
     if manifest is not None and manifest.graphs is not None and parsed.out is None:
         _check_built(parsed)
@@ -87,10 +66,11 @@ def _run(parsed: argparse.Namespace, say: Steps) -> None:
         _prepare_and_export(parsed, manifest, say)
         folder = parsed.out
     if parsed.dry_run:
-        return
+        return 0
     if parsed.target != 'onnx':
         _build(folder, parsed, say)
     print(f'next: lightvla verify {folder}')
+    return 0
 
 
 def _check_options(parsed: argparse.Namespace) -> None:

@@ -7,24 +7,18 @@ import json
 from dataclasses import asdict
 
 from lightvla_ros.contract import ContractError
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.export.verify import verify, write_verifications
 from lightvla_ros.manifest import Verification
-from lightvla_ros.vla.config import ConfigError
-from lightvla_ros.vla.errors import CheckpointError
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Verify and print; return 0 when there is an engine and every one passed, else 1."""
     if parsed.count < 0 or parsed.threads < 1:
-        print('lightvla verify: --count must be 0 or more, and --threads 1 or more')
-        return 1
-    try:
-        found, absent = verify(
-            parsed.policy, only=parsed.engine, count=parsed.count, threads=parsed.threads
-        )
-    except (ContractError, CheckpointError, ConfigError) as error:
-        print(f'lightvla verify: {error}')
-        return 1
+        raise ArgumentError('--count must be 0 or more, and --threads 1 or more')
+    found, absent = verify(
+        parsed.policy, only=parsed.engine, count=parsed.count, threads=parsed.threads
+    )
     code = _report(parsed, found, absent)
     try:
         write_verifications(parsed.policy, found)

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from lightvla_ros.actions import osc_from_chunk
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk
 from lightvla_ros.nodes.chunk_schedule import ChunkSchedule, TimedChunk
 from lightvla_ros.nodes.conversions import MessageError, chunk_from_message, stamp_ns
@@ -18,7 +19,7 @@ from lightvla_ros.sim.libero_env import ROTATION_SCALE, TRANSLATION_SCALE
 PERIOD = 50_000_000  # ns, LIBERO's control period
 
 
-class EpisodeAbortedError(Exception):
+class EpisodeAbortedError(LightVLAError):
     """An episode that cannot be finished: an error, not a failure of the policy."""
 
 

@@ -21,6 +21,7 @@ from std_srvs.srv import Trigger
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.demo_report import StageStatistics
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
 from lightvla_ros.reasons import kind
@@ -32,7 +33,7 @@ PERIOD = 50_000_000  # ns per step
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-class EpisodeError(Exception):
+class EpisodeError(LightVLAError):
     """An episode could not be run at all; one line says why."""
 
 

@@ -11,6 +11,7 @@ from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Vector3
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from lightvla_ros.actions import Chunk
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.images import check_layout, decode_compressed, decode_image
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.one_line import quoted
@@ -29,11 +30,11 @@ MOST_NAMES = 12  # of a stranger's message that are quoted
 MAX_STEPS = 64  # the bound in ActionChunk.msg
 
 
-class MessageError(ValueError):
+class MessageError(LightVLAError, ValueError):
     """A message that must not be acted on; one line says why."""
 
 
-class InputError(Exception):
+class InputError(LightVLAError):
     """An input that must not be acted on; the text is one line.
 
     :param source: The camera or topic it came from.

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.one_line import one_line
 
 
-class TransitionError(Exception):
+class TransitionError(LightVLAError):
     """A transition that cannot be made now; the message says why and what to do."""
 
 

@@ -31,13 +31,14 @@ from rclpy.exceptions import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.one_line import quoted
 
 # Declared by rclpy itself or by its clock and QoS helpers.
 _FOREIGN = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
 
 
-class ParameterError(Exception):
+class ParameterError(LightVLAError):
     """A node's parameters are wrong. One line: which one and what would be right."""
 
 

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lightvla_ros.errors import LightVLAError
+
 PATIENCE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
-class ChildError(Exception):
+class ChildError(LightVLAError):
     """A child process ended by itself; the message holds the end of its log."""
 
 

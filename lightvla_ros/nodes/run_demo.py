@@ -8,26 +8,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightvla_ros.contract import ContractError, Manifest, load_manifest
+from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.demo import DemoOptions
 from lightvla_ros.demo_report import Progress, compare, summary, write_summary
-from lightvla_ros.nodes.conductor import Conductor, EpisodeError
+from lightvla_ros.nodes.conductor import Conductor
 from lightvla_ros.nodes.node_pair import NodePair
-from lightvla_ros.nodes.processes import ChildError
 from lightvla_ros.nodes.spin import on_ending_signals
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.libero_env import SimulationError
 from lightvla_ros.sim.recording import load_recording, record_all, recording_path
-from lightvla_ros.sim.rendering import RenderingError
 
-KNOWN_ERRORS = (
-    ChildError,
-    ContractError,
-    EpisodeError,
-    RenderingError,
-    SimulationError,
-    TimeoutError,
-)
 VIDEO_CAMERA_EVERY = 2
 CHUNK_LENGTH = 8
 
@@ -47,11 +36,14 @@ class Demo:
         self._replays: list[dict] = []
 
     def run(self) -> int:
-        """Run everything; return 0 when nothing failed, 1 otherwise, 130 after Ctrl-C."""
+        """Run everything, and write the summary also after an error.
+
+        :returns: 0 when nothing failed, 1 otherwise, 130 after Ctrl-C.
+        """
         on_ending_signals(self._stop.set)
         _isolate()
         options = self._options
-        finished, code = False, 1
+        finished = False
         nodes = NodePair(options.out / 'logs', self._raise_if_stopped)
         conductor = nodes.new_conductor()
         try:
@@ -70,8 +62,6 @@ class Demo:
         except StoppedError:
             self._progress('stopped')
             code = 130
-        except KNOWN_ERRORS as error:
-            self._progress(f'ERROR: {error}')
         finally:
             document = summary(
                 options, self._results, self._replays, conductor.statistics, finished
@@ -185,11 +175,7 @@ class Demo:
 
 def run_demo(options: DemoOptions) -> int:
     """Run the demo; see :meth:`Demo.run`."""
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        Progress()(f'ERROR: --out: {error}')
-        return 1
+    options.out.mkdir(parents=True, exist_ok=True)
     return Demo(options).run()
 
 

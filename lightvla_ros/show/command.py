@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightvla_ros.evaluate.exit_code import exit_code
 from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 from lightvla_ros.sim.suites import MAX_STEPS
 
@@ -41,12 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Run the episodes, write the files and print the figures.
 
-    :returns: 0; 1 when an episode is an error or nothing could be done; 130 after Ctrl-C.
+    :returns: 0; 1 when an episode is an error or nothing could be done.
     """
-    return exit_code('lightvla show', partial(_run, parsed))
-
-
-def _run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.show.concentration import table
 
     parsed.out.mkdir(parents=True, exist_ok=True)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import signal
 import sys
 from pathlib import Path
 from queue import Empty, Queue
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from lightvla_ros.demo import SUITES
-from lightvla_ros.sim.collect import Plan, collect_task
+from lightvla_ros.errors import sentence
+from lightvla_ros.exit_code import exit_code
+
+if TYPE_CHECKING:
+    from lightvla_ros.sim.collect import Plan
 
 SILENCE = 600.0  # s without an episode; then a worker was killed (the pool does not say so)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and collect."""
+    """Parse the command line and collect; return the exit code."""
     parser = argparse.ArgumentParser(
         description='Collect demonstrations in LIBERO; run it again to go on where it stopped.'
     )
@@ -43,6 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--workers', type=int, default=os.cpu_count())
     parsed = parser.parse_args(arguments)
+    return exit_code('collect', lambda: _run(parsed), 'stopped; run it again to go on')
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.sim.collect import Plan
+
     first_seed = parsed.first_seed
     if first_seed is None:  # a policy drives in layouts that it was not trained on
         first_seed = 100_000 if parsed.policy is None else 200_000
@@ -58,8 +66,6 @@ def main(arguments: list[str] | None = None) -> int:
     # a process per core: libraries must not start threads of their own (read when they load)
     os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
     os.environ['LP_NUM_THREADS'] = '0'  # llvmpipe draws in the calling thread
-    # a plain `kill` too must end the workers, or they go on writing behind the next run's back
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     jobs = [(plan, suite, task) for task in parsed.tasks for suite in parsed.suite]
     errors = collect(jobs, parsed.workers)
     for error in errors:
@@ -72,6 +78,8 @@ def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> list[str]:
 
     :returns: What went wrong, a line for each task that could not be finished.
     """
+    from tqdm import tqdm
+
     context = multiprocessing.get_context('spawn')  # a rendering context survives no fork
     news = context.Manager().Queue()
     total = sum(plan.episodes for plan, _, _ in jobs)
@@ -79,7 +87,7 @@ def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> list[str]:
     errors: list[str] = []
     with context.Pool(workers, maxtasksperchild=1) as pool, tqdm(total=total, unit='ep') as bar:
         for job in jobs:
-            pool.apply_async(_run, (news, *job))
+            pool.apply_async(_work, (news, *job))
         running = len(jobs)
         while running:
             try:
@@ -102,11 +110,13 @@ def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> list[str]:
     return errors
 
 
-def _run(news: Queue, plan: Plan, suite: str, task: int) -> None:
+def _work(news: Queue, plan: Plan, suite: str, task: int) -> None:
+    from lightvla_ros.sim.collect import collect_task
+
     try:
         for message in collect_task(plan, suite, task):
             news.put(message)
     except Exception as error:
-        news.put(f'{suite} task {task}: {type(error).__name__}: {error}')
+        news.put(f'{suite} task {task}: {sentence(error)}')
     finally:
         news.put(None)

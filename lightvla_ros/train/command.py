@@ -1,4 +1,7 @@
-"""The command line of ``models/train.py``."""
+"""The command line of ``models/train.py``.
+
+What needs PyTorch is imported where it is used: without it, that is one line and no traceback.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +10,29 @@ import json
 import signal
 from pathlib import Path
 
-from lightvla_ros.contract import ContractError
-from lightvla_ros.demonstrations.errors import DemonstrationError
-from lightvla_ros.train.average import between
-from lightvla_ros.train.checkpoint import CHECKPOINT, load_checkpoint
+from lightvla_ros.exit_code import exit_code
 from lightvla_ros.train.config import TrainConfig, from_dict, read_config
 from lightvla_ros.train.errors import TrainError
-from lightvla_ros.train.parallel import join, leave
-from lightvla_ros.train.run import Run
-from lightvla_ros.train.start import DOCUMENT, TOKENIZER, policy_folder
-from lightvla_ros.train.written_policy import write_policy
-from lightvla_ros.vla.config import ConfigError
-from lightvla_ros.vla.errors import CheckpointError
-
-FAULTS = (
-    CheckpointError,
-    ConfigError,
-    ContractError,
-    DemonstrationError,
-    OSError,  # a full disk, a folder that is not empty
-    TrainError,
-)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and train; return the exit code."""
     parsed = _parser().parse_args(arguments)
-    try:
-        config = read_config(parsed.config)
-        if parsed.write_policy is not None:
-            return _write(parsed.write_policy, parsed.out)
-        out = parsed.out or Path('out/train') / parsed.config.stem
-        return _train(config, out, parsed.resume)
-    except FAULTS as error:
-        print(f'train: {error}')
-        return 1
-    except ModuleNotFoundError as error:
-        print(f"train: {error}; training needs pip install 'lightvla_ros[train]'")
-        return 1
+    return exit_code('train', lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    config = read_config(parsed.config)
+    if parsed.write_policy is not None:
+        return _write(parsed.write_policy, parsed.out)
+    out = parsed.out or Path('out/train') / parsed.config.stem
+    return _train(config, out, parsed.resume)
 
 
 def _train(config: TrainConfig, out: Path, resume: bool) -> int:
+    from lightvla_ros.train.parallel import join, leave
+    from lightvla_ros.train.run import Run
+
     place = join(config.parallel)
     try:
         run = Run(config, out, place, resume=resume)
@@ -65,6 +50,11 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
 
 def _write(checkpoint: Path, out: Path | None) -> int:
     """Write the policy of a checkpoint, also of a run that is still going on."""
+    from lightvla_ros.train.average import between
+    from lightvla_ros.train.checkpoint import CHECKPOINT, load_checkpoint
+    from lightvla_ros.train.start import DOCUMENT, TOKENIZER, policy_folder
+    from lightvla_ros.train.written_policy import write_policy
+
     if out is None:
         raise TrainError('--write-policy: --out DIR is missing: where shall the policy lie?')
     if checkpoint.is_dir():

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from lightvla_ros.errors import LightVLAError
+
 PRUNING = ('off', 'lightvla', 'lightvla_star_encoder', 'lightvla_star_llm')
 FORMULAS = ('published', 'paper')
 SLICES = ('training', 'release')
@@ -14,7 +16,7 @@ NOISE_SCHEDULES = ('linear', 'constant', 'none')
 STAR_LAYERS = (1, 2, 3)
 
 
-class ConfigError(ValueError):
+class ConfigError(LightVLAError, ValueError):
     """A configuration that cannot be; one line names the field and what is allowed."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from lightvla_ros.contract import ContractError, write_manifest
+from lightvla_ros.contract import write_manifest
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.new_folder import new_folder
 from lightvla_ros.vla.checkpoint import Published, read_published
@@ -192,18 +192,14 @@ def _tokenizer(checkpoint: Path) -> Path:
 
 def run(parsed: argparse.Namespace) -> int:
     """Import and say what was done; return the exit code."""
-    try:
-        manifest = import_policy(
-            Path(parsed.checkpoint),
-            Path(parsed.out),
-            unnorm_key=parsed.unnorm_key,
-            pruning=parsed.pruning,
-            action_slice=parsed.action_slice,
-            base=parsed.base and Path(parsed.base),
-        )
-    except (CheckpointError, ContractError, FileExistsError) as error:
-        print(f'lightvla import: {error}')
-        return 1
+    manifest = import_policy(
+        Path(parsed.checkpoint),
+        Path(parsed.out),
+        unnorm_key=parsed.unnorm_key,
+        pruning=parsed.pruning,
+        action_slice=parsed.action_slice,
+        base=parsed.base and Path(parsed.base),
+    )
     provenance = manifest.provenance
     print(
         f'{parsed.out}: {len(manifest.model.weights)} files of weights, LoRA: {provenance["lora"]}'

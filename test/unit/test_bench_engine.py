@@ -30,9 +30,10 @@ def exported(small_policy):
 
 
 def bench(capsys, *arguments):
-    """Run the command; return its exit code and what it printed on stdout."""
+    """Run the command; return its exit code and what it printed, on stderr when it failed."""
     code = main(['bench', 'engine', *map(str, arguments)])
-    return code, capsys.readouterr().out
+    printed = capsys.readouterr()
+    return code, printed.err if code else printed.out
 
 
 @pytest.fixture
@@ -258,7 +259,7 @@ def test_too_many_layers_for_the_memory_are_refused(capsys, monkeypatch):
     monkeypatch.setattr(layer_bench, 'available_memory', lambda: 4 * 2**30)
     code, said = bench(capsys, '--preset', 'openvla-oft-7b', '--layers', 32)
     assert code == 1
-    (line,) = said.splitlines()
+    *_, line = said.splitlines()  # after what is going on
     assert '--layers 32: 12.1 GiB of weights' in line
     assert 'do not fit into the 4.0 GiB available; 7 layers do' in line
 

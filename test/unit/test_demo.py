@@ -80,7 +80,7 @@ def test_out_that_is_a_file(tmp_path, capsys):
     pytest.importorskip('rclpy')
     (tmp_path / 'out').touch()
     assert main(['demo', '--out', str(tmp_path / 'out')]) == 1
-    assert 'ERROR: --out' in capsys.readouterr().err
+    assert capsys.readouterr().err == f'lightvla demo: {tmp_path / "out"}: File exists\n'
 
 
 def _recording(spec, actions, end=0.0):

@@ -259,7 +259,7 @@ def test_the_command_exports_and_says_what_it_would_do(weights, tmp_path, capsys
     assert manifest.graphs.precision == 'fp32'
     Policy.load(out).replay_golden()
     assert export_trt(command) == 1
-    assert 'is not empty' in capsys.readouterr().out
+    assert 'is not empty' in capsys.readouterr().err
 
 
 def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
@@ -267,7 +267,7 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
     out = tmp_path / 'out'
     command = ['--checkpoint', str(tmp_path / 'published'), '--out', str(out)]
     assert export_trt([*command, '--dry-run']) == 1
-    assert 'several datasets; choose one by --unnorm-key' in capsys.readouterr().out
+    assert 'several datasets; choose one by --unnorm-key' in capsys.readouterr().err
     command += ['--unnorm-key', 'libero_goal_no_noops', '--no-weights']
     assert export_trt(command) == 0
     Policy.load(out).replay_golden()
@@ -301,7 +301,7 @@ def test_a_wrong_request_is_one_line_with_the_fix(
 ):
     places = {'weights': weights, 'exported': exported, 'new': tmp_path / 'new'}
     assert export_trt([each.format(**places) for each in arguments]) == 1
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     (line,) = [each for each in said.splitlines() if each.startswith('export_trt: ')]
     assert message in line
     assert not (tmp_path / 'new').exists()
@@ -335,7 +335,7 @@ def test_layers_of_true_shapes_build_and_nothing_is_kept(tmp_path, monkeypatch, 
     assert 'profiles [16, 32, 128]' in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
     assert export_trt(command) == 1
-    assert 'add --target tensorrt-rtx' in capsys.readouterr().out
+    assert 'add --target tensorrt-rtx' in capsys.readouterr().err
 
 
 def test_an_engine_that_fails_while_it_is_verified_has_not_passed(folder, monkeypatch, capsys):
@@ -372,10 +372,10 @@ def test_observations_of_another_robot_are_refused_before_the_export(weights, tm
     ):
         np.savez(file, **(right | {name: wrong}))
         assert export_trt(command) == 1
-        assert 'wanted is images uint8 [N, 2, H, W, 3]' in capsys.readouterr().out
+        assert 'wanted is images uint8 [N, 2, H, W, 3]' in capsys.readouterr().err
     file.write_bytes(b'')
     assert export_trt(command) == 1
-    assert 'an .npz with images, instruction, proprio is wanted' in capsys.readouterr().out
+    assert 'an .npz with images, instruction, proprio is wanted' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
     np.savez(file, **right)
     assert export_trt([*command, '--dry-run']) == 0
@@ -390,11 +390,11 @@ def test_what_cannot_be_written_is_said(folder, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert 'passed' in said
     assert 'nothing was written, so no node will run it: read-only' in said
-    assert main(['verify', str(folder), '--count', '-1']) == 1
+    assert main(['verify', str(folder), '--count', '-1']) == 2
 
 
 def test_verify_without_anything_to_verify(weights, folder, capsys):
     assert main(['verify', str(weights)]) == 1
-    assert 'no exported graphs' in capsys.readouterr().out
+    assert 'no exported graphs' in capsys.readouterr().err
     assert main(['verify', str(folder), '--engine', 'tensorrt']) == 1
     assert 'no engine could be loaded' in capsys.readouterr().out

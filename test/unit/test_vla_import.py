@@ -255,7 +255,7 @@ def test_an_unnorm_key_that_is_missing_lists_those_there(tmp_path, capsys):
         import_policy(folder, tmp_path / 'policy')
     command = ['import', str(folder), '--out', str(tmp_path / 'policy')]
     assert main([*command, '--unnorm-key', 'bridge_orig']) == 1
-    assert f"no unnorm_key 'bridge_orig'; there are: {listed}" in capsys.readouterr().out
+    assert f"no unnorm_key 'bridge_orig'; there are: {listed}" in capsys.readouterr().err
     assert main([*command, '--unnorm-key', 'libero_goal_no_noops']) == 0
     assert main([*command, '--unnorm-key', 'libero_goal_no_noops']) == 1
-    assert 'is not empty' in capsys.readouterr().out
+    assert 'is not empty' in capsys.readouterr().err

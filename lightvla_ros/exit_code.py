@@ -1,0 +1,72 @@
+"""From what stops a command to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lightvla_ros.errors import ArgumentError, LightVLAError, sentence
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+def exit_code(command: str, work: Callable[[], int], stopped: str = 'stopped') -> int:
+    """Do the work and return its code, or say in one line on stderr what stopped it.
+
+    :param command: Such as ``lightvla eval``.
+    :param stopped: What to say after Ctrl-C.
+    :returns: The work's own code; 1 after an error that says what is wrong, 2 after one in the
+        arguments, 130 after Ctrl-C or SIGTERM.
+    """
+    try:
+        with _interruptible():
+            return work()
+    except ArgumentError as error:
+        text, code = sentence(error), MISUSED
+    except (LightVLAError, OSError) as error:
+        text, code = sentence(error), FAILED
+    except ModuleNotFoundError as error:
+        text, code = f'{error}{_cure(error.name or "")}', FAILED
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # after the ^C
+        text, code = stopped, INTERRUPTED
+    print(f'{command}: {text}', file=sys.stderr)
+    return code
+
+
+# What brings a module: an extra of setup.py, or the ROS 2 install
+_EXTRAS = {
+    'train': ('h5py', 'onnx', 'onnx_ir', 'onnxscript', 'safetensors', 'torch', 'tqdm'),
+    'sim': ('PIL', 'libero', 'matplotlib', 'mujoco', 'robosuite', 'scipy'),
+    'lora': ('peft',),
+    'openvino': ('openvino',),
+}
+_ROS = ('rclpy', 'launch', 'ament_index_python', 'sensor_msgs', 'geometry_msgs', 'std_msgs')
+
+
+def _cure(module: str) -> str:
+    """Say what to do about a module that is not installed."""
+    top = module.split('.')[0]
+    for extra, modules in _EXTRAS.items():
+        if top in modules:
+            return f"; this needs pip install 'lightvla_ros[{extra}]'"
+    if top in _ROS or module.startswith('lightvla_ros.msg'):
+        return '; this needs ROS 2: source its setup.bash, and that of the workspace'
+    return ''
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM end the workers as Ctrl-C does, by default it would leave them behind.
+
+    And SIGINT, which a shell lets its background jobs ignore.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
