@@ -1,8 +1,9 @@
-"""What has arrived, and whether it makes an observation: the newest frames, state, instruction.
+"""What has arrived, and whether it makes an observation: frames, states, instruction.
 
-No queue grows here: a newer message takes the place of an older one. Python's
-``ApproximateTimeSynchronizer`` is not used because it stops for ever after a clock reset and
-deadlocks when its callback raises (``reference/ros.md`` A.7).
+Of each source the last few messages are remembered, so that an image that is delivered late finds
+those that were taken with it. No queue grows here. Python's ``ApproximateTimeSynchronizer`` is not
+used because it stops for ever after a clock reset and deadlocks when its callback raises
+(``reference/ros.md`` A.7).
 
 All times are integers in nanoseconds. ``now`` is ROS time, the clock of the stamps; ``steady`` is
 a clock that always runs, so that silence is noticed even when ROS time stands still.
@@ -11,6 +12,9 @@ a clock that always runs, so that silence is noticed even when ROS time stands s
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +22,8 @@ from lightvla_ros.errors import LightVLAError
 from lightvla_ros.reasons import reason
 
 FUTURE_TOLERANCE = 50_000_000
-
-
-def seconds(duration: int) -> str:
-    """Nanoseconds -> text in seconds, for a reason."""
-    return f'{duration * 1e-9:.3f} s'
+FRAMES = 16  # remembered of each camera: a delay of 0.26 s between cameras of 60 Hz
+STATES = 128  # remembered of each state topic: 0.6 s of what comes 200 times a second
 
 
 class NotReadyError(LightVLAError):
@@ -33,7 +34,7 @@ class NotReadyError(LightVLAError):
         self.reason = why
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stamped:
     """A message with its stamp (ROS time) and when it arrived (steady), in nanoseconds."""
 
@@ -49,7 +50,7 @@ class Limits:
     :param image_age: Largest age of an image by its stamp.
     :param silence: Longest steady time without a new image or state.
     :param camera_skew: Largest distance between the stamps of the cameras' images.
-    :param state_skew: Largest distance between the state's stamp and the older image's.
+    :param state_skew: Largest distance between the state's stamp and the oldest image's.
     """
 
     image_age: int
@@ -62,21 +63,36 @@ class Limits:
 class Job:
     """One observation to act on.
 
-    :param frames: One message per camera, in order.
-    :param states: One message per state topic, in order.
-    :param stamp: The older image's stamp: the name of the observation.
-    :param skew: Distance between the oldest and the newest image.
-    :param arrived: When its last image arrived (steady).
+    :param frames: The message of each camera, by name, in the policy's order.
+    :param states: The message of each state topic, by name.
     :param generation: Of the inbox when the job was taken; see :attr:`Inbox.generation`.
     """
 
-    frames: tuple[Any, ...]
-    states: tuple[Any, ...]
+    frames: dict[str, Stamped]
+    states: dict[str, Stamped]
     instruction: str
-    stamp: int
-    skew: int
-    arrived: int
     generation: int
+
+    @property
+    def stamp(self) -> int:
+        """The oldest image's stamp: the name of the observation."""
+        return min(frame.stamp for frame in self.frames.values())
+
+    @property
+    def skew(self) -> int:
+        """Distance between the stamps of the oldest and the newest image."""
+        return max(frame.stamp for frame in self.frames.values()) - self.stamp
+
+    @property
+    def arrived(self) -> int:
+        """When the last image arrived (steady)."""
+        return max(frame.arrived for frame in self.frames.values())
+
+    @property
+    def delay(self) -> int:
+        """How much later the slowest camera's image was delivered than the fastest one's."""
+        lags = [frame.arrived - frame.stamp for frame in self.frames.values()]
+        return max(lags) - min(lags)
 
 
 class Inbox:
@@ -95,10 +111,14 @@ class Inbox:
         self._cameras = cameras
         self._states = states
         self._generation = 0
-        self._newest: dict[str, Stamped] = {}
-        self._faults: dict[str, str] = {}
+        self._kept: dict[str, deque[Stamped]] = {
+            **{name: deque(maxlen=FRAMES) for name in cameras},
+            **{name: deque(maxlen=STATES) for name in states},
+        }
+        self._faults: dict[str, str] = {}  # ended by the source's next good message
+        self._unusable: dict[str, str] = {}  # found when decoded; ended by a job that was decoded
         self._due = 0
-        self._last_match: int | None = None
+        self._matched: tuple[int, int] | None = None  # newest set's stamp, and since when (steady)
 
     @property
     def generation(self) -> int:
@@ -115,9 +135,11 @@ class Inbox:
         """Forget all frames and states as well, for instance after a clock jump."""
         with self.lock:
             self.invalidate()
-            self._newest.clear()
+            for kept in self._kept.values():
+                kept.clear()
             self._faults.clear()
-            self._last_match = None
+            self._unusable.clear()
+            self._matched = None
 
     def offer(self, source: str, message: Any, stamp: int, now: int, steady: int) -> str:
         """Take a camera's or state topic's message if its stamp can be trusted.
@@ -127,35 +149,52 @@ class Inbox:
         """
         with self.lock:
             self.counts['received'] += 1
+            kept = self._kept[source]
             if stamp <= 0:
                 return self.reject(source, 'bad_stamp')
             if stamp > now + FUTURE_TOLERANCE:
                 ahead = f'{seconds(stamp - now)} ahead, at most {seconds(FUTURE_TOLERANCE)}'
                 return self.reject(source, 'future_stamp', ahead)
-            last = self._newest.get(source)
-            if last is not None and stamp <= last.stamp:
+            if kept and stamp <= kept[-1].stamp:
                 self.counts['repeated'] += 1
                 return ''
             if now - stamp > self.limits.image_age:
-                code = 'camera_stale' if source in self._cameras else 'state_stale'
-                return self.reject(source, code, self._old(now - stamp))
-            self._newest[source] = Stamped(message, stamp, steady)
+                return self.reject(source, self._code(source, 'stale'), self._old(now - stamp))
+            kept.append(Stamped(message, stamp, steady))
             self._faults.pop(source, None)
             return ''
 
-    def reject(self, source: str, code: str, detail: str = '', stamp: int | None = None) -> str:
-        """Note that a message was no good; with ``stamp``, drop it if it is the one stored.
+    def reject(self, source: str, code: str, detail: str = '') -> str:
+        """Note that a source's message was no good: a fault until its next good one.
 
         :returns: The composed reason.
         """
-        why = reason(code, source, detail)
         with self.lock:
             self.counts['rejected'] += 1
-            self._faults[source] = why
-            last = self._newest.get(source)
-            if stamp is not None and last is not None and last.stamp == stamp:
-                del self._newest[source]
-        return why
+            self._faults[source] = reason(code, source, detail)
+            return self._faults[source]
+
+    def refuse(self, job: Job, source: str, code: str, detail: str = '') -> str:
+        """Note that a job's message was no good when it was decoded, and forget it.
+
+        The next set of new messages is due at once. The fault lasts until :meth:`accept`: that
+        this source goes on sending does not show that what it sends is any better.
+
+        :returns: The composed reason.
+        """
+        with self.lock:
+            self.counts['rejected'] += 1
+            self._unusable[source] = reason(code, source, detail)
+            bad = (job.frames | job.states)[source]
+            if bad in self._kept[source]:
+                self._kept[source].remove(bad)
+            self._due = job.stamp
+            return self._unusable[source]
+
+    def accept(self) -> None:
+        """Note that a job's messages could be decoded, all of them."""
+        with self.lock:
+            self._unusable.clear()
 
     def fault(self, now: int, steady: int) -> str:
         """Say what keeps an observation from coming, or return an empty string.
@@ -163,16 +202,18 @@ class Inbox:
         A passing skew is not a fault: one camera's image always comes before the other's.
         """
         with self.lock:
-            why = self._absence(now, steady)
+            why = self._absence(now, steady) or next(iter(self._unusable.values()), '')
             if why:
                 return why
-            mismatch = self._mismatch()
-            if not mismatch or self._last_match is None:
-                self._last_match = steady
-            return mismatch if steady - self._last_match > self.limits.silence else ''
+            newest = self._newest_set()
+            stamp = _oldest(newest[0]) if newest else None
+            if self._matched is None or stamp not in (None, self._matched[0]):
+                self._matched = stamp or 0, steady
+            matched, since = self._matched
+            return self._mismatch(matched + 1) if steady - since > self.limits.silence else ''
 
     def take(self, now: int, steady: int, interval: int) -> Job:
-        """Take the newest observation as a job, once.
+        """Take the newest set of images that belong together, and the states next to them, once.
 
         :param interval: The next job is due this long after this one, by the images' stamps.
         :raises NotReadyError: When there is none, or none is due.
@@ -183,52 +224,107 @@ class Inbox:
                 raise NotReadyError(why)
             if not self.instruction:
                 raise NotReadyError(reason('no_instruction'))
-            frames = [self._newest[name] for name in self._cameras]
-            stamp = min(frame.stamp for frame in frames)
-            if stamp < self._due:
-                raise NotReadyError
-            mismatch = self._mismatch()
-            if mismatch:
+            newest = self._newest_set(self._due)
+            if newest is None:
+                if min(self._kept[name][-1].stamp for name in self._cameras) < self._due:
+                    raise NotReadyError
                 self.counts['skewed'] += 1
-                raise NotReadyError(mismatch)
+                raise NotReadyError(self._mismatch(self._due))
+            job = Job(*newest, self.instruction, self._generation)
             # + 1: at least a newer stamp, when the interval is 0
-            self._due = stamp + max(interval, 1)
-            return Job(
-                frames=tuple(frame.message for frame in frames),
-                states=tuple(self._newest[name].message for name in self._states),
-                instruction=self.instruction,
-                stamp=stamp,
-                skew=max(frame.stamp for frame in frames) - stamp,
-                arrived=max(frame.arrived for frame in frames),
-                generation=self._generation,
-            )
+            self._due = job.stamp + max(interval, 1)
+            return job
 
     def _absence(self, now: int, steady: int) -> str:
-        for name in (*self._cameras, *self._states):
-            kind = 'camera' if name in self._cameras else 'state'
-            newest = self._newest.get(name)
-            if newest is None:
-                return self._faults.get(name) or reason(f'{kind}_missing', name)
-            age, silence = now - newest.stamp, steady - newest.arrived
+        for name, kept in self._kept.items():
+            if name in self._faults:
+                return self._faults[name]
+            if not kept:
+                return self._unusable.get(name) or reason(self._code(name, 'missing'), name)
+            age, silence = now - kept[-1].stamp, steady - kept[-1].arrived
             if age > self.limits.image_age:
-                return self._faults.get(name) or reason(f'{kind}_stale', name, self._old(age))
+                return reason(self._code(name, 'stale'), name, self._old(age))
             if silence > self.limits.silence:
                 silent = f'silent {seconds(silence)}, max_silence {seconds(self.limits.silence)}'
-                return self._faults.get(name) or reason(f'{kind}_stale', name, silent)
+                return reason(self._code(name, 'stale'), name, silent)
         return ''
 
-    def _mismatch(self) -> str:
-        stamps = [self._newest[name].stamp for name in self._cameras]
-        skew, bound = max(stamps) - min(stamps), self.limits.camera_skew
-        if skew > bound:
-            return reason('camera_skew', '', f'{seconds(skew)}, max_camera_skew {seconds(bound)}')
-        for name in self._states:
-            skew, bound = abs(self._newest[name].stamp - min(stamps)), self.limits.state_skew
-            if skew > bound:
-                return reason(
-                    'state_skew', name, f'{seconds(skew)}, max_state_skew {seconds(bound)}'
-                )
-        return ''
+    def _newest_set(self, since: int = 0) -> tuple[dict[str, Stamped], dict[str, Stamped]] | None:
+        """Return the newest frames and states within the skews; no image is older than ``since``.
+
+        Of each camera it is the first frame that is not older than the oldest one of the set; of
+        each state topic it is the message nearest to that one.
+        """
+        for stamp in self._stamps(since):
+            frames = self._frames_at(stamp)
+            if frames is None:
+                continue
+            states = {name: _nearest(self._kept[name], stamp) for name in self._states}
+            skews = (abs(state.stamp - stamp) for state in states.values())
+            if all(skew <= self.limits.state_skew for skew in skews):
+                return frames, states
+        return None
+
+    def _stamps(self, since: int) -> list[int]:
+        """Return the stamps of all images that are not older, newest first."""
+        frames = (frame for name in self._cameras for frame in self._kept[name])
+        return sorted({each.stamp for each in frames if each.stamp >= since}, reverse=True)
+
+    def _frames_at(self, stamp: int) -> dict[str, Stamped] | None:
+        frames = {}
+        for name in self._cameras:
+            index = bisect_left(self._kept[name], stamp, key=_stamp)
+            if index == len(self._kept[name]):
+                return None
+            frames[name] = self._kept[name][index]
+            if frames[name].stamp - stamp > self.limits.camera_skew:
+                return None
+        return frames
+
+    def _mismatch(self, since: int) -> str:
+        """Say what keeps the messages from ``since`` on from making a set."""
+        stamp = next((each for each in self._stamps(since) if self._frames_at(each)), None)
+        if stamp is None:
+            return reason('camera_skew', '', self._camera_skew())
+        skews = {n: abs(_nearest(self._kept[n], stamp).stamp - stamp) for n in self._states}
+        worst = max(skews, key=skews.get)
+        bound = seconds(self.limits.state_skew)
+        detail = f'{seconds(skews[worst])} from the images, max_state_skew {bound}'
+        return reason('state_skew', worst, detail)
+
+    def _camera_skew(self) -> str:
+        newest = {name: self._kept[name][-1] for name in self._cameras}
+        first = max(newest, key=lambda name: newest[name].stamp)
+        last = min(newest, key=lambda name: newest[name].stamp)
+        bound = f'max_camera_skew {seconds(self.limits.camera_skew)}'
+        if newest[last].stamp < self._kept[first][0].stamp:
+            # none of the faster camera's remembered frames is as old as the slower one's newest
+            delay = seconds(newest[first].stamp - newest[last].stamp)
+            return f'delay between cameras {delay} ({last} comes late), {bound}'
+        apart = abs(_nearest(self._kept[first], newest[last].stamp).stamp - newest[last].stamp)
+        return f'stamps of {first} and {last} {seconds(apart)} apart, {bound}'
+
+    def _code(self, source: str, what: str) -> str:
+        return f'{"camera" if source in self._cameras else "state"}_{what}'
 
     def _old(self, age: int) -> str:
         return f'{seconds(age)} old, max_image_age {seconds(self.limits.image_age)}'
+
+
+def seconds(duration: int) -> str:
+    """Nanoseconds -> text in seconds, for a reason."""
+    return f'{duration * 1e-9:.3f} s'
+
+
+def _stamp(item: Stamped) -> int:
+    return item.stamp
+
+
+def _oldest(items: dict[str, Stamped]) -> int:
+    return min(item.stamp for item in items.values())
+
+
+def _nearest(kept: Sequence[Stamped], stamp: int) -> Stamped:
+    index = bisect_left(kept, stamp, key=_stamp)
+    around = [kept[at] for at in (index - 1, index) if 0 <= at < len(kept)]
+    return min(around, key=lambda item: abs(item.stamp - stamp))

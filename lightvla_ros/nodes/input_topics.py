@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,15 +18,17 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.images import ImageError
-from lightvla_ros.inbox import Inbox
+from lightvla_ros.inbox import Inbox, Job
 from lightvla_ros.nodes.conversions import InputError, check_image_message, stamp_ns
 from lightvla_ros.nodes.policy_parameters import limits_from
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.one_line import quoted
+from lightvla_ros.reasons import kind
 
 # Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
 # liveliness: asking for one disconnects ordinary cameras (``reference/ros.md`` A.2).
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+WARNING_PERIOD = 5.0  # of each source and reason [s]
 
 
 def subscribe(
@@ -65,6 +68,7 @@ class InputTopics:
         self._node = node
         self._base_frame = values.base_frame
         self._on_new = on_new
+        self._warned: dict[str, float] = {}
         cameras = tuple(camera.name for camera in manifest.cameras)
         layout = set(manifest.proprio.layout) if manifest.proprio else set()
         states = {}
@@ -88,6 +92,12 @@ class InputTopics:
         """Remove the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+
+    def refuse(self, job: Job, error: InputError) -> str:
+        """Drop the message of a job that turned out to be no good; return the reason."""
+        why = self.inbox.refuse(job, error.source, error.code, str(error))
+        self._warn(why, str(error))
+        return why
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         if not self.active:
@@ -130,7 +140,13 @@ class InputTopics:
             self._on_new()
 
     def _reject(self, source: str, code: str, text: str) -> None:
-        self._warn(self.inbox.reject(source, code, text))
+        self._warn(self.inbox.reject(source, code, text), text)
 
-    def _warn(self, text: str) -> None:
-        self._node.get_logger().warning(f'message dropped: {text}', throttle_duration_sec=5.0)
+    def _warn(self, why: str, text: str = '') -> None:
+        # rclpy throttles a line of code: one source's reasons would hide those of another
+        now = time.monotonic()
+        if now - self._warned.get(kind(why), -math.inf) > WARNING_PERIOD:
+            self._warned[kind(why)] = now
+            # the whole text: a reason is cut where a message has no room for it
+            line = f'{kind(why)} {text}' if text else why
+            self._node.get_logger().warning(f'message dropped: {line}')

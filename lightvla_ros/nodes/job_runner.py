@@ -35,16 +35,16 @@ def run_job(policy: Policy, job: Job, age: int, states: StateReader) -> Result:
     """
     started = time.perf_counter()
     images = []
-    for camera, message in zip(policy.manifest.cameras, job.frames, strict=True):
+    for name, frame in job.frames.items():
         try:
-            images.append(image_from_message(message))
+            images.append(image_from_message(frame.message))
         except ImageError as error:
-            raise InputError(camera.name, error.code, str(error)) from None
+            raise InputError(name, error.code, str(error)) from None
     proprio = None
     if policy.manifest.proprio is not None:
         parts = {}
-        for message in job.states:
-            parts.update(states.read(message))
+        for state in job.states.values():
+            parts.update(states.read(state.message))
         proprio = state_vector(policy.manifest.proprio, **parts)
     decoded = time.perf_counter()
     prediction = policy.infer(Observation(tuple(images), job.instruction, proprio))

@@ -345,12 +345,13 @@ class PolicyNode(GuardedLifecycleNode):
                 or self._paused
                 or self._fault
             )
+            if not void and isinstance(outcome, InputError):
+                self._hold(self._inputs.refuse(job, outcome))
+                return 0.0
+            if not void:
+                self._inbox.accept()
             if void or self._inbox.fault(now, time.monotonic_ns()):
                 self.counts['discarded'] += 1
-                return 0.0
-            if isinstance(outcome, InputError):
-                self._inbox.reject(outcome.source, outcome.code, str(outcome), job.stamp)
-                self.get_logger().warning(f'image dropped: {outcome}', throttle_duration_sec=5.0)
                 return 0.0
             if isinstance(outcome, Exception):
                 return self._fail(job, outcome)

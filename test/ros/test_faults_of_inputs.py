@@ -66,9 +66,9 @@ def test_fault_03_one_of_two_cameras_drops(bundled_policy):
 
 
 def test_fault_04_unsynchronised_stamps(bundled_policy):
-    with rig(bundled_policy, max_camera_skew=0.03) as r:
+    with rig(bundled_policy, max_camera_skew=0.005) as r:
         r.matched()
-        r.robot.skew_ns = 200_000_000
+        r.robot.skew_ns = 25_000_000  # half a period: no two images were taken together
         r.robot.feeding = True
         r.robot.say('pick up the milk')
         r.until_state(WAITING, 'camera_skew')
@@ -262,10 +262,13 @@ def _simulated_time(r):
 def test_fault_19_clock_jumps(bundled_policy, jump):
     with rig(bundled_policy, use_sim_time=True) as r:
         now, timer = _simulated_time(r)
+
+        def ahead():  # an image of the new time came before its /clock
+            return jump > 0 and 'future_stamp:third_person' in r.robot.hold_kinds()
+
         r.run()
         now[0] += jump
-        r.until(r.robot.holds, 'the hold')
-        assert r.robot.hold_kinds()[0] == 'clock_jump'
+        r.until(lambda: 'clock_jump' in r.robot.hold_kinds() or ahead(), 'the hold')
         count = len(r.robot.moves())
         r.until(lambda: len(r.robot.moves()) > count, 'motion after the jump')
         timer.cancel()

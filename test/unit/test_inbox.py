@@ -1,5 +1,7 @@
 """What makes an observation."""
 
+from dataclasses import replace
+
 import pytest
 
 from lightvla_ros.inbox import Inbox, Limits, NotReadyError
@@ -23,11 +25,17 @@ def offer_all(inbox, at, skew=0):
         assert inbox.offer(source, f'{source} {at}', stamp, at, at) == ''
 
 
+def messages(parts):
+    return {name: part.message for name, part in parts.items()}
+
+
 def test_a_job_holds_the_newest_of_everything(inbox):
     offer_all(inbox, START)
-    offer_all(inbox, START + 50 * MS, skew=10 * MS)
+    at = START + 50 * MS
+    offer_all(inbox, at, skew=10 * MS)
     job = inbox.take(START + 60 * MS, START + 60 * MS, 0)
-    assert job.frames == (f'left {START + 50 * MS}', f'right {START + 50 * MS}')
+    assert messages(job.frames) == {'left': f'left {at}', 'right': f'right {at}'}
+    assert messages(job.states) == {'pose': f'pose {at}'}
     assert job.stamp == START + 40 * MS
     assert job.skew == 10 * MS
 
@@ -54,16 +62,18 @@ def test_invalidate_makes_a_job_due_at_once(inbox):
 
 def test_one_image_ahead_is_no_fault_but_no_job_either(inbox):
     offer_all(inbox, START)
+    inbox.take(START, START, 0)
     later = START + 50 * MS
     inbox.offer('left', 'l', later, later, later)
     assert inbox.fault(later, later) == ''
-    with pytest.raises(NotReadyError, match='camera_skew'):
+    with pytest.raises(NotReadyError):
         inbox.take(later, later, 0)
 
 
 def test_old_state_is_not_mixed_with_new_images(inbox):
     """In lockstep the images of a step may come before its state."""
     offer_all(inbox, START)
+    inbox.take(START, START, 0)
     later = START + 400 * MS
     for camera in ('left', 'right'):
         inbox.offer(camera, 'x', later, later, later)
@@ -84,12 +94,72 @@ def test_rejection_says_more_than_missing(inbox):
     assert inbox.fault(START, START) == 'bad_stamp:left'
 
 
-def test_rejecting_the_stored_frame_lets_it_come_again(inbox):
+@pytest.mark.parametrize('bad', ['left', 'right', 'pose'])
+@pytest.mark.parametrize('skew', [-10 * MS, 0, 10 * MS])
+def test_fault_the_bad_message_is_looked_up_by_the_stamp_of_another(inbox, bad, skew):
+    """Whichever image is the older one, the bad one is dropped, and the next one tried at once."""
+    offer_all(inbox, START, skew)
+    job = inbox.take(START, START, 400 * MS)
+    assert inbox.refuse(job, bad, 'bad_data', 'no JPEG') == f'bad_data:{bad} no JPEG'
+    with pytest.raises(NotReadyError):
+        inbox.take(START, START, 400 * MS)
+    assert inbox.fault(START, START) == f'bad_data:{bad} no JPEG'
+    later = START + 50 * MS
+    offer_all(inbox, later, skew)
+    assert inbox.fault(later, later) == f'bad_data:{bad} no JPEG', 'that it came does not mend it'
+    job = inbox.take(later, later, 400 * MS)
+    assert {**job.frames, **job.states}[bad].message == f'{bad} {later}'
+    inbox.accept()
+    assert inbox.fault(later, later) == ''
+
+
+def test_a_message_that_was_refused_may_come_again(inbox):
+    """The bridge sends an unanswered observation again, with the same stamp."""
     offer_all(inbox, START)
-    inbox.reject('left', 'bad_data', stamp=START)
-    assert inbox.fault(START, START) == 'bad_data:left'
-    assert inbox.offer('left', 'x', START, START, START) == ''
-    assert inbox.fault(START, START) == ''
+    inbox.refuse(inbox.take(START, START, 400 * MS), 'left', 'bad_data')
+    assert inbox.offer('left', 'mended', START, START, START) == ''
+    assert inbox.take(START, START, 400 * MS).frames['left'].message == 'mended'
+
+
+def test_a_bad_header_is_a_fault_at_once(inbox):
+    offer_all(inbox, START)
+    inbox.reject('left', 'bad_size')
+    assert inbox.fault(START, START) == 'bad_size:left'
+    with pytest.raises(NotReadyError, match='bad_size:left'):
+        inbox.take(START, START, 0)
+    assert inbox.offer('left', 'x', START + 1, START + 1, START + 1) == ''
+    assert inbox.fault(START + 1, START + 1) == ''
+
+
+@pytest.mark.parametrize('late', ['left', 'right', 'pose'])
+def test_fault_equal_stamps_with_another_delay_never_pair(inbox, late):
+    """Hardware-synchronised at 60 Hz; what is late comes 72 ms after what was taken with it."""
+    inbox.limits = replace(LIMITS, state_skew=5 * MS)
+    period, taken = 16 * MS, []
+    arrivals = []
+    for frame in range(60):
+        stamp = START + frame * period
+        for name in ('left', 'right', 'pose'):
+            arrivals.append((stamp + (72 * MS if name == late else 2 * MS), name, stamp))
+    for now, name, stamp in sorted(arrivals):
+        assert inbox.offer(name, stamp, stamp, now, now) == ''
+        try:
+            job = inbox.take(now, now, 0)
+        except NotReadyError:
+            continue
+        assert {part.stamp for part in (job.frames | job.states).values()} == {job.stamp}
+        assert job.delay == (0 if late == 'pose' else 70 * MS)
+        taken.append(job.stamp)
+    assert taken == [START + frame * period for frame in range(60)]
+    assert inbox.fault(now, now) == ''
+
+
+def test_the_state_nearest_to_the_images_is_taken(inbox):
+    for at in range(0, 60, 4):
+        inbox.offer('pose', at, START + at * MS, START + at * MS, START)
+    for camera in ('left', 'right'):
+        inbox.offer(camera, 'x', START + 21 * MS, START + 60 * MS, START)
+    assert messages(inbox.take(START + 60 * MS, START, 0).states) == {'pose': 20}
 
 
 def test_reasons_are_known():
@@ -124,16 +194,18 @@ def _ahead(inbox):
     return inbox.offer('left', 'x', START + 620 * MS, START, START)
 
 
-def _skewed(source):
-    def skewed(inbox):
-        for name in ('left', 'right', 'pose'):
-            if name != source:
-                inbox.offer(name, 'x', START + 450 * MS, START + 450 * MS, START + 450 * MS)
-        with pytest.raises(NotReadyError) as caught:
-            inbox.take(START + 450 * MS, START + 450 * MS, 0)
-        return caught.value.reason
+def _behind(period, **behind):
+    """Sources that send on and on, some with stamps that are behind."""
 
-    return skewed
+    def feed(inbox):
+        for at in range(0, 700, period):
+            now = START + at * MS
+            for name in ('left', 'right', 'pose'):
+                inbox.offer(name, 'x', now - behind.get(name, 0) * MS, now, now)
+            why = inbox.fault(now, now)
+        return why
+
+    return feed
 
 
 @pytest.mark.parametrize(
@@ -143,8 +215,18 @@ def _skewed(source):
         (_silent, 'camera_stale:left silent 0.620 s, max_silence 0.500 s'),
         (_too_old, 'camera_stale:left 0.620 s old, max_image_age 0.500 s'),
         (_ahead, 'future_stamp:left 0.620 s ahead, at most 0.050 s'),
-        (_skewed('left'), 'camera_skew 0.450 s, max_camera_skew 0.030 s'),
-        (_skewed('pose'), 'state_skew:pose 0.450 s, max_state_skew 0.100 s'),
+        (
+            _behind(100, right=45),
+            'camera_skew stamps of left and right 0.045 s apart, max_camera_skew 0.030 s',
+        ),
+        (
+            _behind(10, right=200),
+            'camera_skew delay between cameras 0.200 s (right comes late), max_camera_skew 0.030 s',
+        ),
+        (
+            _behind(300, pose=145),
+            'state_skew:pose 0.145 s from the images, max_state_skew 0.100 s',
+        ),
     ],
 )
 def test_fault_a_time_reason_says_by_how_much_and_past_which_bound(inbox, provoke, said):
