@@ -13,6 +13,7 @@ from lightvla_ros.engine.base import Prompt
 from lightvla_ros.errors import LightVLAError
 
 MAX_LENGTH = 512  # characters
+MAX_BYTES = 1024  # in UTF-8: the bound of `instruction` in ActionChunk.msg and VlaStatus.msg
 PAD_ID = 0  # any id will do: padding is masked everywhere
 
 
@@ -31,6 +32,8 @@ def check_instruction(text: str) -> str:
     text = text.strip()
     if not text:
         raise InstructionError('it is empty')
+    if (size := len(text.encode('utf-8', 'surrogatepass'))) > MAX_BYTES:
+        raise InstructionError(f'{size} bytes in UTF-8; at most {MAX_BYTES} are taken')
     if '\ufffd' in text:
         raise InstructionError('it is not UTF-8')
     for character in text:

@@ -22,10 +22,12 @@ REASONS = {
     'configure_failed': 'the policy could not be loaded; the log says why; a retry is possible',
     'deactivated': 'the node was deactivated',
     'engine_error': 'the engine failed; trying again',
-    'fault': 'the engine failed too often in a row; reset or re-activate the node',
+    'fault': 'the engine failed too often in a row, or a message could not be published; reset or '
+    're-activate the node',
     'future_stamp': 'a message is stamped more than 50 ms ahead of ROS time; clocks disagree',
     'inference_timeout': 'an inference took longer than `max_inference_time`',
     'instruction_changed': 'a new instruction came; waiting for its first chunk',
+    'instruction_expired': 'no chunk for `instruction_timeout`; give the instruction again',
     'instruction_rejected': 'an instruction was refused, the one before stays',
     'no_clock': 'use_sim_time is set and no /clock has come',
     'no_instruction': 'waiting for an instruction',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from lightvla_ros.nodes.conversions import (
 )
 from lightvla_ros.nodes.policy_parameters import nanoseconds
 from lightvla_ros.policy import Prediction
+from lightvla_ros.reasons import cut
 
 REFERENCES = {
     'measured_pose': ActionChunk.REFERENCE_MEASURED_POSE,
@@ -35,9 +37,18 @@ class ChunkOutput:
 
     Not thread-safe: callers hold the inbox's lock, so that no chunk can follow the hold that was
     meant to be the last word.
+
+    :param on_failure: Told what could not be published, and why; nothing raises. In the place of
+        a chunk goes a hold without any text, since text is what a middleware may refuse.
     """
 
-    def __init__(self, node: LifecycleNode, manifest: Manifest, values: SimpleNamespace) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        manifest: Manifest,
+        values: SimpleNamespace,
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
         self.moving = False
         self.chunks = 0
         self.sequence = 0
@@ -45,6 +56,7 @@ class ChunkOutput:
         self._node = node
         self._manifest = manifest
         self._values = values
+        self._on_failure = on_failure
         # Depth 1: a slow consumer gets the newest chunk, never an old motion. Volatile: nor does a
         # late joiner.
         self._publisher = node.create_lifecycle_publisher(
@@ -69,11 +81,14 @@ class ChunkOutput:
 
     def send(
         self, chunk: Chunk, stamp: int, job: Job, stats: InferenceStats, clamped: bool
-    ) -> None:
-        """Publish a chunk with steps; ``stamp`` is when its step 0 starts [ns, ROS time]."""
-        self._publish(chunk, stamp, job.instruction, stats, clamped, '')
-        self.moving = True
-        self.chunks += 1
+    ) -> bool:
+        """Publish a chunk with steps; ``stamp`` is when its step 0 starts [ns, ROS time].
+
+        :returns: Whether it was published; a hold was if it was not.
+        """
+        self.moving = self._publish(chunk, stamp, job.instruction, stats, clamped, '')
+        self.chunks += self.moving
+        return self.moving
 
     def hold(self, why: str, instruction: str, stats: InferenceStats | None = None) -> None:
         """Publish a chunk without steps, and the reason."""
@@ -105,7 +120,10 @@ class ChunkOutput:
                 if camera.rotate_degrees == 180:
                     mask = mask[::-1, ::-1]
                 mask = np.ascontiguousarray(mask)
-                publisher.publish(image_to_message(mask, stamp, camera.name, 'mono8'))
+                try:
+                    publisher.publish(image_to_message(mask, stamp, camera.name, 'mono8'))
+                except Exception as error:
+                    self._on_failure('kept_patches', error)
 
     def stats_message(
         self,
@@ -132,8 +150,8 @@ class ChunkOutput:
             per_camera = self._manifest.patches_per_camera
             message.tokens_total = [per_camera] * len(self._manifest.cameras)
             message.tokens_kept = list(prediction.kept)
-            message.backend = prediction.backend
-            message.precision = prediction.precision
+            message.backend = cut(prediction.backend, 32)  # the bounds in InferenceStats.msg
+            message.precision = cut(prediction.precision, 16)
         return message
 
     def destroy(self) -> None:
@@ -149,12 +167,12 @@ class ChunkOutput:
         stats: InferenceStats,
         clamped: bool,
         why: str,
-    ) -> None:
+    ) -> bool:
         # An inactive lifecycle publisher drops messages without a word; they must not be counted.
         if not self._publisher.is_activated:
-            return
-        self._publisher.publish(
-            chunk_to_message(
+            return False
+        try:
+            message = chunk_to_message(
                 chunk,
                 stamp_ns=stamp,
                 frame_id=self._values.base_frame,
@@ -168,5 +186,25 @@ class ChunkOutput:
                 reason=why,
                 stats=stats,
             )
+            self._publisher.publish(message)
+            self.sequence += 1
+            return True
+        except Exception as error:
+            self._on_failure('chunk' if len(chunk) else 'hold', error)
+        try:
+            self._publisher.publish(self._wordless_hold())
+            self.sequence += 1
+        except Exception as error:
+            self._on_failure('hold', error)
+        return False
+
+    def _wordless_hold(self) -> ActionChunk:
+        message = ActionChunk(
+            schema_version=ActionChunk.SCHEMA_VERSION,
+            reference=REFERENCES[self._manifest.action.reference],
+            period=duration_message(nanoseconds(self._manifest.action.control_period)),
+            sequence=self.sequence,
+            session_id=self.session_id,
         )
-        self.sequence += 1
+        message.header.stamp = message.valid_until = self._node.get_clock().now().to_msg()
+        return message

@@ -82,10 +82,12 @@ class PolicyNode(GuardedLifecycleNode):
         self._paused = False
         self._pending_instruction = ''
         self._instruction_changed_at = -math.inf
+        self._instruction_served_at = -math.inf  # given, repeated, or answered by a chunk
+        self._uninstructed = reason('no_instruction')  # why there is none
         self._failures = 0
         self._trouble = ''  # why the last chunk was a hold, until the next one with steps
         self._fault = ''
-        self._report = StatusReport(self)
+        self._report = StatusReport(self, self._on_publish_failure)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(SetBool, '~/pause', self._on_pause)
         # Steady clocks: timers on ROS time stop when /clock stops, and that is when a watchdog is
@@ -141,7 +143,7 @@ class PolicyNode(GuardedLifecycleNode):
             )
         self._inputs = InputTopics(self, manifest, self._values, self._wake)
         self._inbox = self._inputs.inbox
-        self._output = ChunkOutput(self, manifest, self._values)
+        self._output = ChunkOutput(self, manifest, self._values, self._on_publish_failure)
         # Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.
         self._instruction_input = subscribe(
             self, String, 'instruction', self._on_instruction, QoSProfile(depth=1)
@@ -156,12 +158,9 @@ class PolicyNode(GuardedLifecycleNode):
         if self._worker is not None and self._worker.alive:
             raise TransitionError('the inference that hung has not returned; restart the node')
         self._inbox.clear()
-        self._inbox.instruction = ''
-        self._pending_instruction = ''
-        self._report.instruction = ''
+        self._forget_instruction(reason('no_instruction'))
         self._report.instruction_rejected = False
         self._failures = 0
-        self._trouble = ''
         self._fault = ''
         self._paused = False
         self._output.start_session()
@@ -175,9 +174,10 @@ class PolicyNode(GuardedLifecycleNode):
             self._active = self._inputs.active = False
             self._hold(self._fault or reason('shutdown' if self._stop.is_set() else 'deactivated'))
             self._inbox.invalidate()
+        # first of all: what waits for the inference under way must not leave an old status standing
+        self._report.change(VlaStatus.FAULT if self._fault else VlaStatus.INACTIVE, self._fault)
         if not self._worker.stop(min(self._values.max_inference_time, LONGEST_PAUSE)):
             self.get_logger().error('the inference under way does not return; it is abandoned')
-        self._report.change(VlaStatus.FAULT if self._fault else VlaStatus.INACTIVE, self._fault)
 
     def _cleanup(self) -> None:
         self._deactivate()
@@ -258,6 +258,7 @@ class PolicyNode(GuardedLifecycleNode):
             return
         self._pending_instruction = ''
         if text == self._inbox.instruction:  # `ros2 topic pub` repeats once a second
+            self._instruction_served_at = time.monotonic()
             return
         self._instruction_changed_at = time.monotonic()
         try:
@@ -267,11 +268,34 @@ class PolicyNode(GuardedLifecycleNode):
             return
         with self._inbox.lock:
             self._inbox.instruction = text
+            self._instruction_served_at = time.monotonic()
             self._hold(reason('instruction_changed'))
             self._inbox.invalidate()
         self._report.instruction = text
         self.get_logger().info(f'instruction: {quoted(text)}')
         self._wake()
+
+    def _expire_instruction(self) -> None:
+        """Forget an instruction that no chunk came of for long: motion must not resume by itself.
+
+        Nobody expects it any more; the scene and the people around may be others.
+        """
+        bound = self._values.instruction_timeout
+        idle = time.monotonic() - self._instruction_served_at
+        if not (bound and self._inbox.instruction and idle > bound):
+            return
+        late = f'{idle:.1f} s without a chunk, instruction_timeout {bound:.1f} s'
+        why = reason('instruction_expired', '', late)
+        self.get_logger().warning(f'{why}; give it again')
+        with self._inbox.lock:
+            self._hold(why)
+            self._forget_instruction(why)
+
+    def _forget_instruction(self, why: str) -> None:
+        self._uninstructed = why
+        self._inbox.instruction = self._report.instruction = self._pending_instruction = ''
+        self._inbox.invalidate()
+        self._trouble = ''
 
     def _refuse_instruction(self, error: InstructionError) -> None:
         self.get_logger().warning(f'instruction refused: {error}', throttle_duration_sec=1.0)
@@ -286,10 +310,12 @@ class PolicyNode(GuardedLifecycleNode):
             self._inbox.clear()
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if not self._active:
+            response.message = 'the node is not active: nothing moves, and no pause is remembered'
+            return response
         self._paused = request.data
-        if self._active:
-            self._watch()
-            self._wake()
+        self._watch()
+        self._wake()
         response.success = True
         response.message = 'paused' if self._paused else 'running when all inputs are there'
         return response
@@ -302,10 +328,7 @@ class PolicyNode(GuardedLifecycleNode):
             with self._inbox.lock:
                 self._hold(reason('reset'))
                 self._inbox.clear()
-                self._inbox.instruction = ''
-            self._report.instruction = ''
-            self._pending_instruction = ''
-            self._trouble = ''
+                self._forget_instruction(reason('no_instruction'))
             response.success = True
             response.message = 'waiting for an instruction'
         elif self._stop.is_set():
@@ -383,8 +406,10 @@ class PolicyNode(GuardedLifecycleNode):
                 self._trouble = reason('too_late', '', late)
                 self._output.hold(self._trouble, job.instruction, stats)
                 return
-        self._output.send(chunk, stamp, job, stats, clamped)
+        if not self._output.send(chunk, stamp, job, stats, clamped):
+            return
         published = time.monotonic_ns()
+        self._instruction_served_at = time.monotonic()
         self._failures = 0
         self._trouble = ''
         self.counts['sent'] += 1
@@ -426,6 +451,7 @@ class PolicyNode(GuardedLifecycleNode):
         if not self._active:
             return
         self._apply_instruction()
+        self._expire_instruction()
         with self._inbox.lock:
             state, why = self._judge()
             if state == VlaStatus.FAULT:
@@ -457,7 +483,7 @@ class PolicyNode(GuardedLifecycleNode):
             moved = self._output.moving or self._trouble
             return VlaStatus.HOLDING if moved else VlaStatus.WAITING, why
         if not self._inbox.instruction:
-            return VlaStatus.WAITING, reason('no_instruction')
+            return VlaStatus.WAITING, self._uninstructed
         if self._trouble:
             return VlaStatus.HOLDING, self._trouble
         if self._output.moving:
@@ -469,6 +495,16 @@ class PolicyNode(GuardedLifecycleNode):
         if self._output.moving:
             self._trouble = why
             self._output.hold(why, self._inbox.instruction)
+
+    def _on_publish_failure(self, what: str, error: Exception) -> None:
+        """Go into a fault: whoever relies on this node's messages does not get them all.
+
+        Called from the inference thread, too.
+        """
+        said = one_line(repr(error))
+        self.get_logger().error(f'cannot publish {what}: {said}', throttle_duration_sec=5.0)
+        if self._active and not self._fault:
+            self._fault = reason('fault', f'publish_{what}')
 
     def _wake(self) -> None:
         if self._worker is not None:

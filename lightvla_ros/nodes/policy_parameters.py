@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,19 @@ from lightvla_ros.inbox import Limits
 from lightvla_ros.nodes.conversions import FINGER_JOINTS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 
+MAX_NAME_BYTES = 255  # the bound of child_frame_id in ActionChunk.msg
+
 
 def _finger_fault(names: list[str]) -> str | None:
     if not names or len(names) % 2 or len(set(names)) < len(names) or not all(names):
         return f'finger_joints is {list(names)}; names in pairs are needed, each once'
+    return None
+
+
+def _name_fault(parameter: str, name: str) -> str | None:
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        return f'{parameter} has {size} bytes in UTF-8; at most {MAX_NAME_BYTES} are taken'
     return None
 
 
@@ -36,8 +46,14 @@ POLICY_PARAMETERS = ParameterTable(
             'base_frame',
             'panda_link0',
             'Frame of `ee_pose` and of the deltas: the non-moving base of the robot.',
+            check=partial(_name_fault, 'base_frame'),
         ),
-        Parameter('ee_frame', 'panda_hand_tcp', 'Frame that the deltas move.'),
+        Parameter(
+            'ee_frame',
+            'panda_hand_tcp',
+            'Frame that the deltas move.',
+            check=partial(_name_fault, 'ee_frame'),
+        ),
         Parameter(
             'finger_joints',
             list(FINGER_JOINTS),
@@ -152,6 +168,14 @@ POLICY_PARAMETERS = ParameterTable(
             'Instructions that come faster wait; the newest wins [s].',
             0.0,
             10.0,
+            read_only=False,
+        ),
+        Parameter(
+            'instruction_timeout',
+            60.0,
+            'After this time without a chunk the instruction must be given again; 0: never [s].',
+            0.0,
+            86400.0,
             read_only=False,
         ),
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
@@ -23,15 +24,20 @@ STATE_NAMES = {
 
 
 class StatusReport:
-    """Publishes the node's state: on every change, and once a second as a heartbeat."""
+    """Publishes the node's state: on every change, and once a second as a heartbeat.
 
-    def __init__(self, node: Node) -> None:
+    :param on_failure: Told what could not be published, and why; nothing raises. In the place of
+        a status goes one without any text.
+    """
+
+    def __init__(self, node: Node, on_failure: Callable[[str, Exception], None]) -> None:
         self.state = VlaStatus.UNCONFIGURED
         self.reason = ''
         self.instruction = ''
         self.instruction_rejected = False
         self.chunks = 0
         self._node = node
+        self._on_failure = on_failure
         self._status = node.create_publisher(VlaStatus, '~/status', LATCHED)
         self._diagnostics = node.create_publisher(
             DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
@@ -64,11 +70,16 @@ class StatusReport:
         why = self.reason
         if self.instruction_rejected and not why:
             why = reason('instruction_rejected')
-        message = VlaStatus(
-            state=self.state, reason=why, instruction=self.instruction, chunks=self.chunks
-        )
-        message.header.stamp = self._now()
-        self._status.publish(message)
+        message = VlaStatus(state=self.state, chunks=self.chunks)
+        try:
+            message.header.stamp = self._now()
+            message.reason, message.instruction = why, self.instruction
+            self._status.publish(message)
+        except Exception as error:
+            self._on_failure('status', error)
+            message.reason = message.instruction = ''
+            with suppress(Exception):  # which was told
+                self._status.publish(message)
 
     def publish_diagnostics(
         self,
@@ -111,7 +122,10 @@ class StatusReport:
         ]
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._now()
-        self._diagnostics.publish(message)
+        try:
+            self._diagnostics.publish(message)
+        except Exception as error:
+            self._on_failure('diagnostics', error)
 
     def _now(self):
         return time_message(self._node.get_clock().now().nanoseconds)

@@ -166,6 +166,25 @@ def test_fault_12_inference_thread_dies(bundled_policy, monkeypatch):
         assert r.robot.hold_kinds()[-1] == 'fault:inference_thread'
 
 
+def test_fault_13_the_status_does_not_wait_for_the_inference_that_hangs(
+    bundled_policy, monkeypatch
+):
+    """It said RUNNING for two seconds more."""
+    with rig(bundled_policy, max_inference_time=0.3) as r:
+        r.run()
+        worker, said = r.node._worker, []
+        stop = worker.stop
+
+        def recording_stop(timeout):
+            said.append(r.node._report.state)
+            return stop(timeout)
+
+        monkeypatch.setattr(worker, 'stop', recording_stop)
+        r.engine.mode = 'hang'
+        r.until(lambda: said, 'the wait')
+        assert said == [FAULT]
+
+
 def test_fault_13_inference_hangs(bundled_policy):
     with rig(bundled_policy, max_inference_time=0.3) as r:
         r.run()

@@ -75,6 +75,45 @@ def test_pause_holds_and_goes_on(bundled_policy):
         r.until(lambda: len(r.robot.moves()) > moved, 'motion')
 
 
+def test_fault_a_pause_is_forgotten_at_activation(bundled_policy):
+    """Nobody may be told that the robot is paused, and then see it move."""
+    with rig(bundled_policy, autostart=False) as r:
+        for bring_up in (r.node.trigger_configure, r.node.trigger_activate):
+            answer = _call(r, SetBool, 'lightvla/pause', SetBool.Request(data=True))
+            assert (answer.success, 'not active' in answer.message) == (False, True)
+            bring_up()
+        r.run()
+
+
+def test_fault_an_instruction_never_expires(bundled_policy):
+    """Motion must not resume by itself when nobody expects it any more."""
+    with rig(bundled_policy, instruction_timeout=1.0) as r:
+        r.run()
+        r.robot.feeding = False
+        r.until_state(VlaStatus.HOLDING, 'camera_stale:third_person')
+        r.until(lambda: r.robot.statuses[-1].instruction == '', 'the instruction to expire')
+        moved = len(r.robot.moves())
+        r.robot.feeding = True
+        r.until_state(VlaStatus.WAITING, 'instruction_expired')
+        assert 'instruction_timeout 1.0 s' in r.robot.statuses[-1].reason
+        r.settle()
+        assert len(r.robot.moves()) == moved
+        r.robot.say('pick up the milk')
+        r.until(lambda: len(r.robot.moves()) > moved, 'motion')
+
+
+def test_an_instruction_that_is_repeated_does_not_expire(bundled_policy):
+    with rig(bundled_policy, instruction_timeout=1.0) as r:
+        r.run()
+        r.robot.feeding = False
+        timer = r.robot.create_timer(0.3, lambda: r.robot.say('pick up the milk'))
+        r.settle()
+        r.settle()
+        assert r.robot.statuses[-1].instruction == 'pick up the milk'
+        timer.cancel()
+        r.until(lambda: r.robot.statuses[-1].instruction == '', 'the instruction to expire')
+
+
 def test_reset_forgets_the_instruction(bundled_policy):
     with rig(bundled_policy) as r:
         r.run()

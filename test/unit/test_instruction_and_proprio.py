@@ -15,7 +15,9 @@ def test_instruction_is_stripped():
     assert check_instruction('  pick up the milk\n') == 'pick up the milk'
 
 
-@pytest.mark.parametrize('text', ['', ' \t ', 'x' * 513, 'a\x00b', 'a\nb', 'caf\ufffd', '\ud800'])
+@pytest.mark.parametrize(
+    'text', ['', ' \t ', 'x' * 513, '牛' * 342, 'a\x00b', 'a\nb', 'caf\ufffd', '\ud800']
+)
 def test_what_is_no_instruction(text):
     with pytest.raises(InstructionError):
         check_instruction(text)
