@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -19,22 +21,36 @@ from lightvla_ros.demonstrations.hdf5_access import (
 )
 from lightvla_ros.demonstrations.observation_order import find_order
 from lightvla_ros.manifest import ACTION_SIZE
+from lightvla_ros.one_line import one_line
 
 CAMERAS = ('agentview', 'eye_in_hand')  # third person, wrist: the order of every policy's cameras
 DEMO = re.compile(r'demo_(\d+)')
 SCENE = re.compile(r'^[A-Z_]*SCENE\d+_')  # LIBERO-90's and LIBERO-10's names begin with the scene
 
 
-def index_file(path: Path, order: str | None = None) -> list[Episode]:
-    """List a file's episodes by their numbers.
+@dataclass(frozen=True)
+class FileIndex:
+    """What a file holds.
+
+    :param episodes: By their numbers.
+    :param notes: What somebody should know who takes the file, a line each: every episode that is
+        left out, and what had to be assumed.
+    """
+
+    episodes: tuple[Episode, ...]
+    notes: tuple[str, ...]
+
+
+def index_file(path: Path, order: str | None = None) -> Iterator[FileIndex]:
+    """Index a file; one item, as this runs in a :class:`ReadingProcess`.
 
     :param order: ``before`` or ``after``; None finds out (:func:`find_order`).
-    :raises DemonstrationError: When the file is corrupt or foreign, or something in it is missing
-        or misshapen.
+    :raises DamagedFileError: When the file is corrupt.
+    :raises DemonstrationError: When it is foreign, or something in it is missing or misshapen.
     """
     with open_file(path) as file:
         data = file.get('data')
-        demos = _demos(data) if isinstance(data, h5py.Group) else []
+        demos, notes = _demos(path, data) if isinstance(data, h5py.Group) else ([], [])
         if not demos:
             raise DemonstrationError(
                 f"{path}: has no episodes data/demo_0, data/demo_1, …; it is no file of LIBERO's "
@@ -44,26 +60,57 @@ def index_file(path: Path, order: str | None = None) -> list[Episode]:
         common = {
             'path': path,
             'order': order,
-            'bottom_up': text_attribute(data, 'macros_image_convention') != 'opencv',
+            'bottom_up': _bottom_up(path, data, notes),
             'suite': text_attribute(data, 'suite') or '',
             'task': number_attribute(data, 'task'),
             'render_setting': text_attribute(data, 'render_setting') or '',
         }
         names = _names(data, path)
-        return [_episode(path, data[demo], demo, names, common) for demo in demos]
+        episodes = [_episode(path, data[demo], demo, names, common) for demo in demos]
+        yield FileIndex(tuple(episodes), tuple(notes))
 
 
-def _demos(data: h5py.Group) -> list[str]:
-    """List the names of whole episodes, by number.
+def _demos(path: Path, data: h5py.Group) -> tuple[list[str], list[str]]:
+    """List the names of whole episodes, by number, and a note of each that is left out.
 
     Our writer and LIBERO's script write ``num_samples`` last: in a file that has it, an episode
     without it is what a killed run left.
     """
-    found = [match for match in map(DEMO.fullmatch, data) if match]
-    names = [match.string for match in sorted(found, key=lambda match: int(match[1]))]
-    names = [name for name in names if isinstance(data[name], h5py.Group)]
+    names, notes = [], []
+    for name in data:
+        if not isinstance(name, str) or not DEMO.fullmatch(name):
+            notes.append(f'{path}, {one_line(name)}: is left out; episodes are named demo_NUMBER')
+        elif not isinstance(data.get(name), h5py.Group):  # None for a link that leads nowhere
+            notes.append(f'{path}, {name}: is left out; it is no group, or a link to nothing')
+        else:
+            names.append(name)
+    names.sort(key=lambda name: int(DEMO.fullmatch(name)[1]))
     whole = [name for name in names if 'num_samples' in data[name].attrs]
-    return whole or names
+    if not whole:
+        return names, notes
+    notes += [
+        f'{path}, {name}: is left out; it has no num_samples, which is written last: a run was '
+        'killed while it wrote this'
+        for name in names
+        if name not in whole
+    ]
+    return whole, notes
+
+
+def _bottom_up(path: Path, data: h5py.Group, notes: list[str]) -> bool:
+    """Whether the images' first row is the lowest; what is assumed is noted."""
+    convention = text_attribute(data, 'macros_image_convention')
+    if convention is None:
+        notes.append(
+            f'{path}: has no macros_image_convention; its images are read as opengl, the lowest '
+            'row first, as regenerate_libero_dataset.py writes them: look at some of them'
+        )
+    elif convention not in ('opengl', 'opencv'):
+        raise DemonstrationError(
+            f'{path}: macros_image_convention is {one_line(convention)!r}; opengl (lowest row '
+            'first) or opencv is needed'
+        )
+    return convention != 'opencv'
 
 
 def _names(data: h5py.Group, path: Path) -> tuple[str, ...]:

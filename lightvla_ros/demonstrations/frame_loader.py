@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
 from lightvla_ros.demonstrations.episode import Episode
-from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.demonstrations.episode_arrays import Pairs, read_pairs, read_pictures
+from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.demonstrations.file_index import CAMERAS
-from lightvla_ros.demonstrations.frames import (
-    CHUNK_SHAPE,
-    NO_SEGMENTATION,
-    PROPRIO_SIZE,
-    Frames,
-)
-from lightvla_ros.demonstrations.hdf5_access import open_file
-from lightvla_ros.demonstrations.pairs import cut_chunks
-from lightvla_ros.one_line import one_line
+from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, PROPRIO_SIZE, Frames
+from lightvla_ros.demonstrations.reading_process import stream
 
-
-@dataclass(frozen=True)
-class _Plan:
-    """What of an episode becomes frames: positions in its ``obs`` [N], and the chunks [N, 8, 7]."""
-
-    index: int
-    episode: Episode
-    positions: np.ndarray
-    chunks: np.ndarray
+LOG = logging.getLogger(__name__)
+Plan = tuple[int, Episode, Pairs]  # with the number that the frames shall give it
 
 
 def load_frames(
@@ -44,22 +31,23 @@ def load_frames(
 ) -> Frames:
     """Load episodes, each with the number that :class:`Frames` shall give it.
 
+    A damaged file is left out as a whole and named in the log, and so is an episode without a
+    frame.
+
     :param drop_noops: None drops them where observations come after their actions: in LIBERO's own
         files, whose human operators paused. Episodes with recorded chunks are never thinned.
-    :raises DemonstrationError: When there is nothing to load, or data are damaged or not finite.
+    :raises DemonstrationError: When there is nothing to load, or data are not finite.
     """
-    plans = _plan(episodes, drop_noops)
-    total = sum(len(plan.positions) for plan in plans)
+    damaged: list[DamagedFileError] = []
+    plans = list(_plans(episodes, drop_noops, damaged))
+    total = sum(len(pairs.positions) for _, _, pairs in plans)
     if not total:
-        raise DemonstrationError(
-            f'none of the {len(episodes)} chosen episodes has a frame with 8 actions after it; '
-            'choose others'
-        )
-    height, width = plans[0].episode.image_size
-    segmentation = segmentation and any(plan.episode.segmentation_names for plan in plans)
+        raise _nothing(episodes, damaged)
+    height, width = plans[0][1].image_size
+    masked = segmentation and any(episode.segmentation_names for _, episode, _ in plans)
     try:
         images = np.empty((total, len(CAMERAS), height, width, 3), np.uint8)
-        masks = np.empty(images.shape[:-1], np.uint8) if segmentation else None
+        masks = np.empty(images.shape[:-1], np.uint8) if masked else None
     except MemoryError:
         raise DemonstrationError(
             f'{total} frames of {width} x {height} px do not fit into memory; load fewer episodes'
@@ -71,115 +59,82 @@ def load_frames(
 
     at = 0
     with tqdm(total=total, desc='loading', unit='frame', disable=not progress) as bar:
-        for path, group in groupby(plans, lambda plan: plan.episode.path):
-            with open_file(path) as file:
-                for plan in group:
-                    part = slice(at, at + len(plan.positions))
+        for path, group in groupby(plans, lambda plan: plan[1].path):
+            begun, plans_here = at, list(group)
+            chosen = [(episode, pairs.positions) for _, episode, pairs in plans_here]
+            read = stream(read_pictures, path, chosen, masked, segmentation_names)
+            try:
+                for (index, episode, pairs), pictures in zip(plans_here, read, strict=True):
+                    part = slice(at, at + len(pairs.positions))
                     at = part.stop
-                    _read(file, plan, images[part], proprio[part])
+                    images[part], proprio[part] = pictures.images, pictures.proprio
                     if masks is not None:
-                        _read_masks(file, plan, masks[part], segmentation_names)
-                    chunks[part] = plan.chunks
-                    instruction[part] = ids[plan.episode.instruction]
-                    number[part] = plan.index
-                    bar.update(len(plan.positions))
+                        masks[part] = pictures.masks
+                    chunks[part] = pairs.chunks
+                    instruction[part] = ids[episode.instruction]
+                    number[part] = index
+                    bar.update(len(pairs.positions))
+            except DamagedFileError as error:
+                at = begun
+                damaged.append(error)
+    if not at:
+        raise _nothing(episodes, damaged)
+    for error in damaged:
+        LOG.warning('%s; all of that file is left out', error)
     return Frames(
-        images=images,
-        proprio=proprio,
-        chunks=chunks,
-        instruction=instruction,
-        episode=number,
-        segmentation=masks,
+        images=images[:at],
+        proprio=proprio[:at],
+        chunks=chunks[:at],
+        instruction=instruction[:at],
+        episode=number[:at],
+        segmentation=None if masks is None else masks[:at],
         instructions=instructions,
         segmentation_names=segmentation_names,
     )
 
 
-def _plan(episodes: Sequence[tuple[int, Episode]], drop_noops: bool | None) -> list[_Plan]:
+def _plans(
+    episodes: Sequence[tuple[int, Episode]],
+    drop_noops: bool | None,
+    damaged: list[DamagedFileError],
+) -> Iterator[Plan]:
     """Decide on every episode's frames before any image is read: the arrays need their number."""
-    plans = []
     for path, group in groupby(episodes, lambda pair: pair[1].path):
-        with open_file(path) as file:
-            for index, episode in group:
-                positions, chunks = _pair(file, episode, drop_noops)
-                if not np.isfinite(chunks).all():
-                    raise DemonstrationError(
-                        f'{episode}: its actions are not all finite; remove or replace it'
-                    )
-                plans.append(_Plan(index, episode, positions, chunks))
-    return plans
+        here = list(group)
+        try:
+            found = list(stream(read_pairs, path, [episode for _, episode in here], drop_noops))
+        except DamagedFileError as error:
+            damaged.append(error)
+            continue
+        _name_far_actions(path, found)
+        for (index, episode), pairs in zip(here, found, strict=True):
+            if len(pairs.positions):
+                yield index, episode, pairs
+            else:
+                LOG.warning('%s: is left out; no frame of it has 8 actions after it', episode)
 
 
-def _pair(
-    file: h5py.File, episode: Episode, drop_noops: bool | None
-) -> tuple[np.ndarray, np.ndarray]:
-    if episode.labelled:
-        chunks = _array(file, episode, 'obs/chunks')
-        return np.arange(len(chunks)), chunks.astype(np.float32, copy=False)
-    if drop_noops is None:
-        drop_noops = episode.order == 'after'
-    actions = _array(file, episode, 'actions')
-    rows, chunks = cut_chunks(actions, episode.order, drop_noops)
-    if f'data/{episode.name}/obs/rows' not in file:
-        return rows, chunks
-    rendered = _array(file, episode, 'obs/rows')
-    _, positions, chosen = np.intersect1d(rendered, rows, return_indices=True)
-    return positions, chunks[chosen]
-
-
-def _read(file: h5py.File, plan: _Plan, images: np.ndarray, proprio: np.ndarray) -> None:
-    """Fill one episode's images [N, 2, H, W, 3] and proprio [N, 8]."""
-    episode = plan.episode
-    for slot, camera in enumerate(CAMERAS):
-        _read_pictures(file, plan, f'obs/{camera}_rgb', images[:, slot])
-    proprio[:, :6] = _array(file, episode, 'obs/ee_states')[plan.positions]
-    proprio[:, 6:] = _array(file, episode, 'obs/gripper_states')[plan.positions]
-    if not np.isfinite(proprio).all():
-        raise DemonstrationError(
-            f'{episode}: ee_states or gripper_states are not all finite; remove or replace it'
+def _name_far_actions(path: Path, found: list[Pairs]) -> None:
+    far = [pairs for pairs in found if pairs.lowest < -1 or pairs.highest > 1]
+    if far:
+        lowest, highest = min(p.lowest for p in far), max(p.highest for p in far)
+        LOG.warning(
+            '%s: actions of %d of %d episodes lie outside of -1 to 1 (%.4g to %.4g), where '
+            "LIBERO's controller cuts them off",
+            path,
+            len(far),
+            len(found),
+            lowest,
+            highest,
         )
 
 
-def _read_masks(
-    file: h5py.File, plan: _Plan, masks: np.ndarray, all_names: tuple[str, ...]
-) -> None:
-    """Fill one episode's segmentation [N, 2, H, W], with the ids of ``all_names``."""
-    names = plan.episode.segmentation_names
-    if not names:
-        masks[:] = NO_SEGMENTATION
-        return
-    new_ids = np.full(256, NO_SEGMENTATION, np.uint8)
-    new_ids[: len(names)] = [all_names.index(name) for name in names]
-    for slot, camera in enumerate(CAMERAS):
-        _read_pictures(file, plan, f'obs/{camera}_segmentation', masks[:, slot])
-        highest = int(masks[:, slot].max(initial=0))
-        if highest >= len(names):
-            raise DemonstrationError(
-                f'{plan.episode}: {camera}_segmentation has id {highest}, but there are only '
-                f'{len(names)} segmentation_names; record it again'
-            )
-        masks[:, slot] = new_ids[masks[:, slot]]
-
-
-def _read_pictures(file: h5py.File, plan: _Plan, name: str, target: np.ndarray) -> None:
-    """Fill ``target`` [N, H, W, …] with upright pictures."""
-    positions = plan.positions
-    if not len(positions):
-        return
-    first, last = positions[0], positions[-1]
-    # one slab and then a choice: HDF5 is slow at choosing rows itself
-    block = _array(file, plan.episode, name, slice(first, last + 1))
-    if len(block) != len(positions):
-        block = block[positions - first]
-    target[:] = block[:, ::-1] if plan.episode.bottom_up else block
-
-
-def _array(file: h5py.File, episode: Episode, name: str, part: slice | tuple = ()) -> np.ndarray:
-    """Read a dataset of an episode."""
-    try:
-        return file[f'data/{episode.name}/{name}'][part]
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DemonstrationError(
-            f'{episode}: {name} cannot be read ({one_line(error)}); download or record the file '
-            'again'
-        ) from None
+def _nothing(
+    episodes: Sequence[tuple[int, Episode]], damaged: list[DamagedFileError]
+) -> DemonstrationError:
+    if damaged:
+        return damaged[0]
+    return DemonstrationError(
+        f'none of the {len(episodes)} chosen episodes has a frame with 8 actions after it; '
+        'choose others'
+    )

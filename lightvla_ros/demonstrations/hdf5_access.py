@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.one_line import one_line
 
 
@@ -18,17 +18,23 @@ from lightvla_ros.one_line import one_line
 def open_file(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading.
 
-    :raises DemonstrationError: When it is missing, corrupt, no HDF5, or being written; also when
-        damage comes to light while it is open.
+    :raises DamagedFileError: When it is missing, corrupt or no HDF5; also when damage comes to
+        light while it is open.
+    :raises DemonstrationError: When it is being written.
     """
     try:
         with h5py.File(path, 'r') as file:
             yield file
-    except (OSError, RuntimeError) as error:  # h5py raises either where data are damaged
+    except DemonstrationError:
+        raise
+    except BlockingIOError:
         raise DemonstrationError(
-            f'{path}: cannot be read as HDF5 ({one_line(error)}); if nothing is writing it, remove '
-            'it and download or record it again'
+            f'{path}: another process writes it; wait for that, then run this again'
         ) from None
+    # h5py raises nearly anything where data are damaged: TypeError for bytes as a name, KeyError
+    # for a group that is listed and not there, ValueError for a float of no such format
+    except Exception as error:
+        raise DamagedFileError(path, f'{type(error).__name__}: {one_line(error)}') from None
 
 
 def text_attribute(group: h5py.Group, name: str) -> str | None:

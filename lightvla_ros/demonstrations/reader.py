@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightvla_ros.demonstrations.episode import Episode
-from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.demonstrations.file_index import index_file
 from lightvla_ros.demonstrations.frame_loader import load_frames
 from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, Frames
 from lightvla_ros.demonstrations.observation_order import ORDERS
+from lightvla_ros.demonstrations.reading_process import stream
 
+LOG = logging.getLogger(__name__)
 BACKGROUND = 'background'
 
 
@@ -96,12 +99,13 @@ def read_demonstrations(
     :param paths: Files, or folders that are searched for ``*.hdf5`` at any depth.
     :param order: ``before`` or ``after`` when a row's observation was made; for all files. None
         finds out for each (see ``observation_order.py``).
-    :raises DemonstrationError: When there are no files, one is corrupt, foreign or incomplete, or
-        images differ in size.
+    :raises DemonstrationError: When there are no files, none can be read, one is foreign or
+        incomplete, or images differ in size. Of several files those that cannot be read are left
+        out; the log names them, and whatever else is left out or assumed.
     """
     if order is not None and order not in ORDERS:
         raise DemonstrationError(f'order is {order!r}; choose one of {ORDERS}, or None to find out')
-    episodes = [episode for path in _files(paths) for episode in index_file(path, order)]
+    episodes = _index(_files(paths), order)
     first = episodes[0]
     for episode in episodes:
         if episode.image_size != first.image_size:
@@ -122,6 +126,24 @@ def read_demonstrations(
         instructions=tuple(dict.fromkeys(episode.instruction for episode in episodes)),
         segmentation_names=tuple(names) if len(names) > 1 else (),
     )
+
+
+def _index(files: list[Path], order: str | None) -> list[Episode]:
+    episodes: list[Episode] = []
+    damaged: list[DamagedFileError] = []
+    for path in files:
+        try:
+            for index in stream(index_file, path, order):
+                episodes += index.episodes
+                for note in index.notes:
+                    LOG.warning(note)
+        except DamagedFileError as error:
+            damaged.append(error)
+    if not episodes:
+        raise damaged[0]
+    for error in damaged:
+        LOG.warning('%s; it is left out, and the other files are read', error)
+    return episodes
 
 
 def _files(paths: str | Path | Iterable[str | Path]) -> list[Path]:

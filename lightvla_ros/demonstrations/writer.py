@@ -17,7 +17,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
+from lightvla_ros.demonstrations.file_index import index_file
+from lightvla_ros.demonstrations.reading_process import stream
 
 IMAGES = {'third_person': 'agentview', 'wrist': 'eye_in_hand'}
 
@@ -77,13 +79,14 @@ class DemonstrationWriter:
 
     A file that is there is continued: :attr:`seeds` are those it holds or has seen fail.
 
-    :raises DemonstrationError: When another process has the file open.
+    :raises DemonstrationError: When another process has the file open, or it is damaged.
     """
 
     def __init__(self, folder: Path, task: Task) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f'{task.bddl.stem}_demo.hdf5'
+        _check_readable(self.path)
         try:
             self._file = h5py.File(self.path, 'a')
         except BlockingIOError:
@@ -92,8 +95,10 @@ class DemonstrationWriter:
                 'for that, then run this again'
             ) from None
         self._data = self._file.require_group('data')
-        for name in [n for n, demo in self._data.items() if 'num_samples' not in demo.attrs]:
-            del self._data[name]  # what a killed run left half written
+        for name in list(self._data):
+            demo = self._data.get(name)  # None for a link that leads nowhere
+            if demo is None or 'num_samples' not in demo.attrs:
+                del self._data[name]  # what a killed run left half written
         if 'problem_info' not in self._data.attrs:
             self._data.attrs.update(_file_attributes(task))
 
@@ -170,6 +175,20 @@ class DemonstrationWriter:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse to append to a damaged file, which might not end.
+
+    :raises DamagedFileError: Naming it.
+    """
+    try:
+        if path.exists():
+            list(stream(index_file, path))
+    except DamagedFileError:
+        raise
+    except DemonstrationError:
+        return  # nothing whole in it yet, say, or another process writes it: opening it tells
 
 
 def _file_attributes(task: Task) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Demonstrations come back as the right pairs, whoever wrote the file."""
 
+import ctypes
 import fcntl
 import json
+import time
 from pathlib import Path
+from random import Random
 
 import h5py
 import numpy as np
@@ -10,8 +13,8 @@ import pytest
 
 from lightvla_ros.actions import unnormalise
 from lightvla_ros.contract import Action, Proprio
-from lightvla_ros.demonstrations import writer
-from lightvla_ros.demonstrations.errors import DemonstrationError
+from lightvla_ros.demonstrations import reading_process, writer
+from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.demonstrations.frames import NO_SEGMENTATION
 from lightvla_ros.demonstrations.pairs import cut_chunks, moving_steps
 from lightvla_ros.demonstrations.reader import read_demonstrations
@@ -325,6 +328,129 @@ def test_an_episode_that_a_killed_run_left_is_passed_over(tmp_path):
     assert [episode.name for episode in read_demonstrations(path).episodes] == ['demo_0']
 
 
+# --- nothing is left out or assumed without a word
+
+
+def test_every_episode_that_is_left_out_is_named_with_why(tmp_path, caplog):
+    path = write_official(tmp_path, demos=3)
+    with h5py.File(path, 'a') as file:
+        data = file['data']
+        del data['demo_1'].attrs['num_samples']  # what LIBERO's script writes last
+        for name in ('actions', 'states', 'obs/agentview_rgb', 'obs/eye_in_hand_rgb'):
+            values = data['demo_2'][name][:5]  # too short for a chunk
+            del data['demo_2'][name]
+            data['demo_2'][name] = values
+        for name in ('ee_states', 'gripper_states', 'joint_states'):
+            values = data['demo_2/obs'][name][:5]
+            del data['demo_2/obs'][name]
+            data['demo_2/obs'][name] = values
+        data['demo_3'] = 7
+        data['take_4'] = h5py.SoftLink('/data/demo_0')
+    assert len(np.unique(load(path).episode)) == 1
+    said = caplog.messages
+    assert [text for text in said if f'{path}, demo_1: is left out; it has no num_samples' in text]
+    assert [text for text in said if f'{path}, demo_2: is left out; no frame of it has' in text]
+    assert [text for text in said if f'{path}, demo_3: is left out; it is no group' in text]
+    assert [text for text in said if f'{path}, take_4: is left out; episodes are named' in text]
+
+
+def test_actions_that_the_controller_cuts_off_are_named(tmp_path, caplog):
+    actions = numbered_actions() / STEPS
+    path = write_official(tmp_path, actions=actions)
+    load(path)
+    assert not caplog.messages
+    actions[4, 2] = -3.5
+    load(write_official(tmp_path, actions=actions))
+    (said,) = caplog.messages
+    assert f'{path}: actions of 1 of 1 episodes lie outside of -1 to 1 (-3.5 to 0.9167)' in said
+
+
+def test_a_missing_image_convention_is_named_and_an_unknown_one_refused(tmp_path, caplog):
+    path = write_regenerated(tmp_path)
+    load(path)
+    assert any(f'{path}: has no macros_image_convention' in text for text in caplog.messages)
+    with h5py.File(path, 'a') as file:
+        file['data'].attrs['macros_image_convention'] = 'upside down'
+    refuse(path, "macros_image_convention is 'upside down'; opengl", order='before')
+
+
+# --- damaged files
+
+
+@pytest.mark.parametrize(
+    ('function', 'argument', 'reason'),
+    [
+        (time.sleep, 1000, 'reading it came to no end in 1 s'),
+        (ctypes.string_at, 0, 'HDF5 crashes on it'),
+    ],
+)
+def test_what_never_ends_or_crashes_ends_its_own_process(monkeypatch, function, argument, reason):
+    monkeypatch.setattr(reading_process, 'PATIENCE', 1)
+    with pytest.raises(DamagedFileError, match=reason):
+        list(reading_process.stream(function, argument))
+
+
+# Seeds of which HDF5 2.0 spins (753), crashes (221), or h5py raises TypeError (130), KeyError (19)
+# and ValueError (723)
+def test_damaged_files_are_named_in_a_line_each_and_the_rest_is_read(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(reading_process, 'PATIENCE', 2)
+    whole = write_own(tmp_path, [own_episode(), own_episode(seed=2)])
+    for seed in (753, 221, 130, 19, 723):
+        random, damaged = Random(seed), bytearray(whole.read_bytes())
+        for _ in range(8):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        (tmp_path / f'{seed}_demo.hdf5').write_bytes(damaged)
+    frames = load(tmp_path)
+    # 130 has lost the name of an episode
+    assert seen(frames) == [2, 5, 11] * 3
+    for seed, reason in (
+        (753, 'reading it came to no end in 2 s'),
+        (221, 'HDF5 crashes on it'),
+        (130, "b'demo_\\xea': is left out"),
+        (19, 'KeyError'),
+        (723, 'ValueError'),
+    ):
+        said = [text for text in caplog.messages if f'{seed}_demo.hdf5' in text]
+        assert reason in said[0]
+        assert not any('\n' in text for text in said)
+
+
+def test_a_damaged_file_is_not_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading_process, 'PATIENCE', 2)
+    path = write_own(tmp_path, [own_episode()])
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DamagedFileError, match='truncated'):
+        write_own(tmp_path, [own_episode()])
+
+
+def test_a_file_damaged_in_its_images_is_left_out_as_a_whole(tmp_path, caplog):
+    for name in 'ab':
+        path = write_own(tmp_path / name, [own_episode(), own_episode(seed=2)])
+    with h5py.File(path) as file:
+        chunk = file['data/demo_1/obs/agentview_rgb'].id.get_chunk_info(1)
+    with path.open('r+b') as file:
+        file.seek(chunk.byte_offset)
+        file.write(b'\xff' * chunk.size)
+    frames = load(tmp_path)
+    assert np.unique(frames.episode).tolist() == [0, 1]
+    assert len(frames.images) == len(frames.chunks) == 6
+    assert f'{path}, demo_1: obs/agentview_rgb: cannot be read' in caplog.messages[-1]
+
+
+@pytest.mark.parametrize('link', [h5py.SoftLink('/no'), h5py.ExternalLink('no.hdf5', '/no')])
+@pytest.mark.parametrize('name', ['data/demo_1', 'data/demo_1/obs', 'data/demo_1/actions'])
+def test_links_that_lead_nowhere_are_one_line(tmp_path, caplog, name, link):
+    path = write_own(tmp_path, [own_episode(), own_episode(seed=2)])
+    with h5py.File(path, 'a') as file:
+        del file[name]
+        file[name] = link
+    if name == 'data/demo_1':
+        assert len(read_demonstrations(path)) == 1
+        assert any(f'{path}, demo_1: is left out' in text for text in caplog.messages)
+    else:
+        refuse(path, rf'{path.name}, demo_1: has no dataset')
+
+
 def test_a_file_that_another_process_has_open_is_not_written(tmp_path):
     path = write_own(tmp_path, [own_episode()])
     with path.open() as other:
@@ -413,7 +539,7 @@ def test_images_damaged_on_disk(tmp_path):
     with path.open('r+b') as file:
         file.seek(chunk.byte_offset)
         file.write(b'\xff' * chunk.size)
-    refuse(path, r'demo_0: obs/agentview_rgb cannot be read')
+    refuse(path, r'demo_0: obs/agentview_rgb: cannot be read')
 
 
 @pytest.mark.parametrize(

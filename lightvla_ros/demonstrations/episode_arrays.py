@@ -1,0 +1,161 @@
+"""Reads the arrays of episodes; this runs in a :class:`ReadingProcess`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lightvla_ros.demonstrations.episode import Episode
+from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
+from lightvla_ros.demonstrations.file_index import CAMERAS
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE
+from lightvla_ros.demonstrations.hdf5_access import open_file
+from lightvla_ros.demonstrations.pairs import cut_chunks
+from lightvla_ros.one_line import one_line
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What of an episode becomes frames.
+
+    :param positions: int64 [N] in its ``obs``, ascending.
+    :param chunks: float32 [N, 8, 7].
+    :param lowest: Of all actions; ``highest`` likewise.
+    """
+
+    positions: np.ndarray
+    chunks: np.ndarray
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """An episode's frames.
+
+    :param images: uint8 [N, 2, H, W, 3].
+    :param proprio: float32 [N, 8].
+    :param masks: uint8 [N, 2, H, W], with the ids of all files; None where not asked for.
+    """
+
+    images: np.ndarray
+    proprio: np.ndarray
+    masks: np.ndarray | None
+
+
+def read_pairs(path: Path, episodes: Sequence[Episode], drop_noops: bool | None) -> Iterator[Pairs]:
+    """Decide on the frames of a file's episodes, before any image is read.
+
+    :param drop_noops: As in :func:`~lightvla_ros.demonstrations.frame_loader.load_frames`.
+    :raises DamagedFileError: When the file is.
+    :raises DemonstrationError: When actions are not finite.
+    """
+    with open_file(path) as file, np.errstate(over='ignore'):  # it is infinite then, and refused
+        for episode in episodes:
+            positions, chunks = _pair(file, episode, drop_noops)
+            if not np.isfinite(chunks).all():
+                raise DemonstrationError(
+                    f'{episode}: its actions are not all finite; remove or replace it'
+                )
+            lowest, highest = chunks.min(initial=0), chunks.max(initial=0)
+            yield Pairs(positions, chunks, float(lowest), float(highest))
+
+
+def read_pictures(
+    path: Path,
+    episodes: Sequence[tuple[Episode, np.ndarray]],
+    masks: bool,
+    segmentation_names: tuple[str, ...],
+) -> Iterator[Pictures]:
+    """Read images and states at chosen positions of a file's episodes.
+
+    :param masks: Whether to read the segmentation.
+    :param segmentation_names: Of all files.
+    :raises DamagedFileError: When the file is.
+    :raises DemonstrationError: When data are not finite or belong to nothing.
+    """
+    with open_file(path) as file, np.errstate(over='ignore'):
+        for episode, positions in episodes:
+            count, size = len(positions), episode.image_size
+            images = np.empty((count, len(CAMERAS), *size, 3), np.uint8)
+            for slot, camera in enumerate(CAMERAS):
+                _read_pictures(file, episode, positions, f'obs/{camera}_rgb', images[:, slot])
+            proprio = np.empty((count, PROPRIO_SIZE), np.float32)
+            proprio[:, :6] = _array(file, episode, 'obs/ee_states')[positions]
+            proprio[:, 6:] = _array(file, episode, 'obs/gripper_states')[positions]
+            if not np.isfinite(proprio).all():
+                raise DemonstrationError(
+                    f'{episode}: ee_states or gripper_states are not all finite; remove or '
+                    'replace it'
+                )
+            shown = None
+            if masks:
+                shown = np.full(images.shape[:-1], NO_SEGMENTATION, np.uint8)
+                if episode.segmentation_names:
+                    _read_masks(file, episode, positions, shown, segmentation_names)
+            yield Pictures(images, proprio, shown)
+
+
+def _pair(
+    file: h5py.File, episode: Episode, drop_noops: bool | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if episode.labelled:
+        chunks = _array(file, episode, 'obs/chunks')
+        return np.arange(len(chunks)), chunks.astype(np.float32, copy=False)
+    if drop_noops is None:
+        drop_noops = episode.order == 'after'
+    actions = _array(file, episode, 'actions')
+    rows, chunks = cut_chunks(actions, episode.order, drop_noops)
+    if f'data/{episode.name}/obs/rows' not in file:
+        return rows, chunks
+    rendered = _array(file, episode, 'obs/rows')
+    _, positions, chosen = np.intersect1d(rendered, rows, return_indices=True)
+    return positions, chunks[chosen]
+
+
+def _read_masks(
+    file: h5py.File,
+    episode: Episode,
+    positions: np.ndarray,
+    masks: np.ndarray,
+    all_names: tuple[str, ...],
+) -> None:
+    """Fill one episode's segmentation [N, 2, H, W], with the ids of ``all_names``."""
+    names = episode.segmentation_names
+    new_ids = np.full(256, NO_SEGMENTATION, np.uint8)
+    new_ids[: len(names)] = [all_names.index(name) for name in names]
+    for slot, camera in enumerate(CAMERAS):
+        _read_pictures(file, episode, positions, f'obs/{camera}_segmentation', masks[:, slot])
+        highest = int(masks[:, slot].max(initial=0))
+        if highest >= len(names):
+            raise DemonstrationError(
+                f'{episode}: {camera}_segmentation has id {highest}, but there are only '
+                f'{len(names)} segmentation_names; record it again'
+            )
+        masks[:, slot] = new_ids[masks[:, slot]]
+
+
+def _read_pictures(
+    file: h5py.File, episode: Episode, positions: np.ndarray, name: str, target: np.ndarray
+) -> None:
+    """Fill ``target`` [N, H, W, …] with upright pictures."""
+    if not len(positions):
+        return
+    first, last = positions[0], positions[-1]
+    # one slab and then a choice: HDF5 is slow at choosing rows itself
+    block = _array(file, episode, name, slice(first, last + 1))
+    if len(block) != len(positions):
+        block = block[positions - first]
+    target[:] = block[:, ::-1] if episode.bottom_up else block
+
+
+def _array(file: h5py.File, episode: Episode, name: str, part: slice | tuple = ()) -> np.ndarray:
+    """Read a dataset of an episode."""
+    try:
+        return file[f'data/{episode.name}/{name}'][part]
+    except Exception as error:
+        raise DamagedFileError(f'{episode}: {name}', one_line(error)) from None
