@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import jsonschema
 
 from lightvla_ros.errors import LightVLAError
+from lightvla_ros.files import LOCK_NAME, part_of, write_text
 from lightvla_ros.manifest import (
     ACTION_SIZE,
     Action,
@@ -39,7 +39,8 @@ from lightvla_ros.manifest import (
 )
 
 MANIFEST_NAME = 'manifest.json'
-PART_NAME = f'{MANIFEST_NAME}.part'  # while it is written
+# Of a run that is writing the folder: neither is part of the policy
+_PASSING = (part_of(Path(MANIFEST_NAME)).name, LOCK_NAME)
 SCHEMA_VERSION = 2
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
@@ -112,7 +113,7 @@ def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
     files = {
         path.name: file_sha256(path)
         for path in sorted(policy_dir.iterdir())
-        if path.name not in (MANIFEST_NAME, PART_NAME) and path.is_file()
+        if path.name not in (MANIFEST_NAME, *_PASSING) and path.is_file()
     }
     document = {**document, 'schema_version': SCHEMA_VERSION, 'files': files}
     manifest = parse_manifest(document, str(policy_dir / MANIFEST_NAME))
@@ -151,15 +152,7 @@ def amend_manifest(
 
 def _write(policy_dir: Path, document: dict[str, Any]) -> None:
     """Replace the manifest at once: what is there is whole at any time, on a full disk too."""
-    part = policy_dir / PART_NAME
-    try:
-        with part.open('w', encoding='utf-8') as file:
-            file.write(json.dumps(document, indent=2) + '\n')
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(policy_dir / MANIFEST_NAME)
-    finally:
-        part.unlink(missing_ok=True)
+    write_text(policy_dir / MANIFEST_NAME, json.dumps(document, indent=2) + '\n')
 
 
 def _typed(document: dict[str, Any]) -> Manifest:
@@ -279,7 +272,7 @@ def _unordered(field: str, q01: Numbers, q99: Numbers, mask: Sequence[bool]) -> 
 
 
 def _check_files(policy_dir: Path, manifest: Manifest) -> None:
-    present = {path.name for path in policy_dir.iterdir()} - {MANIFEST_NAME, PART_NAME}
+    present = {path.name for path in policy_dir.iterdir()} - {MANIFEST_NAME, *_PASSING}
     for name in sorted(manifest.files.keys() - present):
         raise ContractError(f'{policy_dir / name}: listed in {MANIFEST_NAME} but missing')
     for name in sorted(present - manifest.files.keys()):

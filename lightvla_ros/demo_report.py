@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.demo import DemoOptions
+from lightvla_ros.files import write_text
 from lightvla_ros.sim.recording import Recording, load_recording
 
+SUMMARY = 'summary.json'
 PERCENTILES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 REPORTED_VERSIONS = (
     'lightvla_ros',
@@ -168,8 +170,8 @@ def versions() -> dict[str, str]:
 def write_summary(out: Path, document: dict) -> Path:
     """Write ``summary.json`` into the output folder."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / 'summary.json'
-    path.write_text(json.dumps(document, indent=2) + '\n')
+    path = out / SUMMARY
+    write_text(path, json.dumps(document, indent=2) + '\n')
     return path
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lightvla_ros.files import incomplete, part_of
+
 SIDE = 384  # px of each camera in the video
 FOOTER = 92
 FRAMES_PER_SECOND = 10
@@ -71,11 +73,13 @@ def compose_frame(
 
 
 class VideoWriter:
-    """An mp4 of frames as :func:`compose_frame` makes them."""
+    """An mp4 of frames as :func:`compose_frame` makes them; there is none until it is closed."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._part = part_of(path)
+        self._frames = 0
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: np.ndarray, repeat: int = 1) -> None:
@@ -86,16 +90,39 @@ class VideoWriter:
         if self._writer is None:
             size = (frame.shape[1], frame.shape[0])
             codec = cv2.VideoWriter_fourcc(*'mp4v')
-            self._writer = cv2.VideoWriter(str(self._path), codec, FRAMES_PER_SECOND, size)
+            self._writer = cv2.VideoWriter(str(self._part), codec, FRAMES_PER_SECOND, size)
             if not self._writer.isOpened():
                 raise OSError(f'{self._path}: OpenCV cannot write an mp4 there')
         for _ in range(repeat):
             self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            self._frames += 1
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file.
+
+        :raises WriteError: When it holds fewer frames than were added.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        try:
+            # OpenCV says nothing of a full disk; the file lacks frames, or its index
+            written = cv2.VideoCapture(str(self._part))
+            count = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+            written.release()
+            if count != self._frames:
+                raise incomplete(self._path, f'{count} of {self._frames} frames came out')
+            self._part.replace(self._path)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leave no file, unless it is finished."""
         if self._writer is not None:
             self._writer.release()
+            self._writer = None
+        self._part.unlink(missing_ok=True)
 
 
 def _mark(picture: np.ndarray, mask: np.ndarray, crop_area: float) -> np.ndarray:

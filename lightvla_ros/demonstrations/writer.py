@@ -8,7 +8,9 @@ One file per task. What that layout has no place for stands beside it: which ste
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +22,9 @@ import numpy as np
 from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.demonstrations.file_index import index_file
 from lightvla_ros.demonstrations.reading_process import stream
+from lightvla_ros.files import room_for
 
+MARGIN = 1_000_000  # bytes that HDF5 writes besides
 IMAGES = {'third_person': 'agentview', 'wrist': 'eye_in_hand'}
 
 
@@ -94,6 +98,10 @@ class DemonstrationWriter:
                 f'{self.path}: another process writes it, or a training run is loading it; wait '
                 'for that, then run this again'
             ) from None
+        with self._room(MARGIN):
+            self._prepare(task)
+
+    def _prepare(self, task: Task) -> None:
         self._data = self._file.require_group('data')
         for name in list(self._data):
             demo = self._data.get(name)  # None for a link that leads nowhere
@@ -121,10 +129,19 @@ class DemonstrationWriter:
     def drop(self, seed: int) -> None:
         """Remember that a seed's episode failed."""
         failed = [*self._data.attrs.get('failed_seeds', []), seed]
-        self._data.attrs['failed_seeds'] = np.array(failed, np.int64)
+        with self._room(MARGIN):
+            self._data.attrs['failed_seeds'] = np.array(failed, np.int64)
 
     def add(self, episode: Episode) -> None:
-        """Append an episode, and see that it reaches the disk."""
+        """Append an episode, and see that it reaches the disk.
+
+        :raises WriteError: When the disk has no room for it; the file is as before.
+        """
+        needed = MARGIN + sum(map(_bytes, vars(episode).values()))
+        with self._room(needed):
+            self._add(episode)
+
+    def _add(self, episode: Episode) -> None:
         length = len(episode.actions)
         demo = self._data.create_group(f'demo_{self.episodes}')
         ends = np.zeros(length, np.uint8)
@@ -166,7 +183,14 @@ class DemonstrationWriter:
         demo.attrs['num_samples'] = length  # the last to be written: it marks what is whole
         self._data.attrs['num_demos'] = self.episodes
         self._data.attrs['total'] = int(self._data.attrs.get('total', 0)) + length
-        self._file.flush()
+
+    @contextmanager
+    def _room(self, needed: int) -> Iterator[None]:
+        """Have the disk set so much aside: HDF5 would leave a damaged file on a full one."""
+        with room_for(self.path, needed):
+            yield
+            self._file.flush()
+            os.truncate(self.path, self._file.id.get_filesize())  # the rest of that room
 
     def __enter__(self) -> DemonstrationWriter:
         return self
@@ -175,6 +199,15 @@ class DemonstrationWriter:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _bytes(value: Any) -> int:
+    """Count the bytes of arrays and text, before they are compressed."""
+    if isinstance(value, Mapping):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, str):
+        return len(value)
+    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 def _check_readable(path: Path) -> None:

@@ -19,6 +19,7 @@ from lightvla_ros.evaluate.options import EvalOptions, pieces
 from lightvla_ros.evaluate.pool import Start, run_pieces
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.evaluate.summary import summarise, write_document
+from lightvla_ros.files import one_writer
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import PACKAGES
@@ -33,8 +34,16 @@ def evaluate(
     :param method: How workers are started.
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
     :raises EvaluationError: When it cannot be done as asked; what was finished is in the journal.
+    :raises LockedError: When another run writes this result.
     """
     manifest = checked_manifest(options)
+    with one_writer(options.out, options.out.with_suffix('.lock')):
+        return _evaluate(options, manifest, start, method)
+
+
+def _evaluate(
+    options: EvalOptions, manifest: Manifest, start: Start | None, method: str
+) -> dict[str, Any]:
     header = header_of(options, manifest)
     with Journal(journal_path(options.out), header) as journal:
         left = [spec for spec in options.wanted if not _is_done(journal, spec)]

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.files import append
+from lightvla_ros.one_line import one_line
 from lightvla_ros.sim.episode import EpisodeSpec
 
 
 class Journal:
     """A file of JSON lines: first what decides outcomes, then one line per episode.
 
-    One process may hold it at a time. Which episodes are asked for does not belong to what decides
-    outcomes: a journal may be gone on with for more of them.
+    Who writes it holds the result's lock (``files.one_writer``). Which episodes are asked for does
+    not belong to what decides outcomes: a journal may be gone on with for more of them.
 
     :param header: Policy, conditions and versions; a journal of others is refused.
-    :raises EvaluationError: When it is of something else, damaged, or held by another process.
+    :raises EvaluationError: When it is of something else or damaged.
+    :raises WriteError: When the disk is full.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self._path = path
         self.records: dict[EpisodeSpec, EpisodeRecord] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open('a+', encoding='utf-8')
+        self._file = path.open('a+b', buffering=0)
         try:
             self._begin(header)
         except BaseException:
@@ -51,21 +52,15 @@ class Journal:
 
     def _begin(self, header: dict[str, Any]) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EvaluationError(
-                f'{self._path}: another run writes it; wait for that, or give another --json'
-            ) from None
-        lines = self._whole_lines()
-        if not lines:
-            self._write(header)
-            return
-        try:
+            lines = self._whole_lines()
+            if not lines:
+                self._write(header)
+                return
             found, *episodes = (json.loads(line) for line in lines)
             records = [EpisodeRecord.from_dict(fields) for fields in episodes]
         except (ValueError, TypeError) as error:
             raise EvaluationError(
-                f'{self._path}: is no journal ({error}); remove it or give another --json'
+                f'{self._path}: is no journal ({one_line(error)}); remove it or give another --json'
             ) from None
         if difference := first_difference(found, header):
             raise EvaluationError(
@@ -75,18 +70,20 @@ class Journal:
         self.records = {record.spec: record for record in records}  # the last word counts
 
     def _whole_lines(self) -> list[str]:
-        """Read all lines; half a line, left by a crash, is cut off."""
+        """Read all lines; half a line, left by a crash, is cut off.
+
+        :raises UnicodeDecodeError: When it is no text, and then nothing is cut off.
+        """
         self._file.seek(0)
-        text = self._file.read()
-        whole = text[: text.rfind('\n') + 1]
-        if whole != text:
-            self._file.truncate(len(whole.encode()))
-        return whole.splitlines()
+        data = self._file.read()
+        whole = data[: data.rfind(b'\n') + 1]
+        lines = whole.decode().splitlines()
+        if whole != data:
+            self._file.truncate(len(whole))
+        return lines
 
     def _write(self, fields: dict[str, Any]) -> None:
-        self._file.write(json.dumps(fields) + '\n')
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        append(self._file, json.dumps(fields).encode() + b'\n')
 
 
 def first_difference(these: Any, those: Any, name: str = '') -> str:

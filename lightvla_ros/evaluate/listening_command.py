@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightvla_ros.demo import SUITES, parse_count
 from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
+from lightvla_ros.files import write_text
 
 TASKS, INITS = tuple(range(10)), (0, 1)
 
@@ -39,5 +40,5 @@ def run(parsed: argparse.Namespace) -> int:
     document = listen(eval_options(parsed, TASKS, INITS, parsed.json or Path()), parsed.others)
     print(table(document))
     if parsed.json is not None:
-        parsed.json.write_text(json.dumps(document, indent=1) + '\n')
+        write_text(parsed.json, json.dumps(document, indent=1) + '\n')
     return int(bool(document['errors']))

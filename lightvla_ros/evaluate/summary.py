@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.rates import rate_of
 from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.files import write_text
 
 FORMAT = 1
 
@@ -101,15 +101,7 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
     head = {key: value for key, value in document.items() if key != 'all_episodes'}
     lines = ',\n'.join(f'    {json.dumps(each)}' for each in document['all_episodes'])
     text = json.dumps(head, indent=2)[:-2] + f',\n  "all_episodes": [\n{lines}\n  ]\n}}\n'
-    part = path.with_name(path.name + '.part')
-    try:
-        with part.open('w', encoding='utf-8') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_text(path, text)
 
 
 def read_document(path: Path) -> dict[str, Any]:

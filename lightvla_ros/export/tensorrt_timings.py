@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lightvla_ros.files import WriteError, replace_whole
+
 
 def timing_cache_path(machine: dict[str, str]) -> Path | None:
     """Return where a machine's cache lies: in the user's cache folder, a file for each GPU.
@@ -47,11 +49,10 @@ class TimingCache:
         """Write it, all or nothing. Where it cannot be written, the next build takes longer."""
         if self._path is None:
             return
-        part = self._path.with_suffix('.part')
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, WriteError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(self._cache.serialize())
-            part.replace(self._path)
+            with replace_whole(self._path) as part:
+                part.write_bytes(self._cache.serialize())
 
     def _read(self) -> bytes:
         if self._path is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,21 +92,33 @@ class Conductor(Node):
         for outcome in self._call(self._parameters, request).results:
             if not outcome.successful:
                 raise EpisodeError(outcome.reason)
-        if video:
-            who, crop_area = ('replay', 1.0)
-            if policy:
-                who, crop_area = policy.name, policy.preprocessing.crop_area
-            title = f'{who}, {spec.suite} {spec.task}, state {spec.init_state}'
-            self._film = Film(video, title, crop_area)
-        self._call(self._reset, Trigger.Request())
-        self._wait(lambda: bool(self._result or self._episode), 120.0, 'a new episode')
-        if policy and not self._result:
-            self._give_instruction()
-        self._wait(lambda: bool(self._result), 3600.0, 'the end of the episode')
-        if self._film:
-            self._film.finish(self._result)
-            self._film = None
+        with self._filmed(spec, policy, video):
+            self._call(self._reset, Trigger.Request())
+            self._wait(lambda: bool(self._result or self._episode), 120.0, 'a new episode')
+            if policy and not self._result:
+                self._give_instruction()
+            self._wait(lambda: bool(self._result), 3600.0, 'the end of the episode')
         return self._result
+
+    @contextmanager
+    def _filmed(
+        self, spec: EpisodeSpec, policy: Manifest | None, video: Path | None
+    ) -> Iterator[None]:
+        """Film an episode; one that did not come to its end leaves no video."""
+        if video is None:
+            yield
+            return
+        who, crop_area = ('replay', 1.0)
+        if policy:
+            who, crop_area = policy.name, policy.preprocessing.crop_area
+        title = f'{who}, {spec.suite} {spec.task}, state {spec.init_state}'
+        self._film = Film(video, title, crop_area)
+        try:
+            yield
+            self._film.finish(self._result)
+        finally:
+            self._film.discard()
+            self._film = None
 
     def _policy_is_active(self) -> bool:
         if kind(self._status.reason) == 'configure_failed':
@@ -206,6 +219,10 @@ class Film:
         outcome = 'error' if result['error'] else ('success' if result['success'] else 'not solved')
         self._draw(outcome, repeat=20, step=result.get('steps'))
         self._writer.close()
+
+    def discard(self) -> None:
+        """Leave no file, unless it is finished."""
+        self._writer.discard()
 
     def _draw(self, outcome: str = '', repeat: int = 1, step: int | None = None) -> None:
         if self._waiting is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from lightvla_ros.files import write_text
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
 from lightvla_ros.reasons import REASONS
@@ -44,5 +45,5 @@ def print_reference(update: str | None) -> int:
         print('\n'.join(f'## {name}\n\n{table}' for name, table in tables().items()))
     else:
         path = Path(update)
-        path.write_text(updated(path.read_text()))
+        write_text(path, updated(path.read_text()))
     return 0

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.demo import DemoOptions
-from lightvla_ros.demo_report import Progress, compare, summary, write_summary
+from lightvla_ros.demo_report import SUMMARY, Progress, compare, summary, write_summary
+from lightvla_ros.files import one_writer
 from lightvla_ros.nodes.conductor import Conductor
 from lightvla_ros.nodes.node_pair import NodePair
 from lightvla_ros.nodes.spin import on_ending_signals
@@ -63,11 +64,11 @@ class Demo:
             self._progress('stopped')
             code = 130
         finally:
+            nodes.close()
             document = summary(
                 options, self._results, self._replays, conductor.statistics, finished
             )
             path = write_summary(options.out, document)
-            nodes.close()
         self._say_how_it_went(document, path)
         return code
 
@@ -175,8 +176,9 @@ class Demo:
 
 def run_demo(options: DemoOptions) -> int:
     """Run the demo; see :meth:`Demo.run`."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    return Demo(options).run()
+    with one_writer(options.out):
+        (options.out / SUMMARY).unlink(missing_ok=True)  # should this run not come to its own
+        return Demo(options).run()
 
 
 def _isolate() -> None:

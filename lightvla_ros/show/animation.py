@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lightvla_ros.files import replace_whole
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.show.key_frames import pictures
 from lightvla_ros.show.moments import Moment, Seen
@@ -33,7 +34,8 @@ def write_animation(seen: Seen, manifest: Manifest, path: Path, most: int = MOST
         frames = [_frame(moment, seen, manifest) for moment in chosen]
         data = _encode(frames, _durations(chosen), _palette(frames, seen, colours))
         if len(data) <= most:
-            path.write_bytes(data)
+            with replace_whole(path, len(data)) as part:
+                part.write_bytes(data)
             return path
     raise ValueError(f'{path}: {len(data) / 1e6:.1f} MB, more than {most / 1e6:g}')
 

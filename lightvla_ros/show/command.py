@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
+from lightvla_ros.files import write_text
 from lightvla_ros.sim.suites import MAX_STEPS
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _stats(options: EvalOptions, out: Path) -> dict[str, Any]:
     from lightvla_ros.show.concentration import measure
 
     document = measure(options)
-    (out / 'concentration.json').write_text(json.dumps(document, indent=1) + '\n')
+    write_text(out / 'concentration.json', json.dumps(document, indent=1) + '\n')
     return document
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lightvla_ros.files import replace_whole
+
 CAMERA_COLOURS = ('#2a7ab9', '#d9822b', '#7a5fa8')
 ALL_COLOUR = '#333333'
 
 
 def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
     """Write a figure as a PNG."""
-    figure.savefig(path, dpi=dpi, facecolor='white')
+    with replace_whole(path) as part:
+        figure.savefig(part, dpi=dpi, facecolor='white')
     return path
 
 

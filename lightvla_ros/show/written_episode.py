@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightvla_ros.files import write_text
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.show.animation import write_animation
 from lightvla_ros.show.concentration import figures
@@ -42,7 +43,7 @@ def write_episode(
         'all_chunks': [_chunk(moment, seen) for moment in seen.acted],
         'files': [str(file) for file in (*files, path)],
     }
-    path.write_text(json.dumps(document, indent=1) + '\n')
+    write_text(path, json.dumps(document, indent=1) + '\n')
     return document
 
 

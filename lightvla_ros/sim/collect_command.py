@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lightvla_ros.demo import SUITES
 from lightvla_ros.errors import sentence
 from lightvla_ros.exit_code import exit_code
+from lightvla_ros.files import one_writer
 
 if TYPE_CHECKING:
     from lightvla_ros.sim.collect import Plan
@@ -67,7 +68,8 @@ def _run(parsed: argparse.Namespace) -> int:
     os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
     os.environ['LP_NUM_THREADS'] = '0'  # llvmpipe draws in the calling thread
     jobs = [(plan, suite, task) for task in parsed.tasks for suite in parsed.suite]
-    errors = collect(jobs, parsed.workers)
+    with one_writer(parsed.out):
+        errors = collect(jobs, parsed.workers)
     for error in errors:
         print(f'collect: {error}', file=sys.stderr)
     return int(bool(errors))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lightvla_ros.files import replace_whole
 from lightvla_ros.sim.episode import CHUNK_LENGTH, EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.expert import Expert
 from lightvla_ros.sim.libero_env import LiberoEnv, versions
@@ -39,7 +40,8 @@ class Recording:
         folder.mkdir(parents=True, exist_ok=True)
         path = recording_path(folder, self.spec)
         header = json.dumps({**vars(self.spec), 'success': self.success, 'versions': self.versions})
-        np.savez(path, header=header, actions=self.actions, end_state=self.end_state)
+        with replace_whole(path, self.actions.nbytes + self.end_state.nbytes) as part:
+            np.savez(part, header=header, actions=self.actions, end_state=self.end_state)
         return path
 
 

@@ -6,13 +6,13 @@ stands for both.
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lightvla_ros.files import replace_whole
 from lightvla_ros.one_line import one_line
 from lightvla_ros.train.errors import TrainError
 
@@ -23,13 +23,20 @@ FREE = {'log_every', 'checkpoint_every', 'threads', 'name'}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors and plain values, replacing an older one at once."""
-    part = path.with_name(f'{path.name}.part')
-    with part.open('wb') as file:
-        torch.save({'form': FORM, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    """Write a state of tensors and plain values, replacing an older one at once.
+
+    :raises WriteError: When the disk is full; the older one stays.
+    """
+    with replace_whole(path, _tensor_bytes(state)) as part:
+        torch.save({'form': FORM, **state}, part)
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(_tensor_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

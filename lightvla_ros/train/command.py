@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 from lightvla_ros.exit_code import exit_code
+from lightvla_ros.files import one_writer
 from lightvla_ros.train.config import TrainConfig, from_dict, read_config
 from lightvla_ros.train.errors import TrainError
 
@@ -35,10 +37,12 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
 
     place = join(config.parallel)
     try:
-        run = Run(config, out, place, resume=resume)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: run.stop())
-        done = run.train()
+        # of several processes one alone writes
+        with one_writer(out) if place.rank == 0 else nullcontext():
+            run = Run(config, out, place, resume=resume)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: run.stop())
+            done = run.train()
     finally:
         leave()
     if place.rank == 0 and done:
@@ -73,7 +77,8 @@ def _write(checkpoint: Path, out: Path | None) -> int:
         frozen = load_model(policy_folder(config.model)).state_dict()
         weights = merge_adapters(frozen, weights, config.lora.alpha / config.lora.rank)
     document = json.loads((folder / DOCUMENT).read_text(encoding='utf-8'))
-    write_policy(out, weights, document, folder / TOKENIZER, state['provenance'])
+    with one_writer(out, out.with_name(f'{out.name}.lock')):  # the folder is made in one go
+        write_policy(out, weights, document, folder / TOKENIZER, state['provenance'])
     print(f'{out}: written, of step {state["step"]}')
     return 0
 

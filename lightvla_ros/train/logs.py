@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 
+from lightvla_ros.files import append, check_room, write_text
 from lightvla_ros.train.measurements import DIMENSIONS, PLACES
 
 LOG = 'log.csv'
+BOARD_ROOM = 100_000  # bytes; TensorBoard writes in a thread, where a full disk is a traceback
 
 
 def columns(cameras: tuple[str, ...]) -> list[str]:
@@ -56,24 +59,30 @@ class Logs:
         self._columns = columns(cameras)
         self._path = folder / LOG
         rows = _rows_until(self._path, step) if step else []
-        self._file = self._path.open('w', newline='', encoding='utf-8')
-        self._csv = csv.DictWriter(self._file, self._columns, restval='')
-        self._csv.writeheader()
-        self._csv.writerows(rows)
-        self._file.flush()
-        self._board = SummaryWriter(folder / 'tensorboard', purge_step=step + 1)
+        write_text(self._path, self._text([{name: name for name in self._columns}, *rows]))
+        self._file = self._path.open('r+b', buffering=0)
+        self._boards = folder / 'tensorboard'
+        check_room(self._boards, BOARD_ROOM)
+        self._board = SummaryWriter(self._boards, purge_step=step + 1)
 
     def write(self, figures: dict[str, float]) -> None:
-        """Take a row's figures; ``step`` is one of them."""
-        self._csv.writerow(
-            {name: f'{value:.6g}' for name, value in figures.items() if math.isfinite(value)}
-        )
-        self._file.flush()
+        """Take a row's figures; ``step`` is one of them.
+
+        :raises WriteError: When the disk is full; no part of the row is in the CSV file then.
+        """
+        row = {name: f'{value:.6g}' for name, value in figures.items() if math.isfinite(value)}
+        append(self._file, self._text([row]).encode())
+        check_room(self._boards, BOARD_ROOM)
         for name, value in figures.items():
             if name != 'step':
                 self._board.add_scalar(name, value, int(figures['step']))
         self._board.flush()
         print(line(figures), flush=True)
+
+    def _text(self, rows: list[dict[str, str]]) -> str:
+        text = io.StringIO()
+        csv.DictWriter(text, self._columns, restval='').writerows(rows)
+        return text.getvalue()
 
     def close(self) -> None:
         """Close the files."""

@@ -21,6 +21,7 @@ from lightvla_ros import __version__
 from lightvla_ros.bench.machine_facts import machine_facts
 from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
+from lightvla_ros.files import replace_whole, write_text
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
 from lightvla_ros.train.average import RunningMean, between
 from lightvla_ros.train.bounds import cut_off
@@ -269,9 +270,10 @@ class Run:
         rows = held_out[np.linspace(0, len(held_out) - 1, GOLDEN_FRAMES).astype(int)]
         frames = store.gather(rows, instances=False)
         instructions = [store.instructions[index] for index in frames.instruction]
-        np.savez_compressed(
-            path, images=frames.images, instruction=instructions, proprio=store.proprio[rows]
-        )
+        with replace_whole(path, frames.images.nbytes) as part:
+            np.savez_compressed(
+                part, images=frames.images, instruction=instructions, proprio=store.proprio[rows]
+            )
 
     @property
     def _cameras(self) -> tuple[str, ...]:
@@ -291,9 +293,8 @@ class Run:
                 raise TrainError(
                     f'{self.folder}: holds a run; go on with --resume, or name another --out'
                 )
-            (self.folder / CONFIG).write_text(
-                yaml.safe_dump(self.config.to_dict(), sort_keys=False), encoding='utf-8'
-            )
+            document = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
+            write_text(self.folder / CONFIG, document)
         return None
 
     def _load(self, state: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from lightvla_ros.contract import MANIFEST_NAME, SCHEMA_VERSION, parse_manifest
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.export.libero_manifest import manifest_document
+from lightvla_ros.files import write_text
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.one_line import one_line
 from lightvla_ros.train.bounds import move_bounds, set_bounds
@@ -76,7 +77,7 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     else:
         begun = _from_folder(config, store, folder)
     _check_images(begun.model.config, store)
-    (folder / DOCUMENT).write_text(json.dumps(begun.document, indent=2) + '\n')
+    write_text(folder / DOCUMENT, json.dumps(begun.document, indent=2) + '\n')
     return begun
 
 

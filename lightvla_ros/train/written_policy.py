@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lightvla_ros.contract import write_manifest
+from lightvla_ros.files import replace_whole
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.new_folder import new_folder
 from lightvla_ros.train.start import TOKENIZER
@@ -31,11 +31,9 @@ def write_policy(
     :param weights: Of ``LightVLA``, by its names.
     :param document: The manifest's, without names of weights.
     :raises FileExistsError: When the folder holds something.
+    :raises WriteError: When the disk is full; there is no such folder then.
     """
     new_folder(folder)
-    part = folder.with_name(f'{folder.name}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
     groups: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, value in weights.items():
@@ -47,18 +45,19 @@ def write_policy(
     names = ['model.safetensors']
     if len(groups) > 1:
         names = [f'model-{index:05d}.safetensors' for index in range(len(groups))]
-    for name, group in zip(names, groups, strict=True):
-        save_file(group, part / name)
-    shutil.copyfile(tokenizer, part / TOKENIZER)
     model = {**document['model'], 'weights': names}
     before = document.get('provenance') or {}
-    manifest = write_manifest(
-        part,
-        {
-            **document,
-            'model': model,
-            'provenance': {**provenance, **({'from': before} if before else {})},
-        },
-    )
-    os.replace(part, folder)  # an empty folder may be replaced
-    return manifest
+    needed = sum(value.nbytes for group in groups for value in group.values())
+    with replace_whole(folder, needed) as part:  # an empty folder may be replaced
+        part.mkdir()
+        for name, group in zip(names, groups, strict=True):
+            save_file(group, part / name)
+        shutil.copyfile(tokenizer, part / TOKENIZER)
+        return write_manifest(
+            part,
+            {
+                **document,
+                'model': model,
+                'provenance': {**provenance, **({'from': before} if before else {})},
+            },
+        )

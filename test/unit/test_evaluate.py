@@ -31,6 +31,7 @@ from lightvla_ros.evaluate.options import Conditions, EvalOptions, pieces, shard
 from lightvla_ros.evaluate.rates import Pairs, rate_of
 from lightvla_ros.evaluate.record import EpisodeRecord, failed_record
 from lightvla_ros.evaluate.summary import read_document, table, write_document
+from lightvla_ros.files import LockedError, one_writer
 from lightvla_ros.policy import Policy, PolicyOutputError, observations
 from lightvla_ros.safety import limit_chunk
 from lightvla_ros.sim.episode import EpisodeSpec
@@ -276,16 +277,27 @@ def test_half_a_line_of_a_crash_is_cut_off(tmp_path):
         assert list(journal.records) == [first, second]
 
 
-def test_journal_has_one_writer_and_is_a_journal(tmp_path):
+def test_two_runs_into_one_result_are_refused(options):
+    with (
+        one_writer(options.out, options.out.with_suffix('.lock')),
+        pytest.raises(LockedError, match=f'process {os.getpid()} on '),
+    ):
+        evaluated(options)
+
+
+def test_journal_is_a_journal(tmp_path):
     path = tmp_path / 'r.jsonl'
-    with Journal(path, {}), pytest.raises(EvaluationError, match='another run writes it'):
-        Journal(path, {})
     path.write_text('notes\n')
     with pytest.raises(EvaluationError, match='is no journal'):
         Journal(path, {})
     path.write_text('{}\n{"suite": "x", "page": 3}\n')
     with pytest.raises(EvaluationError, match='is no journal'):
         Journal(path, {})
+    latin = '{"suite": "Münze"}\n'.encode('latin-1')
+    path.write_bytes(latin)
+    with pytest.raises(EvaluationError, match='is no journal'):
+        Journal(path, {})
+    assert path.read_bytes() == latin
 
 
 def test_result_that_could_be_taken_for_the_journal_is_refused(tmp_path):

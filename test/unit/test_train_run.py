@@ -106,7 +106,7 @@ def test_a_run_repeats_and_goes_on_after_a_kill(tmp_path):
                 step = run.Run.train_step
                 def train_step(self):
                     if self.step == 5:
-                        (self.folder / 'checkpoint.pt.part').write_bytes(b'half')
+                        (self.folder / 'checkpoint.part.pt').write_bytes(b'half')
                         os.kill(os.getpid(), signal.SIGKILL)
                     return step(self)
                 run.Run.train_step = train_step

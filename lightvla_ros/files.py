@@ -1,0 +1,236 @@
+"""Writing: a file is whole or not there, a full disk is one line, and one run writes a folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import shlex
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from lightvla_ros.errors import LightVLAError
+
+LOG = logging.getLogger(__name__)
+LOCK_NAME = '.lock'
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What libraries say that write by themselves, without an errno: safetensors, PyTorch, NumPy
+_SAID = re.compile(
+    r'os error (28|122|27)\)|failed writing|unexpected pos \d+ vs|\d+ requested and \d+ written'
+)
+
+
+class WriteError(LightVLAError):
+    """A file that the disk has no room for. Nothing of it is left."""
+
+
+class LockedError(LightVLAError):
+    """A folder that another run writes."""
+
+
+@contextmanager
+def replace_whole(path: Path, needed: int = 0) -> Iterator[Path]:
+    """Yield the path of a part; what is written there becomes ``path`` at once, and on the disk.
+
+    The part is a file or a folder beside it, and gone when something goes wrong.
+
+    :param needed: Bytes that it takes, where that is known.
+    :raises WriteError: When the disk is full.
+    """
+    part = part_of(path)
+    _remove(part)
+    try:
+        with disk_errors(path, needed, part):
+            yield part
+            _sync(part)
+            os.replace(part, path)
+    finally:
+        _remove(part)
+
+
+def part_of(path: Path) -> Path:
+    """Return where a file lies while it is written; libraries go by the suffix."""
+    return path.with_name(f'{path.stem}.part{path.suffix}')
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as a whole.
+
+    :raises WriteError: When the disk is full; what was there before stays.
+    """
+    data = text.encode()
+    with replace_whole(path, len(data)) as part:
+        part.write_bytes(data)
+
+
+def append(file: BinaryIO, data: bytes) -> None:
+    """Append to an unbuffered file: all or nothing, and on the disk.
+
+    :raises WriteError: When the disk is full; the file is as before.
+    """
+    end = file.seek(0, os.SEEK_END)
+    try:
+        with disk_errors(Path(file.name), len(data)):
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+    except BaseException:
+        file.truncate(end)
+        raise
+
+
+def incomplete(path: Path, what: str) -> WriteError:
+    """Return the error for a file whose library wrote less than it was told, and did not say why.
+
+    :param what: How it shows.
+    """
+    return WriteError(
+        f'{path}: cannot be written: {what}; is the disk full? {_bytes(_free(path))} are free'
+    )
+
+
+def check_room(path: Path, needed: int) -> None:
+    """See that the disk has room; somebody else may still take it.
+
+    :raises WriteError: When it has not.
+    """
+    if _free(path) < needed:
+        raise _full(path, f'{_bytes(needed)} are needed', 0)
+
+
+@contextmanager
+def room_for(path: Path, needed: int) -> Iterator[None]:
+    """Have the disk set bytes aside behind the end of a file, for a library to write them.
+
+    :raises WriteError: When there is no room; the file is as before.
+    """
+    with path.open('r+b') as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            with disk_errors(path, needed):
+                os.posix_fallocate(file.fileno(), end, needed)
+        except BaseException:
+            file.truncate(end)
+            raise
+    yield
+
+
+@contextmanager
+def disk_errors(path: Path, needed: int = 0, part: Path | None = None) -> Iterator[None]:
+    """Turn what a full disk raises into one line with the bytes that are needed and free.
+
+    :param needed: 0 where that is not known.
+    :param part: What is removed afterwards; its bytes count as free.
+    :raises WriteError: Instead.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, WriteError) or not _is_full(error):
+            raise
+        written = _size(part) if part is not None else 0
+        wanted = f'{_bytes(needed)} are' if needed else f'more than {_bytes(written)} is'
+        code = errno.EFBIG if _code(error) == errno.EFBIG else errno.ENOSPC
+        raise _full(path, f'{wanted} needed', written, code) from None
+
+
+@contextmanager
+def one_writer(folder: Path, lock: Path | None = None) -> Iterator[None]:
+    """Keep other runs from writing into a folder, which is made if there is none.
+
+    The lock is the kernel's (flock), so that it ends with the process that holds it, however that
+    ended; the file only says who it is. On NFS it holds between machines, unless mounted with
+    ``nolock`` or ``local_lock``; where a file system knows no locks, the log says so.
+
+    :param lock: By default ``.lock`` in the folder.
+    :raises LockedError: When another run holds it.
+    """
+    if lock is None:
+        lock = folder / LOCK_NAME
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = _locked(folder, lock)
+    try:
+        with disk_errors(lock):
+            who = f'process {os.getpid()} on {socket.gethostname()} ({shlex.join(sys.argv)[:200]})'
+            file.truncate(0)
+            file.write(who.encode())
+        yield
+    finally:
+        # before the lock is let go: afterwards it may be another's
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked(folder: Path, lock: Path) -> BinaryIO:
+    while True:
+        file = lock.open('a+b', buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().decode('utf-8', 'replace') or 'another process'
+            file.close()
+            raise LockedError(
+                f'{folder}: is being written by {who}; wait for that, or name another place'
+            ) from None
+        except OSError as error:
+            LOG.warning('%s: no locks here (%s): see that no other run writes there', lock, error)
+            return file
+        # The one who held it may have removed the file in between
+        if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+            return file
+        file.close()
+
+
+def _full(path: Path, wanted: str, written: int, code: int = errno.ENOSPC) -> WriteError:
+    cause, free = os.strerror(code), _bytes(_free(path) + written)
+    return WriteError(f'{path}: cannot be written: {cause}; {wanted}, {free} are free')
+
+
+def _is_full(error: Exception) -> bool:
+    return _code(error) in _FULL or bool(_SAID.search(str(error)))
+
+
+def _code(error: Exception) -> int | None:
+    return getattr(error, 'errno', None)
+
+
+def _free(path: Path) -> int:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    return shutil.disk_usage(folder).free
+
+
+def _bytes(count: int) -> str:
+    return f'{count / 1e6:.1f} MB' if count < 1e9 else f'{count / 1e9:.1f} GB'
+
+
+def _size(path: Path) -> int:
+    """Count the bytes of files that are here alone; others' blocks are not freed with them."""
+    files = path.rglob('*') if path.is_dir() else [path]
+    found = [file.stat() for file in files if file.is_file()]
+    return sum(status.st_size for status in found if status.st_nlink == 1)
+
+
+def _sync(path: Path) -> None:
+    """See that a file, or all of a folder, reaches the disk."""
+    for each in (path, *path.rglob('*')) if path.is_dir() else (path,):
+        number = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
