@@ -157,9 +157,15 @@ def _declare_flops(parser: argparse.ArgumentParser):
 
 def _declare_verify(parser: argparse.ArgumentParser):
     from lightvla_ros.engine import ENGINES
+    from lightvla_ros.export.limits import LIMITS
 
     parser.add_argument('policy', type=Path, metavar='POLICY_DIR')
     parser.add_argument('--engine', choices=ENGINES, help='only engines of this name')
+    parser.add_argument(
+        '--precision',
+        choices=tuple(LIMITS),
+        help="an engine's; default: that of the folder",
+    )
     parser.add_argument(
         '--count', type=int, default=8, help='random observations besides the golden ones'
     )

@@ -241,7 +241,8 @@ class Policy:
             raise ContractError(
                 f'{self._policy_dir}: {self.engine.backend}, as it is here '
                 f'({self.engine.fingerprint[:12]}), {state}; run `lightvla verify '
-                f'{self._policy_dir}` and look at what it says'
+                f'{self._policy_dir} --engine {self.engine.backend.split("-")[0]} --precision '
+                f'{self.engine.precision}` and look at what it says'
             )
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
 from lightvla_ros.bench.turns import take_turns
 from lightvla_ros.contract import ContractError, load_manifest
 from lightvla_ros.engine.base import EngineError
-from lightvla_ros.export.verify import Candidate, candidates
+from lightvla_ros.export.variants import Variant, variants
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.policy import Observation, Policy, observations
 
@@ -160,7 +160,7 @@ def _golden(policy_dir: Path, manifest: Manifest) -> tuple[Observation, int]:
 
 
 def _load(
-    chosen: list[Candidate], options: PolicyBench, observation: Observation, kept: int
+    chosen: list[Variant], options: PolicyBench, observation: Observation, kept: int
 ) -> tuple[list[ChunkRunner], list[str]]:
     """Return what can be loaded, and a line for each that cannot."""
     runners, not_here = [], []
@@ -168,17 +168,19 @@ def _load(
         try:
             policy = Policy.load(options.policy, each.name, options.threads, **each.options)
         except EngineError as error:
-            not_here.append(f'{each.name} {each.options}: {error}')
+            not_here.append(f'{each}: {error}')
             continue
         runners.append(ChunkRunner(each.name, policy, observation, kept))
     return runners, not_here
 
 
-def _choose(manifest: Manifest, options: PolicyBench) -> list[Candidate]:
-    found = candidates(manifest)
+def _choose(manifest: Manifest, options: PolicyBench) -> list[Variant]:
+    found = variants(manifest)
     if manifest.model is not None and has_torch():
         numbers = _torch_numbers(manifest, options.policy)
-        found += [Candidate('torch', {'precision': number}) for number in numbers]
+        found += [
+            Variant('torch', number, {'precision': number}, 'torch-cpu') for number in numbers
+        ]
     chosen = [each for each in found if options.engine in (None, each.name)]
     if not chosen:
         names = ', '.join(dict.fromkeys(each.name for each in found))

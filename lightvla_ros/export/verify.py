@@ -24,6 +24,7 @@ from lightvla_ros.engine.base import Encoded, EngineError, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.export.differences import ActionError, action_error, jaccard
 from lightvla_ros.export.limits import LIMITS
+from lightvla_ros.export.variants import Variant, choose, variants
 from lightvla_ros.golden import random_inputs
 from lightvla_ros.manifest import Manifest, Verification
 from lightvla_ros.policy import Observation, Policy, observations
@@ -67,73 +68,89 @@ class Comparison:
     not_finite: int = 0  # outputs with NaN or infinity
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """An engine to look at: its name and options for ``load_engine``."""
-
-    name: str
-    options: dict[str, Any]
-
-
-def candidates(manifest: Manifest) -> list[Candidate]:
-    """Return the engines that this machine and this folder could run."""
-    found = []
-    if importlib.util.find_spec('onnxruntime'):  # a robot may have TensorRT alone
-        import onnxruntime
-
-        found += [
-            Candidate('onnxruntime', {'provider': provider})
-            for provider in onnxruntime.get_available_providers()
-            if provider.startswith(('CPU', 'CUDA', 'Tensorrt'))
-        ]
-    if importlib.util.find_spec('openvino'):
-        found += [Candidate('openvino', {'precision': number}) for number in ('fp32', 'bf16')]
-    if manifest.engines:
-        found.append(Candidate('tensorrt', {}))
-    return found
-
-
 def verify(
-    policy_dir: Path, *, only: str | None = None, count: int = 8, threads: int = 1
+    policy_dir: Path,
+    *,
+    only: str | None = None,
+    precision: str | None = None,
+    count: int = 8,
+    threads: int = 1,
 ) -> tuple[list[Verification], list[str]]:
-    """Compare engines with the reference.
+    """Compare engines with the reference; see :func:`choose` for which.
 
-    :param only: Name of one kind of engine; all that there are when None.
+    :param only: Name of one kind of engine.
+    :param precision: Of the numbers an engine computes in; the folder's own when None.
     :param count: Random observations besides the golden ones; they need PyTorch's answers.
-    :returns: A verification of each engine, and a line for each that could not be loaded.
+    :returns: A verification of each engine that passed or had to, and a line for each that cannot
+        be used here.
     :raises ContractError: When the folder cannot be trusted, or holds no graphs.
     """
     manifest = load_manifest(policy_dir)
     if manifest.graphs is None or manifest.golden is None:
         raise ContractError(f'{policy_dir}: holds no exported graphs, so there is no engine yet')
+    choice = choose(manifest, variants(manifest), only, precision)
     reference = _reference(policy_dir, manifest, count, threads)
-    found, absent = [], []
-    for candidate in candidates(manifest):
-        if only not in (None, candidate.name):
-            continue
+    found, unusable = [], []
+    for variant in (*choice.deciding, *choice.trying):
         try:
-            policy = Policy.load(policy_dir, candidate.name, threads=threads, **candidate.options)
+            verification = _verification(policy_dir, variant, reference, threads)
         except EngineError as error:
-            absent.append(f'{candidate.name} {candidate.options}: {error}')
+            unusable.append(f'{variant}: {error}')
             continue
-        try:
-            figures, faults = _judge(_compare(policy, reference.cases), policy.engine.precision)
-        except EngineError as error:
-            figures, faults = {}, [str(error)]
-        finally:
-            policy.close()
-        found.append(
-            Verification(
-                fingerprint=policy.engine.fingerprint,
-                backend=policy.engine.backend,
-                precision=policy.engine.precision,
-                date=datetime.date.today().isoformat(),
-                reference=reference.kind,
-                passed=not faults,
-                figures=figures | {'faults': faults},
-            )
-        )
-    return found, absent
+        if verification.passed or variant in choice.deciding:
+            found.append(verification)
+        else:
+            unusable.append(f'{variant}: {"; ".join(verification.figures["faults"])}')
+    unusable += [
+        f'{variant}: the folder is in {manifest.graphs.precision}, so it was not tried; --engine '
+        f'{variant.name} --precision {variant.precision} does'
+        for variant in choice.left
+    ]
+    return found, unusable
+
+
+def _verification(
+    policy_dir: Path, variant: Variant, reference: Reference, threads: int
+) -> Verification:
+    """Compare one engine.
+
+    :raises EngineError: When it cannot be loaded.
+    """
+    policy = Policy.load(policy_dir, variant.name, threads=threads, **variant.options)
+    try:
+        figures, faults = _judge(_compare(policy, reference.cases), policy.engine.precision)
+    except EngineError as error:
+        figures, faults = {}, [str(error)]
+    finally:
+        policy.close()
+    return Verification(
+        fingerprint=policy.engine.fingerprint,
+        backend=policy.engine.backend,
+        precision=policy.engine.precision,
+        date=datetime.date.today().isoformat(),
+        reference=reference.kind,
+        passed=not faults,
+        figures=figures | {'faults': faults},
+    )
+
+
+def news(policy_dir: Path, found: list[Verification]) -> list[Verification]:
+    """Return what the manifest does not say yet.
+
+    It says so when the same engine passed, or failed, against a reference as good; PyTorch is
+    better than recorded answers. Date and figures, which differ a little between processors, are
+    those of the first time.
+
+    :raises ContractError: When the folder cannot be trusted.
+    """
+    said = {each.fingerprint: each for each in load_manifest(policy_dir).verified}
+    return [each for each in found if not _says(said.get(each.fingerprint), each)]
+
+
+def _says(old: Verification | None, new: Verification) -> bool:
+    if old is None or old.passed != new.passed:
+        return False
+    return old.reference == new.reference or old.reference == 'torch'
 
 
 def write_verifications(policy_dir: Path, found: list[Verification]) -> None:

@@ -3,48 +3,78 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 from dataclasses import asdict
+from pathlib import Path
 
-from lightvla_ros.contract import ContractError
+from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.export.verify import verify, write_verifications
+from lightvla_ros.export.verify import news, verify, write_verifications
 from lightvla_ros.manifest import Verification
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Verify and print; return 0 when there is an engine and every one passed, else 1."""
+    """Verify, write what is new into the manifest, and print.
+
+    :returns: 0 when there is an engine and each that had to pass passed, else 1.
+    """
     if parsed.count < 0 or parsed.threads < 1:
         raise ArgumentError('--count must be 0 or more, and --threads 1 or more')
-    found, absent = verify(
-        parsed.policy, only=parsed.engine, count=parsed.count, threads=parsed.threads
+    found, unusable = verify(
+        parsed.policy,
+        only=parsed.engine,
+        precision=parsed.precision,
+        count=parsed.count,
+        threads=parsed.threads,
     )
-    code = _report(parsed, found, absent)
-    try:
-        write_verifications(parsed.policy, found)
-    except (ContractError, OSError) as error:
-        print(f'lightvla verify: nothing was written, so no node will run it: {error}')
-        return 1
-    return code
-
-
-def _report(parsed: argparse.Namespace, found: list[Verification], absent: list[str]) -> int:
     passed = bool(found) and all(each.passed for each in found)
-    if parsed.json:
-        document = {
-            'passed': passed,
-            'engines': [asdict(each) for each in found],
-            'not_here': absent,
-        }
-        print(json.dumps(document, indent=2))
+    if not parsed.json:
+        for each in found:
+            print('\n'.join(_lines(each)))
+        for line in unusable:
+            print(f'not usable here: {line}')
+        if not found:
+            print('no engine could be used, so none is verified')
+    written, said = _write(parsed.policy, found)
+    if not parsed.json:
+        print(said)
         return int(not passed)
-    for each in found:
-        print('\n'.join(_lines(each)))
-    for line in absent:
-        print(f'not here: {line}')
-    if not found:
-        print('lightvla verify: no engine could be loaded, so none is verified')
+    document = {
+        'passed': passed,
+        'engines': [asdict(each) for each in found],
+        'not_usable_here': unusable,
+        'written': written,
+        'manifest': said,
+    }
+    print(json.dumps(document, indent=2))
     return int(not passed)
+
+
+def _write(policy_dir: Path, found: list[Verification]) -> tuple[bool, str]:
+    """Write what the manifest does not say yet; return whether, and a line about it.
+
+    :raises OSError: When that fails, unless the folder is read-only: then the line says so.
+    """
+    path = policy_dir / MANIFEST_NAME
+    new = news(policy_dir, found)
+    if not new:
+        return False, f'{path}: unchanged, nothing new was found'
+    what = ', '.join(
+        f'{each.backend} {each.precision} {"passed" if each.passed else "FAILED"}' for each in new
+    )
+    try:
+        write_verifications(policy_dir, new)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        return False, (
+            f'{path}: cannot be written ({error.strerror}), so no node will run what was found '
+            f'now: {what}; verify a copy of the folder that can be written'
+        )
+    return True, f'{path}: written: {what}'
 
 
 def _lines(each: Verification) -> list[str]:

@@ -275,8 +275,12 @@ def test_either_a_policy_or_a_preset_is_measured(arguments, capsys):
 def test_an_engine_that_cannot_be_loaded_is_named(exported, capsys, monkeypatch):
     monkeypatch.setattr(
         policy_bench,
-        'candidates',
-        lambda _: [policy_bench.Candidate('onnxruntime', {'provider': 'NoExecutionProvider'})],
+        'variants',
+        lambda _: [
+            policy_bench.Variant(
+                'onnxruntime', 'fp32', {'provider': 'NoExecutionProvider'}, 'onnxruntime-no'
+            )
+        ],
     )
     monkeypatch.setattr(policy_bench, 'has_torch', lambda: False)
     code, said = bench(capsys, '--policy', exported)

@@ -381,20 +381,8 @@ def test_observations_of_another_robot_are_refused_before_the_export(weights, tm
     assert export_trt([*command, '--dry-run']) == 0
 
 
-def test_what_cannot_be_written_is_said(folder, monkeypatch, capsys):
-    def refuse(*_):
-        raise PermissionError('read-only')
-
-    monkeypatch.setattr('lightvla_ros.export.verify_report.write_verifications', refuse)
-    assert main(['verify', str(folder), '--engine', 'onnxruntime', '--count', '0']) == 1
-    said = capsys.readouterr().out
-    assert 'passed' in said
-    assert 'nothing was written, so no node will run it: read-only' in said
-    assert main(['verify', str(folder), '--count', '-1']) == 2
-
-
 def test_verify_without_anything_to_verify(weights, folder, capsys):
     assert main(['verify', str(weights)]) == 1
     assert 'no exported graphs' in capsys.readouterr().err
     assert main(['verify', str(folder), '--engine', 'tensorrt']) == 1
-    assert 'no engine could be loaded' in capsys.readouterr().out
+    assert 'no engine could be used' in capsys.readouterr().out

@@ -1,0 +1,99 @@
+"""Which engines, and in which numbers, a policy folder is verified and measured with."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightvla_ros.manifest import Manifest
+
+DEFAULT_BACKEND = 'onnxruntime-cpu'  # what a node runs that was told nothing
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An engine in one of the ways in which it can run.
+
+    :param name: The engine's, for ``load_engine``.
+    :param precision: Of the numbers that it computes in.
+    :param options: For ``load_engine``.
+    :param backend: As the engine names itself, such as ``onnxruntime-cuda``.
+    """
+
+    name: str
+    precision: str
+    options: dict[str, Any]
+    backend: str
+
+    def __str__(self) -> str:
+        return f'{self.backend} {self.precision}'
+
+
+def variants(manifest: Manifest) -> list[Variant]:
+    """Return the variants that the libraries of this machine and this folder offer."""
+    found, own = [], manifest.graphs.precision
+    if importlib.util.find_spec('onnxruntime'):  # a robot may have TensorRT alone
+        import onnxruntime
+
+        for provider in onnxruntime.get_available_providers():
+            if provider.startswith(('CPU', 'CUDA', 'Tensorrt')):
+                short = provider.removesuffix('ExecutionProvider').lower()
+                options = {'provider': provider}
+                found.append(Variant('onnxruntime', own, options, f'onnxruntime-{short}'))
+    if importlib.util.find_spec('openvino'):
+        found += [
+            Variant('openvino', number, {'precision': number}, 'openvino-cpu')
+            for number in ('fp32', 'bf16')
+        ]
+    if manifest.engines:
+        found.append(Variant('tensorrt', own, {}, 'tensorrt'))
+    return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of the variants.
+
+    :param deciding: Must pass: the user or the folder names them.
+    :param trying: Are tried as well; one that does not pass is not usable here, and no fault.
+    :param left: In other numbers than anybody asked for; not tried.
+    """
+
+    deciding: tuple[Variant, ...]
+    trying: tuple[Variant, ...]
+    left: tuple[Variant, ...]
+
+
+def choose(
+    manifest: Manifest,
+    offered: Sequence[Variant],
+    engine: str | None = None,
+    precision: str | None = None,
+) -> Choice:
+    """Sort variants by who asks for them.
+
+    A user who names an engine, a precision or both asks for what fits, in the folder's precision
+    where none is named. Otherwise the folder asks: for engines that were built in it, for what
+    passed before, and for the engine that a node runs by default. Where none of these is there,
+    every variant in the folder's precision decides. What the processor offers beside has no say.
+
+    :param offered: Of the machine and the folder, see :func:`variants`.
+    """
+    passed = {(each.backend, each.precision) for each in manifest.verified if each.passed}
+    fitting = [each for each in offered if engine in (None, each.name)]
+    own = manifest.graphs.precision
+    asked = [
+        each
+        for each in fitting
+        if each.precision == (precision or own)
+        or (precision is None and (each.backend, each.precision) in passed)
+    ]
+    left = tuple(each for each in fitting if each not in asked)
+    if engine is not None or precision is not None:
+        return Choice(tuple(asked), (), left)
+    named = {(DEFAULT_BACKEND, own), ('tensorrt', own)} | passed
+    deciding = [each for each in asked if (each.backend, each.precision) in named] or asked
+    trying = tuple(each for each in asked if each not in deciding)
+    return Choice(tuple(deciding), trying, left)
