@@ -101,12 +101,14 @@ class Inbox:
     :param cameras: Names of the cameras, in the policy's order.
     :param states: Names of the state topics that the policy needs.
     :param limits: See :class:`Limits`; may be replaced at any time.
+    :ivar obstacle: A reason found elsewhere; while it is set there is no observation.
     """
 
     def __init__(self, cameras: tuple[str, ...], states: tuple[str, ...], limits: Limits) -> None:
         self.limits = limits
         self.lock = threading.RLock()
         self.instruction = ''
+        self.obstacle = ''
         self.counts: dict[str, int] = {'received': 0, 'repeated': 0, 'rejected': 0, 'skewed': 0}
         self._cameras = cameras
         self._states = states
@@ -235,12 +237,19 @@ class Inbox:
             self._due = job.stamp + max(interval, 1)
             return job
 
+    def missing(self) -> tuple[str, ...]:
+        """Return the cameras and state topics from which no good message is here."""
+        with self.lock:
+            return tuple(name for name, kept in self._kept.items() if not kept)
+
     def _absence(self, now: int, steady: int) -> str:
+        if self.obstacle:
+            return self.obstacle
         for name, kept in self._kept.items():
             if name in self._faults:
                 return self._faults[name]
             if not kept:
-                return self._unusable.get(name) or reason(self._code(name, 'missing'), name)
+                return self._unusable.get(name) or self._absent(self._code(name, 'missing'))
             age, silence = now - kept[-1].stamp, steady - kept[-1].arrived
             if age > self.limits.image_age:
                 return reason(self._code(name, 'stale'), name, self._old(age))
@@ -248,6 +257,12 @@ class Inbox:
                 silent = f'silent {seconds(silence)}, max_silence {seconds(self.limits.silence)}'
                 return reason(self._code(name, 'stale'), name, silent)
         return ''
+
+    def _absent(self, code: str) -> str:
+        """Name all cameras, or all states, from which nothing has come."""
+        absent = [name for name in self.missing() if self._code(name, 'missing') == code]
+        known = self._faults.keys() | self._unusable.keys()
+        return reason(code, ','.join(name for name in absent if name not in known))
 
     def _newest_set(self, since: int = 0) -> tuple[dict[str, Stamped], dict[str, Stamped]] | None:
         """Return the newest frames and states within the skews; no image is older than ``since``.

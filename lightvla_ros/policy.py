@@ -230,6 +230,11 @@ class Policy:
                     f'{golden.action_tolerance:g}); export the policy again or use another engine'
                 )
 
+    def example_instruction(self) -> str:
+        """Return an instruction of the golden observations: one that the policy knows."""
+        with np.load(self._policy_dir / self.manifest.golden.file, allow_pickle=False) as file:
+            return str(file['instruction'][-1])
+
     def require_verified(self) -> None:
         """Refuse an engine that ``lightvla verify`` has not passed as it is.
 

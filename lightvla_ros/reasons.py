@@ -15,7 +15,7 @@ REASONS = {
     'bad_size': 'an image has no pixels, too many, or a row step smaller than its width',
     'bad_stamp': 'a message is stamped with zero time',
     'bad_state': 'a state message holds NaN, no unit quaternion, or no fingers of the hand',
-    'camera_missing': 'no image has come from this camera yet',
+    'camera_missing': 'no image has come from these cameras yet; the log says what to do',
     'camera_skew': 'the newest images of the cameras are too far apart in time',
     'camera_stale': 'the newest image of this camera is too old',
     'clock_jump': 'ROS time jumped; waiting for new images',
@@ -34,11 +34,13 @@ REASONS = {
     'paused': 'paused by the ~/pause service',
     'reset': 'the node was reset; waiting for an instruction',
     'shutdown': 'the node is shutting down',
-    'state_missing': 'no message has come on this state topic yet',
+    'state_missing': 'no message has come on these state topics yet; the log says what to do',
     'state_skew': 'the newest state and the images are too far apart in time',
     'state_stale': 'the newest message of this state topic is too old',
     'too_late': 'the chunk was ready only after its last step',
+    'two_publishers': 'an input, or an output of this node, has more than one publisher',
     'waiting_for_chunk': 'all inputs are there; the first chunk is being computed',
+    'wrong_type': 'what is published on this input is of another type; the log says what to do',
 }
 
 

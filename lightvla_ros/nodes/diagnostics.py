@@ -41,13 +41,17 @@ class StageHistory:
 
 
 def diagnostic(
-    name: str, level: bytes, message: str, values: Mapping[str, Any], hardware_id: str
+    node: str, part: str, level: bytes, message: str, values: Mapping[str, Any]
 ) -> DiagnosticStatus:
-    """Build one status; ``level`` is one of DiagnosticStatus.OK, WARN, ERROR, STALE."""
+    """Build one status.
+
+    :param node: Fully qualified name, so that two robots' statuses can be told apart.
+    :param level: One of DiagnosticStatus.OK, WARN, ERROR, STALE.
+    """
     return DiagnosticStatus(
         level=level,
-        name=f'lightvla: {name}',
+        name=f'{node}: {part}',
         message=message,
-        hardware_id=hardware_id,
+        hardware_id=node,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
     )

@@ -1,4 +1,4 @@
-"""The policy node's cameras and state: subscriptions that only store what comes."""
+"""What comes into the policy node: subscriptions that only store, and who publishes there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.images import ImageError
 from lightvla_ros.inbox import Inbox, Job
+from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import InputError, check_image_message, stamp_ns
+from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
+from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.policy_parameters import limits_from
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.one_line import quoted
@@ -29,6 +34,8 @@ from lightvla_ros.reasons import kind
 # liveliness: asking for one disconnects ordinary cameras (``reference/ros.md`` A.2).
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 WARNING_PERIOD = 5.0  # of each source and reason [s]
+# Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.
+ORDER_QOS = QoSProfile(depth=1)
 
 
 def subscribe(
@@ -54,19 +61,28 @@ def subscribe(
 
 
 class InputTopics:
-    """Subscriptions of what a policy sees, and the inbox they fill.
+    """Subscriptions of what a policy sees and is told, and the inbox they fill.
 
+    :param example: An instruction that the policy knows, for the user to try.
     :param on_new: Called when something new was stored.
+    :param on_instruction: Called with each instruction.
     """
 
     def __init__(
-        self, node: Node, manifest: Manifest, values: SimpleNamespace, on_new: Callable[[], None]
+        self,
+        node: Node,
+        manifest: Manifest,
+        values: SimpleNamespace,
+        example: str,
+        on_new: Callable[[], None],
+        on_instruction: Callable[[String], None],
     ) -> None:
         self.active = False  # subscriptions of an inactive lifecycle node run on
         self.frames = 0
         self.states = StateReader(values)
         self._node = node
         self._base_frame = values.base_frame
+        self._example = example
         self._on_new = on_new
         self._warned: dict[str, float] = {}
         cameras = tuple(camera.name for camera in manifest.cameras)
@@ -78,18 +94,29 @@ class InputTopics:
             states['gripper_state'] = (JointState, partial(self._on_state, 'gripper_state'))
         self.inbox = Inbox(cameras, tuple(states), limits_from(values))
         raw = values.image_transport == 'raw'
-        self._subscriptions = []
+        self._subscriptions: list[Subscription] = []
+        self._topics: list[Topic] = []
         for name in cameras:
             # Resolve first, then add the suffix, so that a remapped camera keeps its transport.
             topic = node.resolve_topic_name(f'{name}/image') + ('' if raw else '/compressed')
             kind = Image if raw else CompressedImage
-            callback = partial(self._on_image, name)
-            self._subscriptions.append(subscribe(node, kind, topic, callback, SENSOR_QOS))
+            self._take(name, f'{name}/image', topic, kind, partial(self._on_image, name))
         for name, (kind, callback) in states.items():
-            self._subscriptions.append(subscribe(node, kind, name, callback, SENSOR_QOS))
+            self._take(name, name, name, kind, callback)
+        self._take('instruction', 'instruction', 'instruction', String, on_instruction, ORDER_QOS)
+        if node.get_parameter('use_sim_time').value:
+            self._topics.append(Topic.of(node, 'clock', '/clock', '/clock', Clock))
+        outputs = [
+            Topic.of(node, name, f'~/{name}', f'~/{name}', kind)
+            for name, kind in (('action_chunk', ActionChunk), ('status', VlaStatus))
+        ]
+        self._graph = GraphWatch(
+            node, self._topics, outputs, lambda: values.allow_several_publishers, self._on_graph
+        )
 
     def destroy(self) -> None:
         """Remove the subscriptions."""
+        self._graph.destroy()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
@@ -98,6 +125,30 @@ class InputTopics:
         why = self.inbox.refuse(job, error.source, error.code, str(error))
         self._warn(why, str(error))
         return why
+
+    def advice(self) -> str:
+        """Say in one line what to do so that the robot moves; empty when everything is there."""
+        advice = [self._graph.advice(self.inbox.missing())]
+        if not self.inbox.instruction:
+            topic = self._node.resolve_topic_name('instruction')
+            advice.append(f'to give an instruction: {instruction_command(topic, self._example)}')
+        return '; '.join(filter(None, advice))
+
+    def _take(
+        self,
+        source: str,
+        relative: str,
+        topic: str,
+        kind: type,
+        callback: Callable,
+        qos: QoSProfile = SENSOR_QOS,
+    ) -> None:
+        self._subscriptions.append(subscribe(self._node, kind, topic, callback, qos))
+        self._topics.append(Topic.of(self._node, source, relative, topic, kind))
+
+    def _on_graph(self, why: str) -> None:
+        self.inbox.obstacle = why
+        self._on_new()
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         if not self.active:

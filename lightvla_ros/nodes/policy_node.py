@@ -20,8 +20,6 @@ from types import SimpleNamespace
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile
-from rclpy.subscription import Subscription
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
@@ -33,7 +31,7 @@ from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.chunk_output import ChunkOutput
 from lightvla_ros.nodes.conversions import InputError
 from lightvla_ros.nodes.diagnostics import StageHistory
-from lightvla_ros.nodes.input_topics import InputTopics, subscribe
+from lightvla_ros.nodes.input_topics import InputTopics
 from lightvla_ros.nodes.job_runner import Result, run_job
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
 from lightvla_ros.nodes.policy_parameters import (
@@ -77,7 +75,6 @@ class PolicyNode(GuardedLifecycleNode):
         self._output: ChunkOutput | None = None
         self._worker: Worker[Job, Result] | None = None
         self._inputs: InputTopics | None = None
-        self._instruction_input: Subscription | None = None
         self._active = False
         self._paused = False
         self._pending_instruction = ''
@@ -87,7 +84,7 @@ class PolicyNode(GuardedLifecycleNode):
         self._failures = 0
         self._trouble = ''  # why the last chunk was a hold, until the next one with steps
         self._fault = ''
-        self._report = StatusReport(self, self._on_publish_failure)
+        self._report = StatusReport(self, self._advice, self._on_publish_failure)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(SetBool, '~/pause', self._on_pause)
         # Steady clocks: timers on ROS time stop when /clock stops, and that is when a watchdog is
@@ -141,13 +138,12 @@ class PolicyNode(GuardedLifecycleNode):
                 f'replan_steps is {self._values.replan_steps}, but a chunk of {manifest.name} has '
                 f'{manifest.action.chunk_length} steps'
             )
-        self._inputs = InputTopics(self, manifest, self._values, self._wake)
+        example = self._policy.example_instruction()
+        self._inputs = InputTopics(
+            self, manifest, self._values, example, self._wake, self._on_instruction
+        )
         self._inbox = self._inputs.inbox
         self._output = ChunkOutput(self, manifest, self._values, self._on_publish_failure)
-        # Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.
-        self._instruction_input = subscribe(
-            self, String, 'instruction', self._on_instruction, QoSProfile(depth=1)
-        )
         self.get_logger().info(
             f'loaded {manifest.name} ({manifest.fingerprint[:12]}) on '
             f'{self._policy.engine.backend}, {self._policy.engine.precision}'
@@ -184,9 +180,6 @@ class PolicyNode(GuardedLifecycleNode):
         if self._inputs is not None:
             self._inputs.destroy()
             self._inputs = None
-        if self._instruction_input is not None:
-            self.destroy_subscription(self._instruction_input)
-            self._instruction_input = None
         if self._output is not None:
             self._output.destroy()
             self._output = None
@@ -505,6 +498,9 @@ class PolicyNode(GuardedLifecycleNode):
         self.get_logger().error(f'cannot publish {what}: {said}', throttle_duration_sec=5.0)
         if self._active and not self._fault:
             self._fault = reason('fault', f'publish_{what}')
+
+    def _advice(self) -> str:
+        return self._inputs.advice() if self._active else ''
 
     def _wake(self) -> None:
         if self._worker is not None:

@@ -67,6 +67,12 @@ POLICY_PARAMETERS = ParameterTable(
             choices=('raw', 'compressed'),
         ),
         Parameter(
+            'allow_several_publishers',
+            False,
+            'Whether an input may have more than one publisher; if not, the robot holds still.',
+            read_only=False,
+        ),
+        Parameter(
             'max_image_age',
             0.5,
             'Oldest image or state, by stamp [s].',

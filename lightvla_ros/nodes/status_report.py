@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+=======
+import time
+from collections.abc import Callable, Mapping
+>>>>>>> 99da34d (Who publishes is watched: two publishers hold, a missing or mistyped input names its cure; diagnostics carry the node's full name)
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
@@ -16,6 +21,7 @@ from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.diagnostics import StageHistory, diagnostic
 from lightvla_ros.reasons import kind, reason
 
+REMINDER = 5.0  # s between two lines that say what is waited for
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATE_NAMES = {
     getattr(VlaStatus, name): name
@@ -26,18 +32,30 @@ STATE_NAMES = {
 class StatusReport:
     """Publishes the node's state: on every change, and once a second as a heartbeat.
 
+<<<<<<< HEAD
     :param on_failure: Told what could not be published, and why; nothing raises. In the place of
         a status goes one without any text.
     """
 
     def __init__(self, node: Node, on_failure: Callable[[str, Exception], None]) -> None:
+=======
+    :param advise: Says in a line what to do about what is waited for.
+    """
+
+    def __init__(self, node: Node, advise: Callable[[], str]) -> None:
+>>>>>>> 99da34d (Who publishes is watched: two publishers hold, a missing or mistyped input names its cure; diagnostics carry the node's full name)
         self.state = VlaStatus.UNCONFIGURED
         self.reason = ''
         self.instruction = ''
         self.instruction_rejected = False
         self.chunks = 0
         self._node = node
+<<<<<<< HEAD
         self._on_failure = on_failure
+=======
+        self._advise = advise
+        self._remind_at = 0.0
+>>>>>>> 99da34d (Who publishes is watched: two publishers hold, a missing or mistyped input names its cure; diagnostics carry the node's full name)
         self._status = node.create_publisher(VlaStatus, '~/status', LATCHED)
         self._diagnostics = node.create_publisher(
             DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
@@ -51,9 +69,12 @@ class StatusReport:
         log = self._node.get_logger()
         if (state, kind(why)) == (self.state, kind(self.reason)):
             self.reason = why
-            if state == VlaStatus.WAITING:
-                log.warning(f'waiting: {why}', throttle_duration_sec=5.0)
+            if state == VlaStatus.WAITING and time.monotonic() > self._remind_at:
+                self._remind_at = time.monotonic() + REMINDER
+                advice = self._advise()
+                log.warning(f'waiting: {kind(why)}; {advice}' if advice else f'waiting: {why}')
             return
+        self._remind_at = time.monotonic() + 1.0  # by then who publishes has been discovered
         self.state, self.reason = state, why
         line = STATE_NAMES[state] + (f': {why}' if why else '')
         # a call for each severity: rclpy ties a severity to the calling line
@@ -99,7 +120,10 @@ class StatusReport:
         :param failures: Failed inferences in a row.
         """
         ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-        identity = manifest.fingerprint[:12] if manifest else ''
+        name = self._node.get_fully_qualified_name()
+        policy = f'{manifest.name} {manifest.fingerprint[:12]}' if manifest else ''
+        if input_fault:
+            inputs = {**inputs, 'advice': self._advise()}
         faulty = self.state == VlaStatus.FAULT
         engine_level = error if faulty else warn if failures or engine is None else ok
         output_level = {
@@ -109,16 +133,16 @@ class StatusReport:
         }.get(self.state, warn)
         line = f'{STATE_NAMES[self.state]} {self.reason}'.strip()
         statuses = [
-            diagnostic('cameras', error if input_fault else ok, input_fault, inputs, identity),
+            diagnostic(name, 'cameras', error if input_fault else ok, input_fault, inputs),
             diagnostic(
+                name,
                 'engine',
                 engine_level,
                 self.reason if faulty else engine.backend if engine else 'not loaded',
-                {'failures_in_a_row': failures},
-                identity,
+                {'failures_in_a_row': failures, 'policy': policy},
             ),
-            diagnostic('inference', engine_level, '', history.summary(), identity),
-            diagnostic('output', output_level, line, counts, identity),
+            diagnostic(name, 'inference', engine_level, '', history.summary()),
+            diagnostic(name, 'output', output_level, line, counts),
         ]
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._now()

@@ -144,6 +144,7 @@ def test_kept_patches_come_in_the_upright_view(bundled_policy, tmp_path):
 def test_diagnostics_tell_each_part_apart(bundled_policy):
     with rig(bundled_policy) as r:
         seen = {}
+        name = f'{r.namespace}/lightvla'  # the same names would mix two robots
 
         def on_diagnostics(message):
             seen.update({status.name: status for status in message.status})
@@ -152,19 +153,20 @@ def test_diagnostics_tell_each_part_apart(bundled_policy):
         r.run()
 
         def measured():
-            status = seen.get('lightvla: inference')
+            status = seen.get(f'{name}: inference')
             return status and any(value.key == 'overhead_ms' for value in status.values)
 
         r.until(measured, 'figures')
-        assert set(seen) == {f'lightvla: {p}' for p in ('cameras', 'engine', 'inference', 'output')}
+        assert set(seen) == {f'{name}: {p}' for p in ('cameras', 'engine', 'inference', 'output')}
+        assert {status.hardware_id for status in seen.values()} == {name}
         assert all(status.level == DiagnosticStatus.OK for status in seen.values())
         r.robot.cameras = {'third_person'}
         r.until(
-            lambda: kind(seen['lightvla: cameras'].message) == 'camera_stale:wrist',
+            lambda: kind(seen[f'{name}: cameras'].message) == 'camera_stale:wrist',
             'the camera to stale',
         )
-        assert seen['lightvla: cameras'].level == DiagnosticStatus.ERROR
-        assert seen['lightvla: engine'].level == DiagnosticStatus.OK
+        assert seen[f'{name}: cameras'].level == DiagnosticStatus.ERROR
+        assert seen[f'{name}: engine'].level == DiagnosticStatus.OK
 
 
 @pytest.mark.parametrize('steps', [2, 4])

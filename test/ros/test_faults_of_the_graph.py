@@ -1,0 +1,178 @@
+"""Who publishes on the node's topics: two at once, nobody, or something of another type."""
+
+import shlex
+from contextlib import contextmanager
+
+import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from lightvla_ros.msg import ActionChunk, VlaStatus
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rig import rig
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from lightvla_ros.nodes.policy_node import PolicyNode
+
+WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
+
+
+@contextmanager
+def stranger(r, kind, topic, name='rosbag2_player'):
+    """Another process' node, as far as the graph tells, that publishes on a topic; it is silent.
+
+    In a context of its own, because one context refuses two types on one topic.
+    """
+    context = Context()
+    context.init()
+    node = Node(name, namespace=r.namespace, context=context)
+    node.create_publisher(kind, topic, 1)
+    try:
+        yield
+    finally:
+        node.destroy_node()
+        context.shutdown()
+
+
+def line_with(r, *words):
+    """Wait for a log line that holds all of these words."""
+    found = []
+
+    def there():
+        found[:] = [line for line in list(r.robot.logs) if all(word in line for word in words)]
+        return found
+
+    r.until(there, f'a line with {words}')
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'topic', 'source'),
+    [
+        (Image, 'third_person/image', 'third_person'),
+        (Image, 'wrist/image', 'wrist'),
+        (PoseStamped, 'ee_pose', 'ee_pose'),
+        (JointState, 'gripper_state', 'gripper_state'),
+        (String, 'instruction', 'instruction'),
+        (ActionChunk, 'lightvla/action_chunk', 'action_chunk'),
+        (VlaStatus, 'lightvla/status', 'status'),
+    ],
+    ids=lambda value: value if isinstance(value, str) and '/' not in value else '',
+)
+def test_second_publisher_is_a_hold_with_names(bundled_policy, kind, topic, source):
+    with rig(bundled_policy, replan_steps=1) as r:
+        r.matched_user()
+        r.run()
+        with stranger(r, kind, topic):
+            r.until_state(HOLDING, f'two_publishers:{source}')
+            assert not r.robot.chunks[-1].steps
+            line_with(r, '2 publishers on', f'{r.namespace}/{topic}', '/rosbag2_player')
+            calls = r.engine.calls
+            r.settle()
+            assert r.engine.calls == calls, 'nothing may be computed of mixed inputs'
+            assert len(r.robot.holds()) == 1
+        r.until_state(RUNNING)
+
+
+def test_second_publisher_may_be_allowed_on_inputs_alone(bundled_policy):
+    with rig(bundled_policy, replan_steps=1, allow_several_publishers=True) as r:
+        r.run()
+        with stranger(r, Image, 'wrist/image'):
+            r.settle()
+            assert r.robot.state == (RUNNING, '')
+            with stranger(r, ActionChunk, 'lightvla/action_chunk', 'another_policy'):
+                r.until_state(HOLDING, 'two_publishers:action_chunk')
+            # and it can be taken back while running
+            r.node.set_parameters([Parameter('allow_several_publishers', value=False)])
+            r.until_state(HOLDING, 'two_publishers:wrist')
+
+
+def test_second_node_of_the_same_name_is_noticed(bundled_policy):
+    with rig(bundled_policy, replan_steps=1) as r:
+        r.matched_user()
+        r.run()
+        twin = PolicyNode(
+            namespace=r.namespace,
+            parameter_overrides=[Parameter('policy', value=str(bundled_policy))],
+        )
+        try:
+            r.until_state(HOLDING, 'two_publishers:status')
+            line = line_with(r, '2 publishers on', f'{r.namespace}/lightvla/status')
+            assert 'Give a second robot another namespace' in line
+        finally:
+            twin.destroy_node()
+        r.until_state(RUNNING)
+
+
+def test_all_missing_inputs_are_named_with_topics_and_cures(bundled_policy):
+    with rig(bundled_policy, autostart=False) as r:
+        r.matched_user()
+        robot = r.robot
+        for publisher in (*robot.image_publishers.values(), robot.pose_publisher):
+            robot.destroy_publisher(publisher)
+        camera = '/camera/camera/color/image_raw'
+        seen = []
+        robot.create_subscription(DiagnosticArray, '/diagnostics', seen.append, 10)
+        with stranger(r, Image, camera):
+            r.node.autostart()
+            robot.say('pick up the milk')
+            r.until_state(WAITING, 'camera_missing:third_person,wrist')
+            line = line_with(r, 'waiting', 'third_person', 'wrist', 'ee_pose', 'gripper_state')
+            for topic, kind in (
+                ('third_person/image', 'sensor_msgs/msg/Image'),
+                ('wrist/image', 'sensor_msgs/msg/Image'),
+                ('ee_pose', 'geometry_msgs/msg/PoseStamped'),
+                ('gripper_state', 'sensor_msgs/msg/JointState'),
+            ):
+                assert f'{r.namespace}/{topic} ({kind})' in line
+            assert f'there is {camera}: pass third_person_image:={camera}' in line
+            assert 'kept_patches' not in line, 'its own pictures are no camera'
+            assert '/robot publishes there but no good message has come' in line
+
+            def told():
+                values = [v for m in list(seen) for s in m.status for v in s.values]
+                return any(v.key == 'advice' and camera in v.value for v in values)
+
+            r.until(told, 'the advice in the diagnostics')
+
+
+def test_topic_of_another_type_is_named_with_the_cure(bundled_policy):
+    """A compressed camera on the raw topic: no event of rclpy fires for it."""
+    with rig(bundled_policy, autostart=False) as r:
+        r.matched_user()
+        r.robot.destroy_publisher(r.robot.image_publishers['wrist'])
+        with stranger(r, CompressedImage, 'wrist/image', 'camera'):
+            r.node.autostart()
+            r.until_state(WAITING, 'wrong_type:wrist')
+            line = line_with(r, 'image_transport:=compressed')
+            assert f'{r.namespace}/wrist/image (sensor_msgs/msg/Image)' in line
+            assert f'{r.namespace}/camera publishes sensor_msgs/msg/CompressedImage' in line
+
+
+def test_raw_camera_on_a_compressed_topic(bundled_policy):
+    with rig(bundled_policy, autostart=False, image_transport='compressed') as r:
+        r.matched_user()
+        with stranger(r, Image, 'wrist/image/compressed', 'camera'):
+            r.node.autostart()
+            r.until_state(WAITING, 'wrong_type:wrist')
+            line_with(r, f'{r.namespace}/camera publishes sensor_msgs/msg/Image there')
+
+
+def test_waiting_for_an_instruction_gives_a_line_to_paste(bundled_policy):
+    with rig(bundled_policy) as r:
+        r.matched()
+        r.matched_user()
+        r.robot.feeding = True
+        r.until_state(WAITING, 'no_instruction')
+        line = line_with(r, 'waiting: no_instruction', 'ros2 topic pub')
+        words = shlex.split(line[line.index('ros2 topic pub') :])
+        assert words[:-1] == [
+            *('ros2', 'topic', 'pub', '--once'),
+            f'{r.namespace}/instruction',
+            'std_msgs/msg/String',
+        ]
+        r.robot.say(yaml.safe_load(words[-1])['data'])
+        r.until_state(RUNNING)
