@@ -1,12 +1,15 @@
 """The policy node on a Franka Panda.
 
+Without arguments it starts the policy that comes with the package; the log says what it waits for
+and which argument or command is next.
+
 It publishes action chunks and moves nothing by itself: `output_mode` is `none` unless you say
 otherwise, and what executes chunks on the robot is yours to choose (see the README).
 """
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, RegisterEventHandler
-from launch.conditions import UnlessCondition
+from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -22,11 +25,23 @@ def argument(name, default, description, choices=None):
     )
 
 
+def end_unless_respawned(event, context):
+    """End launch with the node, unless it died and is to be started again."""
+    if event.returncode and IfCondition(LaunchConfiguration('respawn')).evaluate(context):
+        return []
+    reason = f'the policy node has ended with exit code {event.returncode}'
+    return [LogInfo(msg=reason), EmitEvent(event=Shutdown(reason=reason))]
+
+
 def generate_launch_description():
     """Describe the policy node with its cameras and topics remapped."""
     value = LaunchConfiguration
     arguments = [
-        argument('checkpoint', '', 'Policy folder, the one with manifest.json (required).'),
+        argument(
+            'checkpoint',
+            PathJoinSubstitution([SHARE, 'models', 'libero_tiny']),
+            'Policy folder, the one with manifest.json; default: the one that comes with this.',
+        ),
         argument('namespace', '', 'Namespace of the node and of its relative topics.'),
         argument(
             'params_file',
@@ -68,7 +83,8 @@ def generate_launch_description():
         argument(
             'respawn',
             'true',
-            'Start the node again when it dies; it then waits for an order.',
+            'Start the node again when it dies; it then waits for an order. A node that was shut '
+            'down on purpose (exit code 0) is not started again: launch ends.',
             ['true', 'false'],
         ),
         argument('log_level', 'info', 'Log level.', ['debug', 'info', 'warn', 'error']),
@@ -107,13 +123,6 @@ def generate_launch_description():
         arguments=['--ros-args', '--log-level', value('log_level')],
     )
     end_with_the_node = RegisterEventHandler(
-        OnProcessExit(
-            target_action=policy,
-            on_exit=[
-                LogInfo(msg='the policy node has ended'),
-                EmitEvent(event=Shutdown(reason='the policy node has ended')),
-            ],
-        ),
-        condition=UnlessCondition(value('respawn')),
+        OnProcessExit(target_action=policy, on_exit=end_unless_respawned)
     )
     return LaunchDescription([*arguments, policy, end_with_the_node])

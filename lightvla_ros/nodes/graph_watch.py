@@ -146,7 +146,8 @@ class GraphWatch:
             where = f'{where}: nobody publishes there'
         others = self._others(topic)
         if not others:
-            return f'{where}, nor that type anywhere else: start its driver'
+            elsewhere = remapping(topic.relative, 'ITS_TOPIC')
+            return f'{where}, nor that type elsewhere: start its driver, pass {elsewhere}'
         there = ', '.join(others[:MOST_TOPICS])
         return f'{where}; there is {there}: pass {remapping(topic.relative, others[0])}'
 

@@ -36,6 +36,8 @@ from lightvla_ros.nodes.bridge_modes import (
 )
 from lightvla_ros.nodes.bridge_output import BridgeOutput
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
+from lightvla_ros.nodes.parameters import ParameterError
+from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
@@ -71,6 +73,9 @@ class LiberoBridge(Node):
         self.create_service(Trigger, '~/reset', self._on_reset)
         # A node without any timer can sleep through SIGTERM.
         self.create_timer(1.0, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        fault = unused_override(self)
+        if fault:
+            raise ParameterError(fault)
         self._thread = threading.Thread(target=self._simulate, name='simulation', daemon=True)
         self._thread.start()
 

@@ -32,10 +32,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from lightvla_ros.errors import LightVLAError
-from lightvla_ros.one_line import quoted
+from lightvla_ros.nodes.qos_overrides import PREFIX, faulty_override
+from lightvla_ros.one_line import one_line, quoted
 
 # Declared by rclpy itself or by its clock and QoS helpers.
-_FOREIGN = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
+_FOREIGN = ('use_sim_time', 'start_type_description_service', PREFIX)
 
 
 class ParameterError(LightVLAError):
@@ -146,6 +147,9 @@ class ParameterTable:
                 f'unknown parameter {", ".join(sorted(unknown))}; '
                 f'{node.get_name()} knows {", ".join(sorted(self._by_name))}'
             )
+        fault = faulty_override(node._parameter_overrides)
+        if fault:
+            raise ParameterError(fault)
         values = SimpleNamespace()
         for row in self.rows:
             try:
@@ -167,19 +171,22 @@ class ParameterTable:
             raise ParameterError(fault)
 
         def validate(parameters: list[RosParameter]) -> SetParametersResult:
+            try:
+                fault = refusal(parameters)
+            except Exception as error:  # an exception here would end rclpy's spin
+                fault = f'cannot check the new values: {one_line(error)}'
+            return SetParametersResult(successful=fault is None, reason=fault or '')
+
+        def refusal(parameters: list[RosParameter]) -> str | None:
             proposed = SimpleNamespace(**vars(values))
             for parameter in parameters:
                 row = self._by_name.get(parameter.name)
                 if row is not None:
                     fault = row.fault(parameter.value)
                     if fault:
-                        return SetParametersResult(successful=False, reason=fault)
+                        return fault
                     setattr(proposed, parameter.name, parameter.value)
-            try:
-                fault = check(proposed) if check else None
-            except Exception as error:  # an exception here would end rclpy's spin
-                fault = f'cannot check the new values: {error}'
-            return SetParametersResult(successful=fault is None, reason=fault or '')
+            return check(proposed) if check else None
 
         def apply(parameters: list[RosParameter]) -> None:
             for parameter in parameters:

@@ -33,13 +33,16 @@ from lightvla_ros.nodes.conversions import InputError
 from lightvla_ros.nodes.diagnostics import StageHistory
 from lightvla_ros.nodes.input_topics import InputTopics
 from lightvla_ros.nodes.job_runner import Result, run_job
+from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
 from lightvla_ros.nodes.policy_parameters import (
     POLICY_PARAMETERS,
     engine_options,
     limits_from,
+    misfit,
     nanoseconds,
 )
+from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.worker import Worker
@@ -69,8 +72,8 @@ class PolicyNode(GuardedLifecycleNode):
         self.history = StageHistory()
         self.counts = dict.fromkeys(('sent', 'clamped', 'discarded', 'failed', 'overruns'), 0)
         self._load = load
-        self._values = POLICY_PARAMETERS.declare(self, on_change=self._on_parameters)
         self._policy: Policy | None = None
+        self._values = POLICY_PARAMETERS.declare(self, self._on_parameters, self._misfit)
         self._inbox: Inbox | None = None
         self._output: ChunkOutput | None = None
         self._worker: Worker[Job, Result] | None = None
@@ -130,20 +133,21 @@ class PolicyNode(GuardedLifecycleNode):
 
     def _configure(self) -> None:
         if not self._values.policy:
-            raise TransitionError('the parameter `policy` is empty; set it to a policy folder')
+            raise TransitionError(f'{parameter("policy")} is empty; set it to a policy folder')
         self._policy = self._load_policy()
         manifest = self._policy.manifest
-        if self._values.replan_steps > manifest.action.chunk_length:
-            raise TransitionError(
-                f'replan_steps is {self._values.replan_steps}, but a chunk of {manifest.name} has '
-                f'{manifest.action.chunk_length} steps'
-            )
+        fault = self._misfit(self._values)
+        if fault:
+            raise TransitionError(f'{fault}; it is set by {parameter("replan_steps")}')
         example = self._policy.example_instruction()
         self._inputs = InputTopics(
             self, manifest, self._values, example, self._wake, self._on_instruction
         )
         self._inbox = self._inputs.inbox
         self._output = ChunkOutput(self, manifest, self._values, self._on_publish_failure)
+        fault = unused_override(self)
+        if fault:
+            raise TransitionError(fault)
         self.get_logger().info(
             f'loaded {manifest.name} ({manifest.fingerprint[:12]}) on '
             f'{self._policy.engine.backend}, {self._policy.engine.precision}'
@@ -221,7 +225,8 @@ class PolicyNode(GuardedLifecycleNode):
                 raise TransitionError('asked to end while loading')
             thread.join(0.1)
         if isinstance(outcome[0], ContractError | EngineError):
-            raise TransitionError(str(outcome[0]))
+            given = ', '.join(map(parameter, ('policy', 'engine', 'provider')))
+            raise TransitionError(f'{outcome[0]} (given by {given})')
         if isinstance(outcome[0], Exception):
             raise outcome[0]
         return outcome[0]
@@ -329,6 +334,9 @@ class PolicyNode(GuardedLifecycleNode):
         else:
             response.message = 'the node is not active; configure and activate it'
         return response
+
+    def _misfit(self, values: SimpleNamespace) -> str | None:
+        return misfit(values, self._policy.manifest if self._policy else None)
 
     def _on_parameters(self, values: SimpleNamespace) -> None:
         if self._inbox is not None:

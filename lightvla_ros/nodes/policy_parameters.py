@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.inbox import Limits
 from lightvla_ros.nodes.conversions import FINGER_JOINTS
@@ -193,6 +194,21 @@ def engine_options(values: SimpleNamespace) -> dict[str, Any]:
     of_one = {'onnxruntime': ('provider',), 'openvino': ('precision',), 'tensorrt': ()}
     names = ('threads', *of_one[values.engine])
     return {name: getattr(values, name) for name in names}
+
+
+def misfit(values: SimpleNamespace, manifest: Manifest | None) -> str | None:
+    """Say in one line which values do not fit each other or the policy; None if all do.
+
+    :param manifest: Of the policy that is loaded; None before.
+    """
+    if values.start_delay and values.anchor == 'observation':
+        return f'start_delay is {values.start_delay:g}, but anchor: observation does not use it'
+    if manifest is not None and values.replan_steps > manifest.action.chunk_length:
+        return (
+            f'replan_steps is {values.replan_steps}, but a chunk of {manifest.name} has '
+            f'{manifest.action.chunk_length} steps'
+        )
+    return None
 
 
 def limits_from(values: SimpleNamespace) -> Limits:

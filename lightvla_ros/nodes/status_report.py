@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-=======
 import time
 from collections.abc import Callable, Mapping
->>>>>>> 99da34d (Who publishes is watched: two publishers hold, a missing or mistyped input names its cure; diagnostics carry the node's full name)
+from contextlib import suppress
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
@@ -21,7 +17,7 @@ from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.diagnostics import StageHistory, diagnostic
 from lightvla_ros.reasons import kind, reason
 
-REMINDER = 5.0  # s between two lines that say what is waited for
+REMINDER = 10.0  # s between two lines that say what is waited for
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATE_NAMES = {
     getattr(VlaStatus, name): name
@@ -32,30 +28,26 @@ STATE_NAMES = {
 class StatusReport:
     """Publishes the node's state: on every change, and once a second as a heartbeat.
 
-<<<<<<< HEAD
+    :param advise: Says in a line what to do about what is waited for.
     :param on_failure: Told what could not be published, and why; nothing raises. In the place of
         a status goes one without any text.
     """
 
-    def __init__(self, node: Node, on_failure: Callable[[str, Exception], None]) -> None:
-=======
-    :param advise: Says in a line what to do about what is waited for.
-    """
-
-    def __init__(self, node: Node, advise: Callable[[], str]) -> None:
->>>>>>> 99da34d (Who publishes is watched: two publishers hold, a missing or mistyped input names its cure; diagnostics carry the node's full name)
+    def __init__(
+        self,
+        node: Node,
+        advise: Callable[[], str],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
         self.state = VlaStatus.UNCONFIGURED
         self.reason = ''
         self.instruction = ''
         self.instruction_rejected = False
         self.chunks = 0
         self._node = node
-<<<<<<< HEAD
         self._on_failure = on_failure
-=======
         self._advise = advise
         self._remind_at = 0.0
->>>>>>> 99da34d (Who publishes is watched: two publishers hold, a missing or mistyped input names its cure; diagnostics carry the node's full name)
         self._status = node.create_publisher(VlaStatus, '~/status', LATCHED)
         self._diagnostics = node.create_publisher(
             DiagnosticArray, '/diagnostics', QoSProfile(depth=1)

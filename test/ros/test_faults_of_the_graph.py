@@ -1,5 +1,6 @@
 """Who publishes on the node's topics: two at once, nobody, or something of another type."""
 
+import re
 import shlex
 from contextlib import contextmanager
 
@@ -15,7 +16,10 @@ from rig import rig
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
+from lightvla_ros.nodes.launch_arguments import PARAMETERS, TOPICS
 from lightvla_ros.nodes.policy_node import PolicyNode
+from lightvla_ros.policy import Policy
+from lightvla_ros.resources import resource
 
 WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
 
@@ -159,6 +163,35 @@ def test_raw_camera_on_a_compressed_topic(bundled_policy):
             r.node.autostart()
             r.until_state(WAITING, 'wrong_type:wrist')
             line_with(r, f'{r.namespace}/camera publishes sensor_msgs/msg/Image there')
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'argument'),
+    [
+        ({'policy': ''}, 'the parameter `policy` (launch argument `checkpoint`) is empty'),
+        ({'policy': '/no/such/folder'}, 'the parameter `policy` (launch argument `checkpoint`)'),
+        ({'provider': 'NoProvider'}, 'the parameter `provider` (launch argument `device`)'),
+        ({'replan_steps': 9}, 'the parameter `replan_steps` (launch argument `params_file`'),
+    ],
+    ids=['none', 'missing', 'provider', 'steps'],
+)
+def test_cannot_configure_names_the_launch_argument(bundled_policy, parameters, argument):
+    with rig(bundled_policy, autostart=False, load=Policy.load, **parameters) as r:
+        r.matched_user()
+        r.node.autostart()
+        assert argument in line_with(r, 'cannot configure')
+
+
+def test_launch_arguments_that_messages_name_are_there():
+    text = resource('launch/franka_panda.launch.py').read_text()
+    declared = set(re.findall(r"argument\(\s*'(\w+)'", text))
+    named = {*PARAMETERS.values(), *TOPICS.values(), 'params_file'}
+    assert named <= declared
+    for name, argument in PARAMETERS.items():
+        assert f"'{name}': value('{argument}')" in text
+    for topic, argument in TOPICS.items():
+        assert f"'{topic}'" in text
+        assert topic.replace('/', '_') == argument, 'the launch file maps them so'
 
 
 def test_waiting_for_an_instruction_gives_a_line_to_paste(bundled_policy):

@@ -30,6 +30,7 @@ from lightvla_ros.nodes.spin import ENDING_SIGNALS
 from lightvla_ros.reasons import kind
 
 ROOT = Path(__file__).resolve().parents[2]
+QOS = 'qos_overrides./wrist/image.subscription'
 WAITING, RUNNING = VlaStatus.WAITING, VlaStatus.RUNNING
 
 
@@ -313,13 +314,37 @@ def test_fault_24_late_subscriber_gets_the_status_and_no_old_chunk(bundled_polic
         ({'max_image_age': -1.0}, 'max_image_age'),
         ({'max_image_age': float('nan')}, 'max_image_age'),
         ({'image_transport': 'theora'}, 'image_transport'),
+        ({'start_delay': 0.1, 'anchor': 'observation'}, 'start_delay is 0.1, but anchor'),
+        ({f'{QOS}.reliabilty': 'reliable'}, f'unknown parameter {QOS}.reliabilty'),
+        ({'qos_overrides.wrist': 'reliable'}, 'unknown parameter qos_overrides.wrist'),
+        ({f'{QOS}.reliability': 'best_efort'}, 'best_efort.; choose reliable, best_effort'),
+        ({f'{QOS}.reliability': 1}, f'{QOS}.reliability is 1; choose'),
+        ({f'{QOS}.depth': 0}, 'depth is 0; it is a whole number above 0'),
+        ({f'{QOS}.depth': 'deep'}, "depth is 'deep'; it is a whole number above 0"),
     ],
-    ids=['unknown', 'type', 'integer', 'range', 'NaN', 'choice'],
+    ids=[
+        *('unknown', 'type', 'integer', 'range', 'NaN', 'choice', 'unused'),
+        *('QoS policy', 'QoS form', 'QoS choice', 'QoS type', 'QoS depth', 'QoS depth type'),
+    ],
 )
 def test_fault_27_wrong_parameters_at_start(parameters, message):
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-    with pytest.raises(ParameterError, match=message):
+    with pytest.raises(ParameterError, match=message) as caught:
         PolicyNode(parameter_overrides=overrides)
+    assert '\n' not in str(caught.value)
+
+
+def test_fault_27_qos_override_of_no_topic(bundled_policy):
+    """Which topics there are is known only when the policy is loaded."""
+    wrong = 'qos_overrides./wrist/imgae.subscription.reliability'
+    with rig(bundled_policy, autostart=False, **{wrong: 'reliable'}) as r:
+        r.matched_user()
+        r.node.autostart()
+        r.until_state(VlaStatus.UNCONFIGURED, 'configure_failed')
+        said = f'cannot configure: unknown parameter {wrong}; QoS can be set of'
+        r.until(lambda: any(said in line for line in r.robot.logs), 'the log')
+        line = next(line for line in r.robot.logs if said in line)
+        assert f'{r.namespace}/wrist/image' in line
 
 
 def test_fault_27_parameter_file_for_another_node(tmp_path):
@@ -357,6 +382,12 @@ def test_fault_27_wrong_parameters_at_run_time(bundled_policy):
         assert 'max_step_translation' in refused.reason
         raw = ParameterMessage(name='no_such_parameter', value=ParameterValue(type=3))
         assert not call(SetParameters.Request(parameters=[raw])).results[0].successful
+        # a chunk of the policy has 8 steps
+        refused = set_parameter('replan_steps', 9)
+        assert not refused.successful
+        assert 'a chunk of libero-tiny has 8 steps' in refused.reason
+        assert set_parameter('replan_steps', 8).successful
+        assert not set_parameter('max_image_age', None).successful, 'it cannot be taken away'
         assert set_parameter('max_image_age', 0.4).successful
         assert r.node._inbox.limits.image_age == 400_000_000
         count = len(r.robot.moves())
