@@ -120,11 +120,10 @@ class GraphWatch:
         right, _ = self._publishers(topic)
         line = f'{len(right)} publishers on {topic.name}: {_names(right)}; this node holds still'
         if topic in self._outputs:
-            return (
-                f'{line} until it alone publishes there. Give a second robot another namespace; a '
-                'node that was killed stays listed for up to 20 s'
-            )
-        return f'{line} until one is left. If that is meant, set allow_several_publishers'
+            cure = 'Give a second robot another namespace'
+        else:
+            cure = 'If that is meant, set allow_several_publishers'
+        return f'{line} until one is left (one that was killed is listed for up to 20 s). {cure}'
 
     def _publishers(self, topic: Topic) -> tuple[list[TopicEndpointInfo], list[TopicEndpointInfo]]:
         """Return who publishes on a topic, of its type and of others."""
