@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
@@ -23,8 +22,6 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from lightvla_ros.contract import ContractError
-from lightvla_ros.engine.base import EngineError
 from lightvla_ros.inbox import Inbox, Job, NotReadyError, seconds
 from lightvla_ros.instruction import InstructionError, check_instruction
 from lightvla_ros.msg import VlaStatus
@@ -35,9 +32,9 @@ from lightvla_ros.nodes.input_topics import InputTopics
 from lightvla_ros.nodes.job_runner import Result, run_job
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
+from lightvla_ros.nodes.policy_loading import load_policy
 from lightvla_ros.nodes.policy_parameters import (
     POLICY_PARAMETERS,
-    engine_options,
     limits_from,
     misfit,
     nanoseconds,
@@ -132,9 +129,8 @@ class PolicyNode(GuardedLifecycleNode):
         return result
 
     def _configure(self) -> None:
-        if not self._values.policy:
-            raise TransitionError(f'{parameter("policy")} is empty; set it to a policy folder')
-        self._policy = self._load_policy()
+        self.get_logger().info(f'loading {self._values.policy}')
+        self._policy = load_policy(self._load, self._values, self._stop)
         manifest = self._policy.manifest
         fault = self._misfit(self._values)
         if fault:
@@ -195,41 +191,6 @@ class PolicyNode(GuardedLifecycleNode):
         self._fault = ''
         why = reason('shutdown') if self._stop.is_set() else ''
         self._report.change(VlaStatus.UNCONFIGURED, why)
-
-    def _load_policy(self) -> Policy:
-        """Load and check the policy in a thread, so that a request to end is heard meanwhile."""
-        outcome = []
-
-        def load() -> None:
-            try:
-                policy = self._load(
-                    Path(self._values.policy),
-                    self._values.engine,
-                    **engine_options(self._values),
-                )
-                try:
-                    policy.require_verified()
-                    policy.replay_golden()
-                except BaseException:
-                    policy.close()  # a GPU's memory is not freed by itself
-                    raise
-                outcome.append(policy)
-            except Exception as error:
-                outcome.append(error)
-
-        self.get_logger().info(f'loading {self._values.policy}')
-        thread = threading.Thread(target=load, name='load', daemon=True)
-        thread.start()
-        while thread.is_alive():
-            if self._stop.is_set():
-                raise TransitionError('asked to end while loading')
-            thread.join(0.1)
-        if isinstance(outcome[0], ContractError | EngineError):
-            given = ', '.join(map(parameter, ('policy', 'engine', 'provider')))
-            raise TransitionError(f'{outcome[0]} (given by {given})')
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        return outcome[0]
 
     # Callbacks: they only store
 
