@@ -30,7 +30,6 @@ from lightvla_ros.nodes.conversions import InputError
 from lightvla_ros.nodes.diagnostics import StageHistory
 from lightvla_ros.nodes.input_topics import InputTopics
 from lightvla_ros.nodes.job_runner import Result, run_job
-from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
 from lightvla_ros.nodes.policy_loading import load_policy
 from lightvla_ros.nodes.policy_parameters import (
@@ -134,7 +133,7 @@ class PolicyNode(GuardedLifecycleNode):
         manifest = self._policy.manifest
         fault = self._misfit(self._values)
         if fault:
-            raise TransitionError(f'{fault}; it is set by {parameter("replan_steps")}')
+            raise TransitionError(fault)
         example = self._policy.example_instruction()
         self._inputs = InputTopics(
             self, manifest, self._values, example, self._wake, self._on_instruction
@@ -143,7 +142,7 @@ class PolicyNode(GuardedLifecycleNode):
         self._output = ChunkOutput(self, manifest, self._values, self._on_publish_failure)
         fault = unused_override(self)
         if fault:
-            raise TransitionError(fault)
+            raise TransitionError(f'{fault} (launch argument `params_file`)')
         self.get_logger().info(
             f'loaded {manifest.name} ({manifest.fingerprint[:12]}) on '
             f'{self._policy.engine.backend}, {self._policy.engine.precision}'

@@ -10,6 +10,7 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.inbox import Limits
 from lightvla_ros.nodes.conversions import FINGER_JOINTS
+from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 
 MAX_NAME_BYTES = 255  # the bound of child_frame_id in ActionChunk.msg
@@ -205,8 +206,8 @@ def misfit(values: SimpleNamespace, manifest: Manifest | None) -> str | None:
         return f'start_delay is {values.start_delay:g}, but anchor: observation does not use it'
     if manifest is not None and values.replan_steps > manifest.action.chunk_length:
         return (
-            f'replan_steps is {values.replan_steps}, but a chunk of {manifest.name} has '
-            f'{manifest.action.chunk_length} steps'
+            f'{parameter("replan_steps")} is {values.replan_steps}, but a chunk of '
+            f'{manifest.name} has {manifest.action.chunk_length} steps'
         )
     return None
 

@@ -1,4 +1,4 @@
-"""The robot's launch file on a full ROS install: bring-up, an instruction, a chunk, a clean end.
+"""The robot's launch file on a full ROS install, without arguments: from bring-up to a clean end.
 
 pytest test/launch        after `colcon build` and sourcing the workspace
 """
@@ -21,14 +21,14 @@ from launch.actions import IncludeLaunchDescription  # noqa: E402
 from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
 from rig import Robot  # noqa: E402
 
-from lightvla_ros.resources import BUNDLED_POLICY, resource  # noqa: E402
+from lightvla_ros.resources import resource  # noqa: E402
 
 
 @pytest.mark.launch_test
 def generate_test_description():
     launch_file = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(resource('launch/franka_panda.launch.py'))),
-        launch_arguments={'checkpoint': str(resource(BUNDLED_POLICY)), 'respawn': 'false'}.items(),
+        launch_arguments={'respawn': 'false'}.items(),
     )
     return LaunchDescription([launch_file, launch_testing.actions.ReadyToTest()])
 
