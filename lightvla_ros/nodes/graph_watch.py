@@ -169,5 +169,11 @@ class GraphWatch:
 
 def _names(publishers: Sequence[TopicEndpointInfo]) -> str:
     """Name the nodes of publishers; not longer than what strangers send may be in a line."""
-    found = sorted(f'{p.node_namespace.rstrip("/")}/{p.node_name}' for p in publishers)
+    found = sorted(
+        # an endpoint may be discovered before the name of its node, which the next look finds
+        'a node without a name'
+        if p.node_name == '_NODE_NAME_UNKNOWN_'
+        else f'{p.node_namespace.rstrip("/")}/{p.node_name}'
+        for p in publishers
+    )
     return ' and '.join(found)[:LIMIT]
