@@ -89,6 +89,24 @@ def test_silence_is_noticed_though_ros_time_stands_still(inbox):
     assert kind(inbox.fault(START, START + 600 * MS)) == 'camera_stale:left'
 
 
+def test_all_that_are_missing_are_named_at_once(inbox):
+    assert inbox.fault(START, START) == 'camera_missing:left,right'
+    assert inbox.missing() == ('left', 'right', 'pose')
+    for source in ('left', 'right'):
+        inbox.offer(source, '', START, START, START)
+    assert inbox.fault(START, START) == 'state_missing:pose'
+
+
+def test_an_obstacle_found_elsewhere_keeps_from_acting(inbox):
+    offer_all(inbox, START)
+    inbox.obstacle = reason('two_publishers', 'left', '/camera and /rosbag2_player')
+    assert inbox.fault(START, START) == inbox.obstacle
+    with pytest.raises(NotReadyError, match='two_publishers:left'):
+        inbox.take(START, START, 0)
+    inbox.obstacle = ''
+    assert inbox.take(START, START, 0).stamp == START
+
+
 def test_rejection_says_more_than_missing(inbox):
     assert inbox.offer('left', 'x', 0, START, START) == 'bad_stamp:left'
     assert inbox.fault(START, START) == 'bad_stamp:left'
