@@ -233,6 +233,8 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
             length = len(getattr(proprio, field))
             if length != proprio.size:
                 yield f'proprio.{field}: {length} numbers, the layout needs {proprio.size}'
+        if not any(proprio.quaternion_reference):
+            yield 'proprio.quaternion_reference: must not be zero'
         yield from _unordered('proprio', proprio.q01, proprio.q99, [True] * proprio.size)
 
     buckets = manifest.tokens.buckets

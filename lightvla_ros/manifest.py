@@ -10,6 +10,7 @@ from typing import Any
 
 ACTION_SIZE = 7  # x, y, z, axis-angle x, y, z, gripper
 PROPRIO_SIZES = {'ee_position': 3, 'ee_axis_angle': 3, 'gripper_qpos': 2}
+POINTING_DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion x y z w: half a turn about x
 
 Numbers = tuple[float, ...]
 
@@ -60,11 +61,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Proprio:
-    """The state vector: parts in order, and the 1 % and 99 % quantiles that map to -1 and 1."""
+    """The state vector: parts in order, and the 1 % and 99 % quantiles that map to -1 and 1.
+
+    :param quaternion_reference: x y z w; of q and -q, which are one rotation, ``ee_axis_angle`` is
+        made of the one on its side. LIBERO's hand points down.
+    """
 
     layout: tuple[str, ...]
     q01: tuple[float, ...]
     q99: tuple[float, ...]
+    quaternion_reference: tuple[float, ...] = POINTING_DOWN
 
     @property
     def size(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lightvla_ros.contract import Proprio
@@ -16,7 +18,7 @@ def state_vector(
     """Put the state vector together in the manifest's layout.
 
     :param position: End effector [m], [3].
-    :param quaternion: End effector, unit, x y z w; its sign is kept (see below).
+    :param quaternion: End effector, unit, x y z w; its sign has no meaning.
     :param gripper_qpos: The two finger joints [m], in robosuite's signs (the second is negative).
     :returns: float64 [S].
     :raises ValueError: When a part that the layout needs is missing, misshapen or not finite.
@@ -32,7 +34,9 @@ def state_vector(
         part = parts[name]
         if part is None or np.shape(part) != (sizes[name],) or not np.isfinite(part).all():
             raise ValueError(f'{name} needs {sizes[name]} finite numbers, not {part}')
-        vector.append(_axis_angle(part) if name == 'ee_axis_angle' else part)
+        if name == 'ee_axis_angle':
+            part = _axis_angle(on_side_of(spec.quaternion_reference, part))
+        vector.append(part)
     return np.concatenate(vector).astype(np.float64)
 
 
@@ -55,12 +59,40 @@ def normalise_proprio(state: np.ndarray | None, spec: Proprio | None) -> np.ndar
     return scaled.astype(np.float32)[None]
 
 
-def _axis_angle(quaternion: np.ndarray) -> np.ndarray:
-    """Rotation vector as OpenVLA's LIBERO data has it (robosuite's quat2axisangle).
+def on_side_of(reference: Sequence[float], quaternion: np.ndarray) -> np.ndarray:
+    """Return q or -q, which are one rotation: the one whose dot product with a reference is >= 0.
 
-    The quaternion's sign is not normalised, so angles go up to 2 pi: policies were trained on that,
-    and flipping the sign costs 14 to 40 points of success (vla-eval, common-pitfalls).
+    OpenVLA-OFT takes LIBERO's quaternion as it comes, so its data have angles up to 2 pi, and a
+    policy needs the same of the two: the other one costs 14 to 40 points of success (vla-eval,
+    common-pitfalls) and moved our policy's steps by 44 mm. LIBERO's hand points down: x is always
+    positive there (in 2187 states of 20 episodes 0.99 to 1), w of either sign. A robot's driver
+    may send either one, and change from one to the other.
+
+    :param reference: See ``Proprio.quaternion_reference``.
+    :param quaternion: Unit, x y z w.
     """
+    side = float(np.dot(quaternion, reference))
+    if side == 0:  # at right angles: any rule will do that gives q and -q the same bits
+        side = next((number for number in quaternion if number), 0.0)
+    return -quaternion if side < 0 else quaternion
+
+
+def wrap_axis_angles(reference: Sequence[float], vectors: np.ndarray) -> np.ndarray:
+    """Do to rotation vectors of recorded data what :func:`on_side_of` does to quaternions.
+
+    :param vectors: [N, 3] in radians; what is on the reference's side comes back bit for bit.
+    """
+    angles = np.linalg.norm(vectors, axis=1)
+    halves = angles / 2
+    axes = vectors / np.where(angles, angles, 1)[:, None]
+    quaternions = np.column_stack([axes * np.sin(halves)[:, None], np.cos(halves)])
+    turned = [on_side_of(reference, each) is not each for each in quaternions]
+    other = vectors - 2 * np.pi * axes
+    return np.where(np.array(turned)[:, None], other, vectors)
+
+
+def _axis_angle(quaternion: np.ndarray) -> np.ndarray:
+    """Rotation vector as OpenVLA's LIBERO data has it (robosuite's quat2axisangle)."""
     w = min(max(float(quaternion[3]), -1.0), 1.0)
     denominator = np.sqrt(1 - w * w)
     if denominator < 1e-8:

@@ -15,7 +15,9 @@ from lightvla_ros.demonstrations.file_index import CAMERAS
 from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE
 from lightvla_ros.demonstrations.hdf5_access import open_file
 from lightvla_ros.demonstrations.pairs import cut_chunks
+from lightvla_ros.manifest import POINTING_DOWN
 from lightvla_ros.one_line import one_line
+from lightvla_ros.proprio import wrap_axis_angles
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def read_pictures(
                     f'{episode}: ee_states or gripper_states are not all finite; remove or '
                     'replace it'
                 )
+            rotations = proprio[:, 3:6].astype(np.float64)
+            proprio[:, 3:6] = wrap_axis_angles(POINTING_DOWN, rotations)
             shown = None
             if masks:
                 shown = np.full(images.shape[:-1], NO_SEGMENTATION, np.uint8)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightvla_ros.manifest import POINTING_DOWN
+
 
 def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, Any]:
     """Return a manifest's document for LIBERO's Panda, with plausible statistics.
@@ -42,6 +44,7 @@ def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, 
             'layout': ['ee_position', 'ee_axis_angle', 'gripper_qpos'],
             'q01': [-0.4, -0.35, 0.0, 1.5, -1.5, -1.5, 0.0, -0.045],
             'q99': [0.2, 0.35, 1.4, 3.8, 1.5, 1.5, 0.045, 0.0],
+            'quaternion_reference': list(POINTING_DOWN),
         },
         'action': {
             'chunk_length': 8,

@@ -193,7 +193,7 @@ def pose_to_message(
 
 
 def pose_from_message(message: PoseStamped) -> tuple[np.ndarray, np.ndarray]:
-    """PoseStamped -> position [3] in metres, quaternion x y z w [4] with its sign kept.
+    """PoseStamped -> position [3] in metres, quaternion x y z w [4].
 
     :raises MessageError: When a number is not finite or the quaternion is not a unit one.
     """

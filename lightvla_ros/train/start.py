@@ -18,7 +18,7 @@ from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.files import write_text
-from lightvla_ros.manifest import Manifest
+from lightvla_ros.manifest import POINTING_DOWN, Manifest
 from lightvla_ros.one_line import one_line
 from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import ModelSource, TrainConfig
@@ -180,7 +180,14 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     source = policy_folder(config.model)
     model = load_model(source)
     document = json.loads((source / MANIFEST_NAME).read_text())
-    found = config_of(typed(document))
+    manifest = typed(document)
+    found = config_of(manifest)
+    state = manifest.proprio
+    if state is not None and state.quaternion_reference != POINTING_DOWN:
+        raise TrainError(
+            f'model.from: {source}: proprio.quaternion_reference is '
+            f'{list(state.quaternion_reference)}; demonstrations are read with {POINTING_DOWN}'
+        )
     wanted = changed(found, config.model.changes)
     if wanted != found:
         model = _rebuilt(model, wanted, config.seed)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from lightvla_ros.contract import write_manifest
-from lightvla_ros.manifest import Manifest
+from lightvla_ros.manifest import POINTING_DOWN, Manifest
 from lightvla_ros.new_folder import new_folder
 from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig
@@ -103,7 +103,12 @@ def _document(published: Published, unnorm_key: str | None, action_slice: str) -
             'append_ids': [EMPTY_TOKEN],
             'length': PROMPT_LENGTH,
         },
-        'proprio': {'layout': PROPRIO_LAYOUT, 'q01': proprio['q01'], 'q99': proprio['q99']},
+        'proprio': {
+            'layout': PROPRIO_LAYOUT,
+            'q01': proprio['q01'],
+            'q99': proprio['q99'],
+            'quaternion_reference': list(POINTING_DOWN),
+        },
         'action': {
             'chunk_length': config.chunk_length,
             'control_period': 0.05,

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from lightvla_ros.manifest import POINTING_DOWN
+from lightvla_ros.proprio import on_side_of
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
 from lightvla_ros.sim.recording import (
@@ -110,6 +112,8 @@ def test_state_is_what_openvla_reads(env):
     np.testing.assert_array_equal(position, seen['robot0_eef_pos'])
     np.testing.assert_array_equal(quaternion, seen['robot0_eef_quat'])
     np.testing.assert_array_equal(fingers, seen['robot0_gripper_qpos'])
+    # robosuite's own sign is the one that a manifest means by default: nothing is turned
+    assert on_side_of(POINTING_DOWN, quaternion) is quaternion
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,16 @@ def test_an_official_observation_goes_with_the_next_action(tmp_path, size):
     assert frames.segmentation is None
 
 
+def test_rotations_of_the_other_sign_are_turned_when_read(tmp_path):
+    """Fault: a file with the other one of q and -q was trained on as another rotation."""
+    path = write_official(tmp_path)
+    with h5py.File(path, 'r+') as file:
+        rotations = file['data/demo_0/obs/ee_states']
+        rotations[:, 3:] = [[0.1 - np.pi, 0, 0]]  # the hand points down, x is negative
+    frames = read_demonstrations(path).load(progress=False)
+    np.testing.assert_allclose(frames.proprio[:, 3:6], [[np.pi + 0.1, 0, 0]] * len(frames))
+
+
 def test_a_regenerated_observation_goes_with_its_own_action(tmp_path):
     demonstrations = read_demonstrations(write_regenerated(tmp_path))
     frames = demonstrations.load(progress=False)

@@ -1,12 +1,20 @@
 """Words and state, as the policy takes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from lightvla_ros.contract import Prompt, Proprio
+from lightvla_ros.contract import Prompt, Proprio, load_manifest
 from lightvla_ros.instruction import InstructionError, PromptEncoder, check_instruction
-from lightvla_ros.proprio import normalise_proprio, state_vector
+from lightvla_ros.manifest import POINTING_DOWN
+from lightvla_ros.proprio import (
+    normalise_proprio,
+    on_side_of,
+    state_vector,
+    wrap_axis_angles,
+)
 
 STATE = Proprio(('ee_position', 'ee_axis_angle', 'gripper_qpos'), (-1.0,) * 8, (1.0,) * 8)
 
@@ -69,16 +77,61 @@ def test_prompt_is_never_cut(encoder):
         encoder(length=20)('pick up the black bowl')
 
 
-def test_state_vector_keeps_the_sign_of_the_quaternion():
-    """OpenVLA's data has angles up to 2 pi; half a turn about x and its negative differ there."""
+def _rotation(quaternion, spec=STATE):
+    return state_vector(spec, np.zeros(3), np.asarray(quaternion, float), np.zeros(2))[3:6]
+
+
+def test_state_vector_has_angles_up_to_a_whole_turn():
+    """As OpenVLA's data have them: a hand that points down is turned by about pi."""
     position, fingers = np.array([0.1, 0.2, 0.3]), np.array([0.04, -0.04])
-    half_turn = np.array([np.sin(1.5), 0, 0, np.cos(1.5)])
-    vector = state_vector(STATE, position, half_turn, fingers)
-    np.testing.assert_allclose(vector, [0.1, 0.2, 0.3, 3.0, 0, 0, 0.04, -0.04])
-    other = state_vector(STATE, position, -half_turn, fingers)
-    np.testing.assert_allclose(other[3:6], [-(2 * np.pi - 3.0), 0, 0])
-    none = state_vector(STATE, position, np.array([0, 0, 0, 1.0]), fingers)
-    np.testing.assert_array_equal(none[3:6], 0)
+    for angle in (3.0, 3.3):
+        quaternion = np.array([np.sin(angle / 2), 0, 0, np.cos(angle / 2)])
+        vector = state_vector(STATE, position, quaternion, fingers)
+        np.testing.assert_allclose(vector, [0.1, 0.2, 0.3, angle, 0, 0, 0.04, -0.04])
+    np.testing.assert_array_equal(_rotation([0, 0, 0, 1.0]), 0)
+
+
+def test_a_pose_and_its_negative_are_one_state():
+    """Fault: with the quaternion's sign turned, another chunk came out, 44 mm a step off."""
+    random = np.random.default_rng(0)
+    quaternions = random.normal(size=(2000, 4))
+    # at right angles to the reference there is no side
+    quaternions[:200, 0] = 0.0
+    quaternions[:100, 1] = 0.0
+    quaternions = [*(quaternions / np.linalg.norm(quaternions, axis=1)[:, None]), *np.eye(4)]
+    for reference in ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), (0.5, -0.5, 0.5, 0.5)):
+        spec = replace(STATE, quaternion_reference=reference)
+        for quaternion in quaternions:
+            found = _rotation(quaternion, spec)
+            assert found.tobytes() == _rotation(-quaternion, spec).tobytes()
+            # the rotation is still the same one
+            angle = np.linalg.norm(found)
+            made = [*np.sinc(angle / 2 / np.pi) * found / 2, np.cos(angle / 2)]
+            np.testing.assert_allclose(abs(np.dot(made, quaternion)), 1, atol=1e-7)
+
+
+def test_good_states_keep_their_bits(bundled_policy):
+    """All rotations that the bundled policy was trained on are on the default's side."""
+    spec = load_manifest(bundled_policy).proprio
+    assert spec.quaternion_reference == POINTING_DOWN
+    assert spec.q01[3] > 0, 'the least x of all data'
+    downward = np.array([[0.7, -0.7, 0.1, -0.1], [0.999, 0.01, -0.02, 0.03]])
+    for quaternion in downward / np.linalg.norm(downward, axis=1)[:, None]:
+        assert on_side_of(POINTING_DOWN, quaternion) is quaternion
+
+
+def test_recorded_rotations_are_wrapped_as_live_ones():
+    """Fault: training took others' files as they were, the node another side."""
+    random = np.random.default_rng(0)
+    quaternions = random.normal(size=(500, 4))
+    quaternions /= np.linalg.norm(quaternions, axis=1)[:, None]
+    wanted = np.array([_rotation(each) for each in quaternions])
+    shortest = np.array(
+        [_rotation(each, replace(STATE, quaternion_reference=(0, 0, 0, 1))) for each in quaternions]
+    )
+    np.testing.assert_allclose(wrap_axis_angles(POINTING_DOWN, shortest), wanted, atol=1e-6)
+    np.testing.assert_array_equal(wrap_axis_angles(POINTING_DOWN, wanted), wanted)
+    np.testing.assert_array_equal(wrap_axis_angles(POINTING_DOWN, np.zeros((2, 3))), 0)
 
 
 def test_state_vector_needs_every_part():
