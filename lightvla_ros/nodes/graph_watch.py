@@ -148,7 +148,8 @@ class GraphWatch:
             elsewhere = remapping(topic.relative, 'ITS_TOPIC')
             return f'{where}, nor that type elsewhere: start its driver, pass {elsewhere}'
         there = ', '.join(others[:MOST_TOPICS])
-        return f'{where}; there is {there}: pass {remapping(topic.relative, others[0])}'
+        one = others[0] if len(others) == 1 else 'ONE_OF_THESE'  # which one, only the user knows
+        return f'{where}; there is {there}: pass {remapping(topic.relative, one)}'
 
     def _others(self, topic: Topic) -> list[str]:
         """Return topics of a type which somebody else publishes and no input takes."""

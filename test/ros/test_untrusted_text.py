@@ -1,6 +1,7 @@
 """Text that strangers send, of any length, in logs and reasons: short and on one line."""
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
 from geometry_msgs.msg import PoseStamped, Transform
 from lightvla_ros.msg import ActionChunk, VlaStatus
@@ -9,9 +10,9 @@ from sensor_msgs.msg import Image, JointState
 
 from lightvla_ros.images import ImageError
 from lightvla_ros.nodes.bridge_modes import executable
-from lightvla_ros.nodes.conversions import MessageError, check_image_message
-from lightvla_ros.nodes.job_runner import read_state
+from lightvla_ros.nodes.conversions import InputError, MessageError, check_image_message
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
+from lightvla_ros.nodes.state_reader import StateReader
 
 LONG = '\x1b[31m' + 'x\n' * 1_500_000
 
@@ -21,7 +22,8 @@ def _encoding():
 
 
 def _joints():
-    read_state(JointState(name=[LONG] * 2, position=[np.nan] * 100_000))
+    values = SimpleNamespace(finger_joints=['panda_finger_joint1', 'panda_finger_joint2'])
+    StateReader(values).read(JointState(name=[LONG] * 1000, position=[0.04] * 1000))
 
 
 def _frame_of_a_chunk():
@@ -34,7 +36,7 @@ def _frame_of_a_chunk():
 
 @pytest.mark.parametrize('refuse', [_encoding, _joints, _frame_of_a_chunk])
 def test_what_is_refused_is_named_in_a_short_line(refuse):
-    with pytest.raises((ImageError, MessageError)) as caught:
+    with pytest.raises((ImageError, MessageError, InputError)) as caught:
         refuse()
     text = str(caught.value)
     assert len(text) < 400
