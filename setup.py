@@ -27,7 +27,7 @@ setup(
         'opencv-python>=4.6',
         'onnxruntime>=1.18',
         'PyYAML>=6',
-        # decodes as TensorFlow does, bit for bit, which OpenCV does not (images.py)
+        # decodes as TensorFlow does, bit for bit, and strictly, which OpenCV does not
         'simplejpeg>=1.7',
         'threadpoolctl>=3',
         'tokenizers>=0.19',

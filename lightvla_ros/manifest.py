@@ -41,7 +41,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The one way from an upright RGB image to the model's input; see ``images.py``."""
+    """The one way from an upright RGB image to the model's input; see ``preprocessor.py``."""
 
     jpeg_quality: int | None
     crop_area: float

@@ -19,8 +19,8 @@ from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Engine, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.errors import LightVLAError
-from lightvla_ros.images import Preprocessor
 from lightvla_ros.instruction import PromptEncoder, check_instruction
+from lightvla_ros.preprocessor import Preprocessor
 from lightvla_ros.proprio import normalise_proprio
 
 

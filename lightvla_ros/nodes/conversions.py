@@ -11,8 +11,9 @@ from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Vector3
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from lightvla_ros.actions import Chunk
+from lightvla_ros.compressed_images import decode_compressed
 from lightvla_ros.errors import LightVLAError
-from lightvla_ros.images import check_layout, decode_compressed, decode_image
+from lightvla_ros.images import check_layout, decode_image
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.one_line import quoted
 
@@ -174,7 +175,7 @@ def image_from_message(message: Image | CompressedImage) -> np.ndarray:
     :raises ImageError: When it cannot be decoded.
     """
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.data)
+        return decode_compressed(message.data, message.format)
     return decode_image(message.data, message.height, message.width, message.encoding, message.step)
 
 

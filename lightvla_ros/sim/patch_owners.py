@@ -125,7 +125,7 @@ def roles_of(names: Sequence[str], goal: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def in_policy_view(shown: np.ndarray, camera: Camera, crop_area: float) -> np.ndarray:
-    """Turn an upright image of indices into the policy's view, as ``images.Preprocessor`` does.
+    """Turn an upright image of indices into the policy's view, as ``Preprocessor`` does.
 
     The nearest index is taken where pixels are mixed there.
 

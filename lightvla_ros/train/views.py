@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightvla_ros.images import Preprocessor
 from lightvla_ros.manifest import Camera, Preprocessing
+from lightvla_ros.preprocessor import Preprocessor
 from lightvla_ros.train.colour import change_colours
 
 CROP_AREA = 0.9  # lightvla.md 4
@@ -32,7 +32,7 @@ class Views:
 class Viewer:
     """Turns stored frames into views.
 
-    In evaluation it does what ``images.Preprocessor`` does; the centre crop may differ by one grey
+    In evaluation it does what ``Preprocessor`` does; the centre crop may differ by one grey
     value, as products are added in another order.
 
     :param cameras: The policy's. Where they turn or resize images, or the recipe has a JPEG round

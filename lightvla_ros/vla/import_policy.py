@@ -87,7 +87,7 @@ def _document(published: Published, unnorm_key: str | None, action_slice: str) -
                 'name': name,
                 'size': [config.image_size, config.image_size],
                 'rotate_degrees': 0,
-                'mirror': True,  # OpenVLA turns LIBERO's raw frame by 180 degrees; see images.py
+                'mirror': True,  # OpenVLA turns LIBERO's raw frame by 180 degrees
             }
             for name in ('third_person', 'wrist')
         ],

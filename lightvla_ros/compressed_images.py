@@ -1,0 +1,68 @@
+"""Compressed images: JPEG or PNG -> upright RGB, when nothing about them is in doubt."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from lightvla_ros.compressed_format import red_and_blue_are_swapped
+from lightvla_ros.images import ImageError, check_size
+from lightvla_ros.jpeg_segments import jpeg_size
+from lightvla_ros.one_line import one_line
+from lightvla_ros.png_chunks import SIGNATURE, picture_chunks, png_size
+
+SPARE = 1 << 20  # bytes beyond the raw pixels that a file may have: profiles, thumbnails, texts
+
+
+def decode_compressed(data: bytes | memoryview, format_text: str = '') -> np.ndarray:
+    """Decode the JPEG or PNG of a ``sensor_msgs/CompressedImage``.
+
+    All that a decoder mends with a warning is refused: lost bytes come out as a picture of other
+    things. Time and memory are bounded by the announced size. A tag that turns the picture (EXIF)
+    is not followed: a camera's driver publishes upright.
+
+    :param format_text: Its ``format``.
+    :returns: uint8 [height, width, 3] RGB.
+    :raises ImageError: ``bad_encoding`` when it is no colour or grey picture of 8 bits,
+        ``bad_size`` when it announces too many pixels or is far larger than they are, ``bad_data``
+        when it is damaged, or neither JPEG nor PNG.
+    """
+    swapped = red_and_blue_are_swapped(format_text)
+    data = bytes(data)
+    if data.startswith(b'\xff\xd8'):
+        image = _decode_jpeg(data)
+    elif data.startswith(SIGNATURE):
+        image = _decode_png(data)
+    else:
+        raise ImageError('bad_data', 'it begins neither as a JPEG nor as a PNG')
+    return image[..., ::-1] if swapped else image
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    # The pixels are OpenCV's, bit by bit: both are libjpeg-turbo. This one can be strict.
+    _check_length(data, *jpeg_size(data))
+    try:
+        return simplejpeg.decode_jpeg(data, strict=True)
+    except ValueError as error:
+        raise ImageError('bad_data', f'the JPEG is damaged: {one_line(error)}') from None
+
+
+def _decode_png(data: bytes) -> np.ndarray:
+    _check_length(data, *png_size(data))
+    chunks = np.frombuffer(picture_chunks(data), np.uint8)
+    try:
+        image = cv2.imdecode(chunks, cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageError('bad_data', f'OpenCV refuses the PNG: {one_line(error.err)}') from None
+    if image is None:
+        raise ImageError('bad_data', 'OpenCV cannot decode the PNG')
+    return image
+
+
+def _check_length(data: bytes, height: int, width: int) -> None:
+    check_size(height, width)
+    if len(data) > 4 * height * width + SPARE:
+        raise ImageError(
+            'bad_size', f'{len(data)} bytes are too many for {width} x {height} pixels'
+        )
