@@ -22,6 +22,7 @@ from lightvla_ros.errors import LightVLAError
 from lightvla_ros.reasons import reason
 
 FUTURE_TOLERANCE = 50_000_000
+SET_BACK = 1_000_000_000  # stamps that go back by more, and on from there, are of a clock set back
 FRAMES = 16  # remembered of each camera: a delay of 0.26 s between cameras of 60 Hz
 STATES = 128  # remembered of each state topic: 0.6 s of what comes 200 times a second
 
@@ -119,6 +120,7 @@ class Inbox:
         }
         self._faults: dict[str, str] = {}  # ended by the source's next good message
         self._unusable: dict[str, str] = {}  # found when decoded; ended by a job that was decoded
+        self._behind: dict[str, int] = {}  # the last stamp that was far behind the newest
         self._due = 0
         self._matched: tuple[int, int] | None = None  # newest set's stamp, and since when (steady)
 
@@ -141,6 +143,7 @@ class Inbox:
                 kept.clear()
             self._faults.clear()
             self._unusable.clear()
+            self._behind.clear()
             self._matched = None
 
     def offer(self, source: str, message: Any, stamp: int, now: int, steady: int) -> str:
@@ -158,13 +161,31 @@ class Inbox:
                 ahead = f'{seconds(stamp - now)} ahead, at most {seconds(FUTURE_TOLERANCE)}'
                 return self.reject(source, 'future_stamp', ahead)
             if kept and stamp <= kept[-1].stamp:
-                self.counts['repeated'] += 1
-                return ''
+                return self._not_newer(source, stamp)
+            self._behind.pop(source, None)
             if now - stamp > self.limits.image_age:
                 return self.reject(source, self._code(source, 'stale'), self._old(now - stamp))
             kept.append(Stamped(message, stamp, steady))
             self._faults.pop(source, None)
             return ''
+
+    def _not_newer(self, source: str, stamp: int) -> str:
+        """Start a source again whose clock was set back, or count a message as repeated.
+
+        One message far behind may have been delivered out of order. A second one that is newer
+        than the first is not: the source goes on in another time, and none of its new messages
+        would be taken for as long as the clock was set back.
+        """
+        self.counts['repeated'] += 1
+        back = self._kept[source][-1].stamp - stamp
+        before = self._behind.pop(source, stamp)
+        if back <= SET_BACK:
+            return ''
+        if before >= stamp:
+            self._behind[source] = stamp
+            return ''
+        self._kept[source].clear()
+        return self.reject(source, 'clock_jump', f'its stamps went back by {seconds(back)}')
 
     def reject(self, source: str, code: str, detail: str = '') -> str:
         """Note that a source's message was no good: a fault until its next good one.

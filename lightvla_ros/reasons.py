@@ -18,7 +18,7 @@ REASONS = {
     'camera_missing': 'no image has come from these cameras yet; the log says what to do',
     'camera_skew': 'the newest images of the cameras are too far apart in time',
     'camera_stale': 'the newest image of this camera is too old',
-    'clock_jump': 'ROS time jumped; waiting for new images',
+    'clock_jump': 'ROS time, or the time of this source, jumped; waiting for new images',
     'configure_failed': 'the policy could not be loaded; the log says why; a retry is possible',
     'deactivated': 'the node was deactivated',
     'engine_error': 'the engine failed; trying again',

@@ -9,6 +9,7 @@ from functools import partial
 from types import SimpleNamespace
 
 from geometry_msgs.msg import PoseStamped
+from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -26,6 +27,7 @@ from lightvla_ros.nodes.conversions import InputError, check_image_message, stam
 from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
 from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.policy_parameters import limits_from
+from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.one_line import quoted
 from lightvla_ros.reasons import kind
@@ -33,13 +35,19 @@ from lightvla_ros.reasons import kind
 # Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
 # liveliness: asking for one disconnects ordinary cameras (``reference/ros.md`` A.2).
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+STATE_PERIOD = 0.01  # between two messages that are looked at [s]; robots send up to 1000 a second
 WARNING_PERIOD = 5.0  # of each source and reason [s]
 # Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.
 ORDER_QOS = QoSProfile(depth=1)
 
 
 def subscribe(
-    node: Node, kind: type, topic: str, callback: Callable, qos: QoSProfile
+    node: Node,
+    kind: type,
+    topic: str,
+    callback: Callable,
+    qos: QoSProfile,
+    group: CallbackGroup | None = None,
 ) -> Subscription:
     """Subscribe with QoS that YAML can override; say so when a publisher's QoS does not match."""
     name = node.resolve_topic_name(topic)
@@ -55,6 +63,7 @@ def subscribe(
         topic,
         callback,
         qos,
+        callback_group=group,
         event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
         qos_overriding_options=QoSOverridingOptions.with_default_policies(),
     )
@@ -102,7 +111,7 @@ class InputTopics:
             kind = Image if raw else CompressedImage
             self._take(name, f'{name}/image', topic, kind, partial(self._on_image, name))
         for name, (kind, callback) in states.items():
-            self._take(name, name, name, kind, callback)
+            self._take(name, name, name, kind, callback, group=SampledGroup(STATE_PERIOD))
         self._take('instruction', 'instruction', 'instruction', String, on_instruction, ORDER_QOS)
         if node.get_parameter('use_sim_time').value:
             self._topics.append(Topic.of(node, 'clock', '/clock', '/clock', Clock))
@@ -142,8 +151,9 @@ class InputTopics:
         kind: type,
         callback: Callable,
         qos: QoSProfile = SENSOR_QOS,
+        group: CallbackGroup | None = None,
     ) -> None:
-        self._subscriptions.append(subscribe(self._node, kind, topic, callback, qos))
+        self._subscriptions.append(subscribe(self._node, kind, topic, callback, qos, group))
         self._topics.append(Topic.of(self._node, source, relative, topic, kind))
 
     def _on_graph(self, why: str) -> None:

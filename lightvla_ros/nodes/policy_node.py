@@ -26,6 +26,7 @@ from lightvla_ros.inbox import Inbox, Job, NotReadyError, seconds
 from lightvla_ros.instruction import InstructionError, check_instruction
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.chunk_output import ChunkOutput
+from lightvla_ros.nodes.clock_watch import ClockWatch
 from lightvla_ros.nodes.conversions import InputError
 from lightvla_ros.nodes.diagnostics import StageHistory
 from lightvla_ros.nodes.input_topics import InputTopics
@@ -91,6 +92,7 @@ class PolicyNode(GuardedLifecycleNode):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCHDOG_PERIOD, self._watch, clock=self._steady)
         self.create_timer(1.0, self._heartbeat, clock=self._steady)
+        self._clock_watch = ClockWatch(self.get_clock())
         # The handle must be kept: rclpy calls it even when it has been collected.
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
@@ -261,10 +263,16 @@ class PolicyNode(GuardedLifecycleNode):
         self._report.publish()
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
+        self._start_again(jump.delta.nanoseconds)
+
+    def _start_again(self, jump: int) -> None:
+        """Forget what was stamped by a clock that is not the same any more."""
         if not self._active:
             return
+        why = reason('clock_jump', '', f'by {seconds(jump)}')
+        self.get_logger().warning(f'{why}; all images and states are forgotten')
         with self._inbox.lock:
-            self._hold(reason('clock_jump', '', f'by {seconds(jump.delta.nanoseconds)}'))
+            self._hold(why)
             self._inbox.clear()
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -409,8 +417,11 @@ class PolicyNode(GuardedLifecycleNode):
 
     def _watch(self) -> None:
         """Judge whether the robot may move; hold at once when it may not."""
+        jump = self._clock_watch.jump()
         if not self._active:
             return
+        if jump:
+            self._start_again(jump)
         self._apply_instruction()
         self._expire_instruction()
         with self._inbox.lock:

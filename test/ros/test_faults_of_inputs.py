@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 from lightvla_ros.msg import VlaStatus
+from rclpy.duration import Duration
 from rclpy.serialization import serialize_message
 from rig import rig
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 
-from lightvla_ros.nodes.conversions import stamp_ns
+from lightvla_ros.nodes.conversions import gripper_to_message, pose_to_message, stamp_ns
+from lightvla_ros.nodes.input_topics import STATE_PERIOD
 
 WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
 
@@ -312,3 +314,43 @@ def test_fingers_that_are_none_are_a_hold(bundled_policy, joints, reason):
         assert r.robot.holds()[0].reason.startswith(reason)
         r.robot.alter_state = lambda message: None
         r.until_state(RUNNING)
+
+
+@pytest.mark.parametrize('step', [-20.0, 20.0], ids=['back', 'forward'])
+def test_fault_the_system_clock_is_set(bundled_policy, monkeypatch, step):
+    """By NTP, for instance. Set back by 20 s, all cameras were stale for 20 s."""
+    with rig(bundled_policy) as r:
+        clock = r.node.get_clock()
+        now, shift = clock.now, [0.0]
+        monkeypatch.setattr(clock, 'now', lambda: now() + Duration(seconds=shift[0]))
+        r.robot.stamp = lambda: clock.now().nanoseconds
+        r.run()
+        shift[0] = step
+        r.until(r.robot.holds, 'the hold')
+        count = len(r.robot.moves())
+        r.until(lambda: len(r.robot.moves()) > count, 'motion after the step', 5.0)
+        r.settle()
+        said = [log for log in r.robot.logs if log.startswith(f'clock_jump by {step:.1f}')]
+        assert len(said) == 1, 'it is said once, with the jump'
+
+
+def test_fault_state_topics_at_1_khz(bundled_policy):
+    """They took 75 % of a core. What is used is a state beside each image."""
+    with rig(bundled_policy) as r:
+        r.run()
+        before, began, sent = r.node._inbox.counts['received'], time.monotonic(), 0
+        images = r.robot.sent
+        while time.monotonic() - began < 1.0:
+            stamp = r.robot.stamp()
+            r.robot.pose_publisher.publish(
+                pose_to_message(np.zeros(3), np.array([1.0, 0, 0, 0]), stamp, 'panda_link0')
+            )
+            r.robot.gripper_publisher.publish(gripper_to_message(np.array([0.04, -0.04]), stamp))
+            sent += 2
+            time.sleep(0.001)
+        took = time.monotonic() - began
+        states = r.node._inbox.counts['received'] - before - (r.robot.sent - images)
+        most = 2 * took / STATE_PERIOD
+        assert sent > 2 * most
+        assert states <= most + 4
+        assert r.robot.holds() == []

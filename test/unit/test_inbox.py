@@ -180,6 +180,32 @@ def test_the_state_nearest_to_the_images_is_taken(inbox):
     assert messages(inbox.take(START + 60 * MS, START, 0).states) == {'pose': 20}
 
 
+@pytest.mark.parametrize('source', ['left', 'right', 'pose'])
+def test_fault_a_clock_set_back_is_a_camera_that_is_stale_for_as_long(inbox, source):
+    """One source's clock alone; with a large age allowed nothing else would notice."""
+    inbox.limits = replace(LIMITS, image_age=10_000 * MS)
+    offer_all(inbox, START)
+    said = []
+    for at in range(50, 500, 50):
+        now = START + at * MS
+        for name in ('left', 'right', 'pose'):
+            stamp = now - (5000 * MS if name == source else 0)
+            said.append(inbox.offer(name, at, stamp, now, now))
+    assert [why for why in said if why] == [f'clock_jump:{source} its stamps went back by 4.900 s']
+    assert inbox.counts['repeated'] == 2, 'the others were taken'
+
+
+def test_an_old_image_out_of_order_is_no_clock_set_back(inbox):
+    inbox.limits = replace(LIMITS, image_age=10_000 * MS)
+    for at in range(0, 1000, 50):
+        now = START + at * MS
+        offer_all(inbox, now)
+        assert inbox.offer('left', 'old', now - 5000 * MS, now, now) == ''  # of a second publisher
+        assert inbox.offer('left', 'late', now - 70 * MS, now, now) == ''
+    frames = inbox.take(now, now, 0).frames
+    assert messages(frames) == {'left': f'left {now}', 'right': f'right {now}'}
+
+
 def test_reasons_are_known():
     assert reason('camera_stale', 'wrist') == 'camera_stale:wrist'
     with pytest.raises(KeyError):

@@ -1,0 +1,38 @@
+"""Taking the newest of a fast topic, at the rate that is used."""
+
+from __future__ import annotations
+
+import time
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.subscription import Subscription
+from rclpy.waitable import Waitable
+
+
+class SampledGroup(MutuallyExclusiveCallbackGroup):
+    """Callback group of one subscription, which the executor overlooks for a while after a message.
+
+    rclpy spends about 0.4 ms on each message, so two topics at 1 kHz cost 75 % of a core. What
+    comes in between waits in the middleware, where a queue of depth 1 keeps the newest. The
+    executor looks again when something else wakes it: there must be a timer.
+
+    :param period: Shortest time between two messages [s].
+    """
+
+    def __init__(self, period: float) -> None:
+        super().__init__()
+        self._period = period
+        self._due = 0.0
+
+    def can_execute(self, entity: Subscription | Waitable) -> bool:
+        """Say whether the executor may wait for the entity.
+
+        Nor for the subscription's QoS events: rmw_fastrtps wakes who waits for them on every
+        message, too.
+        """
+        return time.monotonic() >= self._due and super().can_execute(entity)
+
+    def ending_execution(self, entity: Subscription | Waitable) -> None:
+        """Note that something was taken."""
+        self._due = time.monotonic() + self._period
+        super().ending_execution(entity)
