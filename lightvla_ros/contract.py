@@ -19,6 +19,7 @@ import jsonschema
 
 from lightvla_ros.errors import LightVLAError
 from lightvla_ros.files import LOCK_NAME, part_of, write_text
+from lightvla_ros.git_lfs import LFS_POINTER, is_lfs_pointer
 from lightvla_ros.manifest import (
     ACTION_SIZE,
     Action,
@@ -59,6 +60,8 @@ def load_manifest(policy_dir: Path) -> Manifest:
     path = policy_dir / MANIFEST_NAME
     if not path.is_file():
         raise ContractError(f'{policy_dir}: no {MANIFEST_NAME}; is this a policy folder?')
+    if is_lfs_pointer(path):
+        raise ContractError(f'{path}: {LFS_POINTER}')
     try:
         document = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as error:
@@ -285,6 +288,8 @@ def _check_files(policy_dir: Path, manifest: Manifest) -> None:
         if not (policy_dir / name).is_file():
             raise ContractError(f'{policy_dir / name}: is a folder, not a file')
         found = file_sha256(policy_dir / name)
+        if found != wanted and is_lfs_pointer(policy_dir / name):
+            raise ContractError(f'{policy_dir / name}: {LFS_POINTER}')
         if found != wanted:
             raise ContractError(
                 f'{policy_dir / name}: SHA-256 is {found[:12]}…, {MANIFEST_NAME} says '

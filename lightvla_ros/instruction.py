@@ -43,13 +43,20 @@ def check_instruction(text: str) -> str:
 
 
 class PromptEncoder:
-    """Text -> prompt ids, by a manifest's template and tokenizer; remembered per instruction."""
+    """Text -> prompt ids, by a manifest's template and tokenizer; remembered per instruction.
 
-    def __init__(self, spec: PromptSpec, tokenizer_path: Path) -> None:
-        from tokenizers import Tokenizer
+    :param vocabulary: Ids that the policy has embeddings of; None leaves them unchecked.
+    :raises ContractError: When the tokenizer cannot be trusted; see ``tokenizer.py``.
+    """
+
+    def __init__(
+        self, spec: PromptSpec, tokenizer_path: Path, vocabulary: int | None = None
+    ) -> None:
+        from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
 
         self._spec = spec
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_path))
+        self._tokenizer = read_tokenizer(tokenizer_path)
+        check_tokenizer(self._tokenizer, tokenizer_path, spec.template, vocabulary)
         self._cached = lru_cache(maxsize=64)(self._encode)
 
     def __call__(self, instruction: str) -> Prompt:

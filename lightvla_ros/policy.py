@@ -109,7 +109,9 @@ class Policy:
         self._policy_dir = Path(policy_dir)
         self._preprocess = Preprocessor(manifest.cameras, manifest.preprocessing)
         self._encode_prompt = PromptEncoder(
-            manifest.prompt, self._policy_dir / manifest.prompt.tokenizer
+            manifest.prompt,
+            self._policy_dir / manifest.prompt.tokenizer,
+            _vocabulary(self._policy_dir, manifest),
         )
 
     @classmethod
@@ -253,6 +255,13 @@ class Policy:
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()
+
+
+def _vocabulary(policy_dir: Path, manifest: Manifest) -> int:
+    """Return how many token ids have an embedding in what runs: graphs, or else weights."""
+    if manifest.graphs is None:
+        return manifest.model.config['language']['vocabulary']
+    return len(np.load(policy_dir / manifest.graphs.embedding, mmap_mode='r'))
 
 
 def check_output(actions: np.ndarray, chunk_length: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -136,7 +137,8 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
 
         pruning = PrunerConfig(parsed.pruning or 'lightvla')
         published = read_published(parsed.checkpoint, pruning=pruning)
-        check_published(published, parsed.unnorm_key)
+        for note in check_published(published, parsed.unnorm_key):
+            print(f'export_trt: note: {note}', file=sys.stderr)
         return published.config, PROMPT_LENGTH
     if manifest.model is None:
         raise ExportError(f'{parsed.policy}: holds no weights; export from the folder that does')

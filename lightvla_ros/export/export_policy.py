@@ -36,7 +36,9 @@ Say = Callable[[str], None]
 def copy_weights(policy_dir: Path, out: Path) -> None:
     """Make a new folder of a policy's weights, tokenizer and manifest, without its graphs.
 
-    Files are hard links where the file system has them: 15 GB need not be there twice.
+    The policy's own files are hard links where the file system has them: 15 GB need not be there
+    twice. What a symbolic link leads to is copied: a cache is another program's, which may change
+    or clear it, and the new folder stands alone.
 
     :raises ExportError: When there are no weights.
     :raises FileExistsError: When the new folder holds something.
@@ -47,10 +49,7 @@ def copy_weights(policy_dir: Path, out: Path) -> None:
     new_folder(out)
     names = [manifest.prompt.tokenizer, *manifest.model.weights]
     for name in names:
-        try:
-            os.link(policy_dir / name, out / name)
-        except OSError:
-            shutil.copyfile(policy_dir / name, out / name)
+        _place(policy_dir / name, out / name)
     shutil.copyfile(policy_dir / MANIFEST_NAME, out / MANIFEST_NAME)
     amend_manifest(
         out,
@@ -60,6 +59,16 @@ def copy_weights(policy_dir: Path, out: Path) -> None:
         engines=[],
         verified=[],
     )
+
+
+def _place(source: Path, target: Path) -> None:
+    if not source.is_symlink():
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system, or one without hard links
+            pass
+    shutil.copyfile(source, target)
 
 
 def add_graphs(

@@ -24,6 +24,7 @@ from lightvla_ros.engine.base import Encoded, EngineError, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.export.differences import ActionError, action_error, jaccard
 from lightvla_ros.export.limits import LIMITS
+from lightvla_ros.export.prompts import check_prompts
 from lightvla_ros.export.variants import Variant, choose, variants
 from lightvla_ros.golden import random_inputs
 from lightvla_ros.manifest import Manifest, Verification
@@ -83,13 +84,15 @@ def verify(
     :param count: Random observations besides the golden ones; they need PyTorch's answers.
     :returns: A verification of each engine that passed or had to, and a line for each that cannot
         be used here.
-    :raises ContractError: When the folder cannot be trusted, or holds no graphs.
+    :raises ContractError: When the folder cannot be trusted or holds no graphs, or when different
+        instructions are one prompt.
     """
     manifest = load_manifest(policy_dir)
     if manifest.graphs is None or manifest.golden is None:
         raise ContractError(f'{policy_dir}: holds no exported graphs, so there is no engine yet')
     choice = choose(manifest, variants(manifest), only, precision)
     reference = _reference(policy_dir, manifest, count, threads)
+    check_prompts(policy_dir, manifest, [case.instruction for case, _ in reference.cases])
     found, unusable = [], []
     for variant in (*choice.deciding, *choice.trying):
         try:

@@ -1,13 +1,11 @@
 """A published LightVLA or OpenVLA-OFT folder, as downloaded, read strictly and by the shard.
 
-Nothing in the folder is executed: weights come from safetensors, the two ``.pt`` files are loaded
-with ``weights_only``, and ``*.py`` files are not looked at. Sizes come from the tensors themselves.
+Nothing in the folder is executed, and ``*.py`` files are not looked at. Sizes come from the tensors
+themselves.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lightvla_ros.one_line import one_line
-from lightvla_ros.vla.config import ConfigError, LanguageConfig, TowerConfig, VLAConfig
+from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.dropped import Shapes, dropped_shapes, used_shapes
 from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.lora import Adapter, load_adapter, merged
+from lightvla_ros.vla.published_config import model_config, normalisation
+from lightvla_ros.vla.published_files import (
+    open_tensors,
+    read_json,
+    read_pt,
+    read_tensor,
+    stored_shapes,
+)
 
 INDEX = 'model.safetensors.index.json'
-BACKBONE = 'dinosiglip-vit-so-224px'
-TOWER_HEADS = 16  # of both towers (timm's models); shapes do not tell it
 GROUP_BYTES = 256 * 2**20  # of tensors in memory at once, and of a file that is written
 # Parts of the model that lie in files of their own, and the prefix of their keys in ours.
 COMPONENTS = {'action_head': 'action_head.', 'proprio_projector': 'proprio_projector.'}
@@ -45,7 +48,8 @@ class Published:
     :param components: Tensors of head and proprio projector, by our names.
     :param dropped: Names of the folder's tensors that do no work.
     :param adapter: LoRA deltas that are still to be added; None when there are none or all are in.
-    :param settings: ``config.json``, ``preprocessor_config.json``, ``dataset_statistics.json``.
+    :param normalisation: Mean and std of both towers.
+    :param statistics: ``dataset_statistics.json``, as it stands there.
     :param lora: ``none``, ``already merged`` or ``merged now``: for provenance.
     """
 
@@ -55,7 +59,8 @@ class Published:
     components: dict[str, Tensor]
     dropped: tuple[str, ...]
     adapter: Adapter | None
-    settings: dict[str, Any]
+    normalisation: list[dict[str, list[float]]]
+    statistics: dict[str, Any]
     lora: str
 
     def tensors(self) -> Iterator[dict[str, Tensor]]:
@@ -68,10 +73,10 @@ class Published:
             while used:
                 group, size = {}, 0
                 # opened for each group: what is mapped of a file stays in memory until it is closed
-                with _open(path) as file:
+                with open_tensors(path) as file:
                     while used and size < GROUP_BYTES:
                         name = used.pop(0)
-                        group[name] = self._checked(name, file.get_tensor(name), path)
+                        group[name] = self._checked(name, read_tensor(file, name, path), path)
                         size += group[name].nbytes
                 yield group
                 del group  # before the next is read
@@ -80,10 +85,10 @@ class Published:
         }
 
     def _checked(self, name: str, value: Tensor, path: Path) -> Tensor:
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f'{path}: {name} holds NaN or infinity; download it again')
         if self.adapter is not None and name in self.adapter.factors:
             value = merged(value, self.adapter.delta(name))
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f'{path}: {name} holds NaN or infinity; download it again')
         return value
 
 
@@ -100,44 +105,26 @@ def read_published(folder: Path, base: Path | None = None, **changes: Any) -> Pu
     for name, meaning in UNSUPPORTED.items():
         if list(folder.glob(f'{name}--*')):
             raise CheckpointError(f'{folder}: {name}--*: {meaning}')
-    settings = {
-        name: read_json(folder / name)
-        for name in ('config.json', 'preprocessor_config.json', 'dataset_statistics.json')
-    }
-    components = {}
-    for name, prefix in COMPONENTS.items():
-        components |= _component(folder, name, prefix)
+    names = ('config.json', 'preprocessor_config.json', 'dataset_statistics.json')
+    settings = {name: read_json(folder / name) for name in names}
+    components = _components(folder)
     shards, shapes = _shards(folder if base is None else Path(base))
     found = shapes | {name: tuple(value.shape) for name, value in components.items()}
-    config = _config(settings['config.json'], found, folder, changes)
+    config = model_config(settings[names[0]], found, folder / names[0], **changes)
+    constants = normalisation(settings[names[1]], config.image_size, folder / names[1])
     dropped = _compare(found, config, folder)
     adapter, lora = _adapter(folder, shards, base, config)
     return Published(
-        folder, config, shards, components, dropped, adapter, settings, lora
-    )  # fmt: skip
-
-
-def read_json(path: Path) -> Any:
-    """Read one of the folder's JSON files.
-
-    :raises CheckpointError: When it is missing or no JSON object.
-    """
-    if not path.is_file():
-        raise CheckpointError(f'{path}: is missing; download the whole folder')
-    try:
-        document = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise CheckpointError(f'{path}: not JSON: {error}') from None
-    if not isinstance(document, dict):
-        raise CheckpointError(f'{path}: holds no JSON object')
-    return document
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safe_open(path, framework='pt')
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path}: damaged or cut short: {error}; download it again') from None
+        folder=folder,
+        config=config,
+        shards=shards,
+        components=components,
+        dropped=dropped,
+        adapter=adapter,
+        normalisation=constants,
+        statistics=settings[names[2]],
+        lora=lora,
+    )
 
 
 def _shards(folder: Path) -> tuple[dict[Path, tuple[str, ...]], Shapes]:
@@ -147,6 +134,13 @@ def _shards(folder: Path) -> tuple[dict[Path, tuple[str, ...]], Shapes]:
         listed = read_json(index).get('weight_map')
         if not isinstance(listed, dict) or not listed:
             raise CheckpointError(f'{index}: has no weight_map')
+        for name, file in listed.items():
+            # a name, not a path: nothing outside the folder is read
+            if not isinstance(file, str) or not re.fullmatch(r'[\w.-]{1,100}\.safetensors', file):
+                raise CheckpointError(
+                    f'{index}: weight_map gives {one_line(repr(file))} for {one_line(name)}, which '
+                    'is no file of this folder; download it again'
+                )
         paths = [folder / name for name in sorted(set(listed.values()))]
     else:
         listed, paths = None, [folder / 'model.safetensors']
@@ -157,109 +151,60 @@ def _shards(folder: Path) -> tuple[dict[Path, tuple[str, ...]], Shapes]:
             raise CheckpointError(f'{folder}: neither {INDEX} nor model.safetensors{hint}')
     shards, shapes = {}, {}
     for path in paths:
-        if path.parent != folder or not path.is_file():
+        if not path.is_file():
             raise CheckpointError(f'{path}: named in {INDEX} but missing; download it')
-        with _open(path) as file:
-            names = tuple(file.keys())
-            for name in names:
-                if name in shapes:
-                    raise CheckpointError(f'{path}: {name} stands in another shard, too')
-                if listed is not None and listed.get(name) != path.name:
-                    raise CheckpointError(f'{path}: {name} is not listed there by {INDEX}')
-                shapes[name] = tuple(file.get_slice(name).get_shape())
-        shards[path] = names
+    for path in paths:
+        with open_tensors(path) as file:
+            found = stored_shapes(file, path)
+        for name in found:
+            if name in shapes:
+                raise CheckpointError(f'{path}: {name} stands in another shard, too')
+            if listed is not None and listed.get(name) != path.name:
+                raise CheckpointError(f'{path}: {name} is not listed there by {INDEX}')
+        shapes |= found
+        shards[path] = tuple(found)
     for name in sorted((listed or {}).keys() - shapes.keys()):
         raise CheckpointError(f'{folder / listed[name]}: lacks {name}, which {INDEX} lists')
     return shards, shapes
 
 
-def _component(folder: Path, name: str, prefix: str) -> dict[str, Tensor]:
-    """Load ``NAME--STEP_checkpoint.pt``; its keys carry DDP's prefix ``module.``."""
-    files = sorted(folder.glob(f'{name}--*checkpoint.pt'))
-    if len(files) != 1:
-        raise CheckpointError(
-            f'{folder}: {len(files)} files {name}--*_checkpoint.pt; exactly one is needed'
-            + (f': keep the one of the right step, of {[f.name for f in files]}' if files else '')
-        )
-    try:
-        state = torch.load(files[0], map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(
-            f'{files[0]}: not plain weights, or damaged: {one_line(error)}'
-        ) from None
-    if not (isinstance(state, dict) and all(torch.is_tensor(value) for value in state.values())):
-        raise CheckpointError(f'{files[0]}: holds something else than named tensors')
-    return {prefix + key.removeprefix('module.'): value for key, value in state.items()}
+def _components(folder: Path) -> dict[str, Tensor]:
+    """Load ``NAME--STEP_checkpoint.pt`` of each component; keys carry DDP's prefix ``module.``."""
+    files = {name: sorted(folder.glob(f'{name}--*checkpoint.pt')) for name in COMPONENTS}
+    for name, found in files.items():
+        if len(found) != 1:
+            raise CheckpointError(
+                f'{folder}: {len(found)} files {name}--*_checkpoint.pt; exactly one is needed'
+                + (f': keep that of the right step, of {[f.name for f in found]}' if found else '')
+            )
+    paths = {name: found[0] for name, found in files.items()}
+    _check_steps(folder, paths)
+    return {
+        COMPONENTS[name] + key.removeprefix('module.'): value
+        for name, path in paths.items()
+        for key, value in read_pt(path).items()
+    }
 
 
-def _config(document: dict, shapes: Shapes, folder: Path, changes: dict[str, Any]) -> VLAConfig:
-    """Find the sizes of the model in the shapes of its tensors."""
-    backbone = document.get('vision_backbone_id')
-    if backbone != BACKBONE:
-        raise CheckpointError(
-            f'{folder}/config.json: vision_backbone_id is {backbone!r}; only {BACKBONE!r} is read'
-        )
-    text = document.get('text_config') or {}
-    if text.get('rope_scaling'):
-        raise CheckpointError(f'{folder}/config.json: text_config.rope_scaling is not supported')
-    # What config.json leaves out has the default of transformers' LlamaConfig: upstream built it so
-    heads = text.get('num_attention_heads', 32)
-    if text.get('num_key_value_heads', heads) != heads:
-        raise CheckpointError(f'{folder}/config.json: grouped-query attention is not supported')
-
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in shapes:
-            raise CheckpointError(f'{folder}: no tensor {name}; this is no OpenVLA-OFT checkpoint')
-        return shapes[name]
-
-    def tower(name: str) -> TowerConfig:
-        stem = f'vision_backbone.{name}'
-        registers = shapes.get(f'{stem}.reg_token')
-        return TowerConfig(
-            width=shape(f'{stem}.pos_embed')[-1],
-            depth=_count(shapes, f'{stem}.blocks'),
-            heads=TOWER_HEADS,
-            mlp_width=shape(f'{stem}.blocks.0.mlp.fc1.weight')[0],
-            registers=registers[1] if registers else 0,
-            class_token=f'{stem}.cls_token' in shapes,
-            layer_scale=f'{stem}.blocks.0.ls1.scale_factor' in shapes,
-            attention_pool=f'{stem}.attn_pool.latent' in shapes,
-        )
-
-    patch = shape('vision_backbone.featurizer.patch_embed.proj.weight')[-1]
-    vocabulary, width = shape('language_model.model.embed_tokens.weight')
-    patches = shape('vision_backbone.featurizer.pos_embed')[1]
-    try:
-        return VLAConfig(
-            **{
-                'dino': tower('featurizer'),
-                'siglip': tower('fused_featurizer'),
-                'language': LanguageConfig(
-                    width=width,
-                    layers=_count(shapes, 'language_model.model.layers'),
-                    heads=heads,
-                    mlp_width=shape('language_model.model.layers.0.mlp.gate_proj.weight')[0],
-                    vocabulary=vocabulary,
-                    norm_eps=text.get('rms_norm_eps', 1e-6),
-                    rope_theta=text.get('rope_theta', 10000.0),
-                ),
-                'projector_width': shape('projector.fc1.weight')[0],
-                'head_width': shape('action_head.model.fc1.weight')[0],
-                'proprio_size': shape('proprio_projector.fc1.weight')[1],
-                'action_size': shape('action_head.model.fc2.weight')[0],
-                'image_size': round(patches**0.5) * patch,
-                'patch_size': patch,
-                **changes,
-            }
-        )
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f'{folder}: its sizes do not fit together: {error}') from None
+def _check_steps(folder: Path, paths: dict[str, Path]) -> None:
+    """Parts of two steps never were one policy. A run's folder is ``RUN--STEP_chkpt``."""
+    steps = {path.name: _step(path.name) for path in paths.values()}
+    own = folder.resolve().name
+    if re.search(r'--\d+_chkpt$', own):
+        steps = {f'{own}/': _step(own)} | steps
+    (first, step), *others = steps.items()
+    for name, other in others:
+        if other != step:
+            raise CheckpointError(
+                f'{folder}: {first} is of step {step}, {name} of step {other}; take all parts of '
+                'one step'
+            )
 
 
-def _count(shapes: Shapes, stem: str) -> int:
-    """Count the layers below a name: one more than the highest index."""
-    found = (re.match(rf'{re.escape(stem)}\.(\d+)\.', name) for name in shapes)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+def _step(name: str) -> str:
+    """``40000`` of ``action_head--40000_checkpoint.pt``, ``latest`` where a run keeps one alone."""
+    step = name.rsplit('--', 1)[1].rsplit('_', 1)[0]
+    return step.lstrip('0') if step.isdecimal() else step
 
 
 def _compare(found: Shapes, config: VLAConfig, folder: Path) -> tuple[str, ...]:
@@ -294,14 +239,14 @@ def _adapter(
     known = used_shapes(config) | dropped_shapes(config)
     where = {name: path for path, names in shards.items() for name in names}
     for name, (a, b) in adapter.factors.items():
-        if known.get(name) != (b.shape[0], a.shape[1]):
+        if name not in where or known.get(name) != (b.shape[0], a.shape[1]):
             raise CheckpointError(
                 f'{folder}/lora_adapter: {name} {(b.shape[0], a.shape[1])} is not of this model'
             )
 
     def weight(name: str) -> Tensor:
-        with _open(where[name]) as file:
-            return file.get_tensor(name)
+        with open_tensors(where[name]) as file:
+            return read_tensor(file, name, where[name])
 
     share = adapter.share_merged(weight)
     if 0.75 < share < 1.25:

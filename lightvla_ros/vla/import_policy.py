@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,21 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from lightvla_ros.contract import write_manifest
-from lightvla_ros.manifest import POINTING_DOWN, Manifest
+from lightvla_ros.files import write_text
+from lightvla_ros.manifest import ACTION_SIZE, POINTING_DOWN, Manifest
 from lightvla_ros.new_folder import new_folder
+from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
 from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig
 from lightvla_ros.vla.errors import CheckpointError
+from lightvla_ros.vla.published_files import check_file
+from lightvla_ros.vla.statistics import choose_statistics
 
 EMPTY_TOKEN = 29871  # LLaMA's id of a lone space: the prompt ends with it (modeling_prismatic.py)
 BOS = 1
 PROMPT_LENGTH = 64  # positions; LIBERO's longest prompt takes 43
-PROPRIO_LAYOUT = ['ee_position', 'ee_axis_angle', 'gripper_qpos']
+TEMPLATE = 'In: What action should the robot take to {instruction}?\nOut:'
+PROPRIO_LAYOUT, PROPRIO_SIZE = ['ee_position', 'ee_axis_angle', 'gripper_qpos'], 8
 
 
 def import_policy(
@@ -41,17 +47,22 @@ def import_policy(
     :param unnorm_key: Which statistics of ``dataset_statistics.json``; needed when it has several.
     :param pruning: ``lightvla`` or ``off`` (OpenVLA-OFT).
     :param action_slice: See ``model.py``.
+    :returns: Its ``provenance['notes']`` has a line for each thing that a user should know.
     :raises CheckpointError: When the checkpoint cannot be trusted; nothing is left behind then.
+    :raises ContractError: When its tokenizer cannot.
     :raises FileExistsError: When the folder holds something.
     """
     checkpoint, policy_dir = Path(checkpoint), Path(policy_dir)
     published = read_published(checkpoint, base, pruning=PrunerConfig(method=pruning))
-    document = _document(published, unnorm_key, action_slice)
-    tokenizer = _tokenizer(checkpoint)
+    tokenizer, notes = _tokenizer(published)
+    document = _document(published, unnorm_key, action_slice, notes)
     created = not policy_dir.exists()
     new_folder(policy_dir)
     try:
-        shutil.copyfile(tokenizer, policy_dir / 'tokenizer.json')
+        if notes:  # not the file that was downloaded
+            write_text(policy_dir / 'tokenizer.json', tokenizer.to_str())
+        else:
+            shutil.copyfile(checkpoint / 'tokenizer.json', policy_dir / 'tokenizer.json')
         weights = document['model']['weights']
         for index, tensors in enumerate(published.tensors()):
             weights.append(f'model-{index:05d}.safetensors')
@@ -66,18 +77,31 @@ def import_policy(
         raise
 
 
-def check_published(published: Published, unnorm_key: str | None) -> None:
+def check_published(published: Published, unnorm_key: str | None) -> tuple[str, ...]:
     """Find out whether a checked folder also has what the manifest needs.
 
-    :raises CheckpointError: Of statistics, processor or tokenizer.
+    :returns: The notes of :func:`import_policy`.
+    :raises CheckpointError: Of statistics.
+    :raises ContractError: Of the tokenizer.
     """
-    _document(published, unnorm_key, 'training')
-    _tokenizer(published.folder)
+    _, notes = _tokenizer(published)
+    return tuple(_document(published, unnorm_key, 'training', notes)['provenance']['notes'])
 
 
-def _document(published: Published, unnorm_key: str | None, action_slice: str) -> dict[str, Any]:
+def _document(
+    published: Published, unnorm_key: str | None, action_slice: str, notes: tuple[str, ...]
+) -> dict[str, Any]:
     config = published.config
-    action, proprio = _statistics(published, unnorm_key)
+    sizes = {'action': config.action_size, 'proprio': config.proprio_size}
+    if sizes != {'action': ACTION_SIZE, 'proprio': PROPRIO_SIZE}:
+        raise CheckpointError(
+            f'{published.folder}: takes a state of {config.proprio_size} numbers and gives '
+            f"{config.action_size} for a step; only LIBERO's {PROPRIO_SIZE} and {ACTION_SIZE} are "
+            'read'
+        )
+    statistics = choose_statistics(
+        published.statistics, unnorm_key, sizes, published.folder / 'dataset_statistics.json'
+    )
     model = config.to_dict()
     del model['action_slice']  # the manifest's own field, below
     return {
@@ -94,10 +118,10 @@ def _document(published: Published, unnorm_key: str | None, action_slice: str) -
         'preprocessing': {
             'jpeg_quality': 95,
             'crop_area': 0.9,
-            'normalisation': _normalisation(published),
+            'normalisation': published.normalisation,
         },
         'prompt': {
-            'template': 'In: What action should the robot take to {instruction}?\nOut:',
+            'template': TEMPLATE,
             'lowercase': True,
             'tokenizer': 'tokenizer.json',
             'append_ids': [EMPTY_TOKEN],
@@ -105,8 +129,7 @@ def _document(published: Published, unnorm_key: str | None, action_slice: str) -
         },
         'proprio': {
             'layout': PROPRIO_LAYOUT,
-            'q01': proprio['q01'],
-            'q99': proprio['q99'],
+            **statistics.proprio,
             'quaternion_reference': list(POINTING_DOWN),
         },
         'action': {
@@ -114,9 +137,7 @@ def _document(published: Published, unnorm_key: str | None, action_slice: str) -
             'control_period': 0.05,
             'translation_scale': 0.05,
             'rotation_scale': 0.5,
-            'q01': action['q01'],
-            'q99': action['q99'],
-            'mask': action.get('mask', [True] * config.action_size),
+            **statistics.action,
             'gripper_closed': 0.0,
             'gripper_open': 1.0,
             'reference': 'measured_pose',
@@ -133,66 +154,31 @@ def _document(published: Published, unnorm_key: str | None, action_slice: str) -
             'checkpoint': published.folder.resolve().name,
             'lora': published.lora,
             'dropped': list(published.dropped),
+            'notes': [*notes, *statistics.notes],
         },
     }
 
 
-def _statistics(published: Published, key: str | None) -> tuple[dict, dict]:
-    """Return the statistics of action and proprio of one dataset."""
-    path = published.folder / 'dataset_statistics.json'
-    statistics = published.settings['dataset_statistics.json']
-    there = ', '.join(sorted(statistics))
-    if key is None:
-        if len(statistics) != 1:
-            raise CheckpointError(f'{path}: several datasets; choose one by --unnorm-key: {there}')
-        (key,) = statistics
-    if key not in statistics:
-        raise CheckpointError(f'{path}: no unnorm_key {key!r}; there are: {there}')
-    sizes = {'action': published.config.action_size, 'proprio': published.config.proprio_size}
-    for part, size in sizes.items():
-        for field in ('q01', 'q99'):
-            values = (statistics[key].get(part) or {}).get(field)
-            if not isinstance(values, list) or len(values) != size:
-                raise CheckpointError(f'{path}: {key}.{part}.{field}: {size} numbers are needed')
-    return statistics[key]['action'], statistics[key]['proprio']
+def _tokenizer(published: Published) -> tuple[Tokenizer, tuple[str, ...]]:
+    """Return the tokenizer without truncation and padding, and a line for each that it had.
 
-
-def _normalisation(published: Published) -> list[dict]:
-    """Return mean and std of both towers, as the checkpoint's own processor has them.
-
-    DINOv2's are rounded to bf16 there: the conversion ran with that default type (lightvla.md 1.2).
+    The published code sets both anew in each call, so its policies never saw what is stored there.
     """
-    path = published.folder / 'preprocessor_config.json'
-    document = published.settings['preprocessor_config.json']
-    if document.get('image_resize_strategy', 'resize-naive') != 'resize-naive':
-        raise CheckpointError(
-            f'{path}: image_resize_strategy is {document["image_resize_strategy"]!r}; only '
-            "'resize-naive' is known"
-        )
-    towers = document.get('tvf_normalize_params')
-    if not isinstance(towers, list) or len(towers) != 2:
-        raise CheckpointError(f'{path}: tvf_normalize_params of two towers are needed')
-    try:
-        return [{'mean': list(each['mean']), 'std': list(each['std'])} for each in towers]
-    except (TypeError, KeyError) as error:
-        raise CheckpointError(f'{path}: tvf_normalize_params: {error!r}') from None
-
-
-def _tokenizer(checkpoint: Path) -> Path:
-    """Return the path of ``tokenizer.json`` after a look at what it does."""
-    path = checkpoint / 'tokenizer.json'
-    if not path.is_file():
-        raise CheckpointError(
-            f'{path}: is missing; make it with transformers: '
-            'AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)'
-        )
-    try:
-        ids = Tokenizer.from_file(str(path)).encode('In: x').ids
-    except Exception as error:  # the library raises a plain Exception
-        raise CheckpointError(f'{path}: not a tokenizer: {error}') from None
-    if ids[:1] != [BOS]:
-        raise CheckpointError(f'{path}: a prompt must begin with id {BOS} (BOS), not {ids[:1]}')
-    return path
+    path = published.folder / 'tokenizer.json'
+    check_file(
+        path,
+        'make it with transformers: '
+        'AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)',
+    )
+    tokenizer, notes = read_tokenizer(path), []
+    for setting in ('truncation', 'padding'):
+        if getattr(tokenizer, setting) is not None:
+            getattr(tokenizer, f'no_{setting}')()
+            notes.append(f'{path}: {setting} is stored inside; the policy has it without')
+    begin = check_tokenizer(tokenizer, path, TEMPLATE, published.config.language.vocabulary)
+    if begin != BOS:
+        raise CheckpointError(f'{path}: a prompt must begin with id {BOS} (BOS), not {begin}')
+    return tokenizer, tuple(notes)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -206,6 +192,8 @@ def run(parsed: argparse.Namespace) -> int:
         base=parsed.base and Path(parsed.base),
     )
     provenance = manifest.provenance
+    for note in provenance['notes']:
+        print(f'lightvla import: note: {note}', file=sys.stderr)
     print(
         f'{parsed.out}: {len(manifest.model.weights)} files of weights, LoRA: {provenance["lora"]}'
     )

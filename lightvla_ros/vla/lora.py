@@ -6,17 +6,41 @@ policy with 0 % success (openvla-oft#137, #151), so the weights are asked, not t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
+from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.errors import CheckpointError
+from lightvla_ros.vla.published_files import (
+    check_fields,
+    check_file,
+    open_tensors,
+    read_json,
+    read_tensor,
+    stored_shapes,
+)
 
 PREFIX = 'base_model.model.'
+# Fields of peft's LoraConfig: what plain LoRA has there, and those that say nothing about s B A
+PLAIN = {
+    'bias': ['none'],
+    'fan_in_fan_out': [False],
+    # the others change the base's weights, too
+    'init_lora_weights': [True, False, 'gaussian', 'orthogonal', 'eva'],
+    'peft_type': ['LORA'],
+    'use_rslora': [True],
+}
+HARMLESS = {
+    'auto_mapping', 'base_model_name_or_path', 'eva_config', 'exclude_modules', 'inference_mode',
+    'layers_pattern', 'layers_to_transform', 'lora_alpha', 'lora_dropout', 'megatron_core',
+    'peft_version', 'qalora_group_size', 'r', 'revision', 'runtime_config', 'target_modules',
+    'task_type',
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,29 +78,39 @@ def load_adapter(folder: Path) -> Adapter:
     """
     path, weights = folder / 'adapter_config.json', folder / 'adapter_model.safetensors'
     for each in (path, weights):
-        if not each.is_file():
-            raise CheckpointError(f'{each}: is missing; a LoRA adapter consists of both')
-    try:
-        config = json.loads(path.read_text())
-        rank, alpha = int(config['r']), float(config['lora_alpha'])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f'{path}: not an adapter configuration: {error!r}') from None
-    for option in ('use_dora', 'rank_pattern', 'alpha_pattern', 'modules_to_save'):
-        if config.get(option):
-            raise CheckpointError(f'{path}: {option} is set; only plain LoRA can be merged')
+        check_file(each, 'a LoRA adapter consists of both')
+    config = read_json(path)
+    # whatever peft adds is off unless it is set
+    check_fields(f'{path}: ', config, PLAIN, HARMLESS, off=(None, False, {}, []))
+    rank, alpha = _positive(config, 'r', path), _positive(config, 'lora_alpha', path)
     scale = alpha / (rank**0.5 if config.get('use_rslora') else rank)
     factors: dict[str, dict[str, Tensor]] = {}
-    try:
-        with safe_open(weights, framework='pt') as file:
-            for key in file.keys():  # noqa: SIM118 (not a dict)
-                name, part = _target(key, weights)
-                factors.setdefault(name, {})[part] = file.get_tensor(key)
-    except SafetensorError as error:
-        raise CheckpointError(f'{weights}: damaged: {error}') from None
+    with open_tensors(weights) as file:
+        for key in stored_shapes(file, weights):
+            name, part = _target(key, weights)
+            value = read_tensor(file, key, weights)
+            if not torch.isfinite(value).all():
+                raise CheckpointError(f'{weights}: {key} holds NaN or infinity; download it again')
+            factors.setdefault(name, {})[part] = value
+    if not factors:
+        raise CheckpointError(
+            f'{weights}: holds no LoRA factor; remove the folder if none is meant'
+        )
     for name, parts in factors.items():
-        if parts.keys() != {'A', 'B'} or {parts['A'].shape[0], parts['B'].shape[1]} != {rank}:
-            raise CheckpointError(f'{weights}: {name}: lora_A and lora_B of rank {rank} are needed')
+        shapes = {part: tuple(value.shape) for part, value in parts.items()}
+        match shapes:
+            case {'A': (first, _), 'B': (_, second)} if first == second == rank:
+                continue
+        raise CheckpointError(f'{weights}: {name}: lora_A and lora_B of rank {rank} are needed')
     return Adapter(scale, {name: (parts['A'], parts['B']) for name, parts in factors.items()})
+
+
+def _positive(config: dict[str, Any], field: str, path: Path) -> int | float:
+    value = config.get(field)
+    if type(value) not in (int, float) or not 0 < value < 1e12:
+        found = one_line(repr(value))
+        raise CheckpointError(f'{path}: {field} is {found}, not a positive number')
+    return value
 
 
 def _target(key: str, path: Path) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.model import LightVLA
+from lightvla_ros.vla.published_files import check_dense
 
 NUMBERS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
@@ -66,6 +67,8 @@ def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
             tensors = load_file(path)
         except SafetensorError as error:
             raise CheckpointError(f'{path}: damaged: {error}') from None
+        for key, value in tensors.items():
+            check_dense(value, key, path)
         if dtype is not None:
             tensors = {key: value.to(dtype) for key, value in tensors.items()}
         if strangers := tensors.keys() - missing:

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from lightvla_ros.vla.checkpoint import BACKBONE, INDEX
+from lightvla_ros.vla.checkpoint import INDEX
 from lightvla_ros.vla.config import LanguageConfig, TowerConfig, VLAConfig
 from lightvla_ros.vla.dropped import dropped_shapes, used_shapes
+from lightvla_ros.vla.published_config import BACKBONE, TOWERS
 
 DINO_MEAN, DINO_STD = [0.484375, 0.455078125, 0.40625], [0.228515625, 0.2236328125, 0.224609375]
 STATISTICS = {
@@ -17,8 +18,13 @@ STATISTICS = {
         'q01': [-0.7, -0.6, -0.9, -0.1, -0.2, -0.2, 0.0],
         'q99': [0.9, 0.8, 0.9, 0.1, 0.2, 0.2, 1.0],
         'mask': [True] * 6 + [False],
+        **{name: [0.0] * 7 for name in ('mean', 'std', 'min', 'max')},
     },
-    'proprio': {'q01': [-0.5] * 8, 'q99': [0.5] * 8},
+    'proprio': {
+        'q01': [-0.5] * 8,
+        'q99': [0.5] * 8,
+        **{name: [0.0] * 8 for name in ('mean', 'std', 'min', 'max')},
+    },
     'num_transitions': 1000,
     'num_trajectories': 10,
 }
@@ -86,20 +92,58 @@ def write_published(
             {n.replace(f'{component}.', 'module.', 1): v for n, v in state.items()},
             folder / f'{component}--40000_checkpoint.pt',
         )
-    language = config.language
+    language, size = config.language, [config.image_size] * 2
     documents = {
         'config.json': {
             'architectures': ['OpenVLAForActionPrediction'],
             'auto_map': {'AutoConfig': 'configuration_prismatic.OpenVLAConfig'},
+            'arch_specifier': 'no-align+fused-gelu-mlp',
+            'hf_llm_id': 'meta-llama/Llama-2-7b-hf',
+            'image_resize_strategy': 'resize-naive',
+            'image_sizes': [config.image_size] * 2,
+            'llm_backbone_id': 'llama2-7b-pure',
+            'llm_max_length': 2048,
+            'model_type': 'openvla',
+            'n_action_bins': 256,
+            'norm_stats': {'bridge_orig': STATISTICS},  # of the base, replaced by the statistics
+            'output_projector_states': False,
+            'pad_to_multiple_of': 64,
+            'pad_token_id': 32000,
+            'timm_model_ids': TOWERS,
+            'timm_override_act_layers': [None, None],
+            'torch_dtype': 'bfloat16',
+            'transformers_version': '4.40.1',
+            'use_fused_vision_backbone': True,
             'vision_backbone_id': BACKBONE,
-            'text_config': {'model_type': 'llama', 'num_attention_heads': language.heads},
+            'text_config': {
+                'model_type': 'llama',
+                'num_attention_heads': language.heads,
+                'pad_token_id': 32000,
+                'torch_dtype': 'bfloat16',
+                'vocab_size': language.vocabulary,
+            },
         },
         'preprocessor_config.json': {
+            'auto_map': {'AutoImageProcessor': 'processing_prismatic.PrismaticImageProcessor'},
+            'image_processor_type': 'PrismaticImageProcessor',
             'image_resize_strategy': 'resize-naive',
+            'input_sizes': [[3, *size]] * 2,
+            'interpolations': ['bicubic'] * 2,
+            'means': [DINO_MEAN, [0.5] * 3],
+            'processor_class': 'PrismaticProcessor',
+            'stds': [DINO_STD, [0.5] * 3],
+            'tvf_crop_params': [{'output_size': size}] * 2,
+            'tvf_do_letterbox': False,
+            'tvf_letterbox_fill': None,
             'tvf_normalize_params': [
                 {'inplace': False, 'mean': DINO_MEAN, 'std': DINO_STD},
                 {'inplace': False, 'mean': [0.5] * 3, 'std': [0.5] * 3},
             ],
+            'tvf_resize_params': [
+                {'antialias': True, 'interpolation': 3, 'max_size': None, 'size': size}
+            ]
+            * 2,
+            'use_fused_vision_backbone': True,
         },
         'dataset_statistics.json': dict.fromkeys(keys, STATISTICS),
     }

@@ -1,0 +1,35 @@
+"""Whether a policy is told different things by different instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lightvla_ros.contract import ContractError
+from lightvla_ros.golden import INSTRUCTIONS
+from lightvla_ros.instruction import InstructionError, PromptEncoder
+from lightvla_ros.manifest import Manifest
+
+
+def check_prompts(policy_dir: Path, manifest: Manifest, instructions: Iterable[str]) -> None:
+    """Encode instructions, and those of ``golden.py``; none may become the prompt of another.
+
+    :raises ContractError: With two that are one prompt; a robot would do the same for both.
+    """
+    path = Path(policy_dir) / manifest.prompt.tokenizer
+    encode = PromptEncoder(manifest.prompt, path)
+    seen: dict[bytes, str] = {}
+    for text in [*instructions, *INSTRUCTIONS]:
+        try:
+            other = seen.setdefault(encode(text).ids.tobytes(), text)
+        except InstructionError:  # longer than the graphs take: a node refuses it
+            continue
+        if _words(other) != _words(text):
+            raise ContractError(
+                f'{path}: {other!r} and {text!r} become the same prompt, so the policy cannot tell '
+                'them apart; take the tokenizer that it was trained with'
+            )
+
+
+def _words(text: str) -> list[str]:
+    return text.casefold().split()

@@ -1,0 +1,201 @@
+"""One file of a download, read so that any damage ends in one line with its name.
+
+Nothing is executed: weights come from safetensors, and ``.pt`` files are loaded as plain tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lightvla_ros.git_lfs import LFS_POINTER, is_lfs_pointer
+from lightvla_ros.one_line import one_line
+from lightvla_ros.vla.errors import CheckpointError
+
+# Dense floating numbers alone: a quantised weight without its scale is another weight.
+STORED = {'F64', 'F32', 'F16', 'BF16'}
+NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+NAME_LENGTH = 200  # characters; the longest of a published checkpoint takes 78
+
+
+def check_file(path: Path, lead: str = 'download the whole folder') -> None:
+    """Find out whether a file is there, can be read and is itself.
+
+    :raises CheckpointError: When it is not.
+    """
+    try:
+        if not path.is_file():
+            raise CheckpointError(f'{path}: is missing; {lead}')
+        if is_lfs_pointer(path):
+            raise CheckpointError(f'{path}: {LFS_POINTER}')
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    :raises CheckpointError: When it is missing, no such file, or names a field twice.
+    """
+    check_file(path)
+    try:
+        document = json.loads(path.read_text(encoding='utf-8'), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f'{path}: not JSON: {one_line(error)}') from None
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f'{path}: holds no JSON object')
+    return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'{twice!r} stands there twice')
+    return document
+
+
+def check_fields(
+    where: str,
+    document: Mapping[str, Any],
+    only: Mapping[str, Collection[Any]],
+    harmless: Collection[str],
+    off: Collection[Any] = (None,),
+) -> None:
+    """Refuse by name every field that could mean another model.
+
+    :param where: The file, and what the fields' names begin with.
+    :param only: The values that may stand in a field.
+    :param harmless: Fields that change nothing here, or are read elsewhere.
+    :param off: Values that mean that a field is not set.
+    :raises CheckpointError: On a field with another value, or one that is in no table.
+    """
+    for field, value in document.items():
+        if field in harmless or value in off:
+            continue
+        found = one_line(repr(value))
+        if field not in only:
+            raise CheckpointError(
+                f'{where}{one_line(field)} is {found}: not understood, and it may change the '
+                'model; remove the field if it does not'
+            )
+        if value not in only[field]:
+            listed = ' or '.join(repr(each) for each in only[field])
+            raise CheckpointError(f'{where}{field} is {found}; only {listed} is read')
+
+
+def open_tensors(path: Path) -> Any:
+    """Open a safetensors file, as a context.
+
+    :raises CheckpointError: When it is missing or damaged.
+    """
+    check_file(path)
+    try:
+        return safe_open(path, framework='pt')
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{path}: damaged or cut short: {one_line(error)}; download it again'
+        ) from None
+
+
+def stored_shapes(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of an open file's tensors; no weight is read.
+
+    :raises CheckpointError: When one has an odd name or numbers of another kind.
+    """
+    shapes = {}
+    for name in file.keys():  # noqa: SIM118 (not a dict)
+        check_name(name, path)
+        stored = file.get_slice(name)
+        if stored.get_dtype() not in STORED:
+            raise CheckpointError(_other_numbers(path, name, stored.get_dtype()))
+        shapes[name] = tuple(stored.get_shape())
+    return shapes
+
+
+def read_tensor(file: Any, name: str, path: Path) -> Tensor:
+    """Read one tensor of an open file whose shapes were looked at.
+
+    :raises CheckpointError: When the file ends before it.
+    """
+    try:
+        return file.get_tensor(name)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f'{path}: {name}: damaged: {one_line(error)}; download it again'
+        ) from None
+
+
+def read_pt(path: Path) -> dict[str, Tensor]:
+    """Load a dictionary of named tensors that ``torch.save`` wrote.
+
+    :returns: Tensors that share no memory, contiguous: views are taken for what they show.
+    :raises CheckpointError: When it holds anything else.
+    """
+    check_file(path)
+    try:
+        with warnings.catch_warnings(action='ignore'):  # of tensors that are refused below
+            state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything
+        # PyTorch's own text advises to run what the file holds; it goes no further than this
+        wanted = re.search(r'GLOBAL ([\w.]+)', str(error))
+        if wanted:
+            raise CheckpointError(
+                f'{path}: not plain weights: it holds a {wanted[1]}, and nothing of a download is '
+                'executed; save the state_dict, tensors by name, and nothing else'
+            ) from None
+        raise CheckpointError(
+            f'{path}: no file of weights, or damaged or cut short; download it again'
+        ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise CheckpointError(f'{path}: holds something else than named tensors')
+    tensors = {}
+    for name in list(state):
+        check_name(name, path)
+        value = state.pop(name)
+        if not torch.is_tensor(value):
+            raise CheckpointError(f'{path}: {name} is a {type(value).__name__}, not a tensor')
+        check_dense(value, name, path)
+        tensors[name] = value.detach().clone(memory_format=torch.contiguous_format)
+    return tensors
+
+
+def check_dense(value: Tensor, name: str, path: Path) -> None:
+    """Find out whether a tensor holds plain floating numbers.
+
+    :raises CheckpointError: When it is quantised, sparse, of integers or the like.
+    """
+    if value.is_quantized or value.is_nested or value.layout != torch.strided:
+        kind = 'quantised' if value.is_quantized else 'nested' if value.is_nested else 'sparse'
+        raise CheckpointError(f'{path}: {name} is {kind}; only dense tensors are taken')
+    if value.dtype not in NUMBERS:
+        raise CheckpointError(_other_numbers(path, name, str(value.dtype).removeprefix('torch.')))
+    if value.is_meta:
+        raise CheckpointError(f'{path}: {name} holds no numbers; save it again from a full model')
+
+
+def _other_numbers(path: Path, name: str, kind: str) -> str:
+    return (
+        f'{path}: {name} holds {kind} numbers; weights must be fp32, fp16, bf16 or fp64: take the '
+        'checkpoint before it was quantised or converted'
+    )
+
+
+def check_name(name: str, path: Path) -> None:
+    """Find out whether a tensor's name can stand in a message.
+
+    :raises CheckpointError: When it is too long, or not printable.
+    """
+    if len(name) > NAME_LENGTH or not name.isprintable():
+        raise CheckpointError(f'{path}: {name[:40]!r} is no name of a tensor')
