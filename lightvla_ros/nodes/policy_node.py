@@ -392,6 +392,7 @@ class PolicyNode(GuardedLifecycleNode):
             act=prediction.times.act,
             total=total,
             overhead=total - preprocess - prediction.times.inference,
+            camera_delay=job.delay * 1e-9,
         )
         for camera, kept in zip(stats.cameras, prediction.kept, strict=True):
             self.counts[f'kept_{camera}'] = kept
