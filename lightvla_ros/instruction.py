@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,9 +12,33 @@ import numpy as np
 from lightvla_ros.contract import Prompt as PromptSpec
 from lightvla_ros.engine.base import Prompt
 from lightvla_ros.errors import LightVLAError
+from lightvla_ros.one_line import quoted
 
 MAX_LENGTH = 512  # characters
 MAX_BYTES = 1024  # in UTF-8: the bound of `instruction` in ActionChunk.msg and VlaStatus.msg
+# Letters, marks and symbols that show nothing (Default_Ignorable_Code_Point, and Braille's blank);
+# the Hangul fillers U+3164 and U+FFA0 become U+1160 in NFKC
+BLANKS = frozenset(
+    '\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0'
+    + ''.join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+APOSTROPHES = "'\u2019"
+STOP_WORDS = (
+    'stop',
+    'halt',
+    'pause',
+    'freeze',
+    'wait',
+    'abort',
+    'cancel',
+    'quit',
+    'emergency',
+    'hold on',
+    'hold still',
+    'stand still',
+    'dont move',  # apostrophes do not count
+    'do not move',
+)
 PAD_ID = 0  # any id will do: padding is masked everywhere
 
 
@@ -22,24 +47,58 @@ class InstructionError(LightVLAError, ValueError):
 
 
 def check_instruction(text: str) -> str:
-    """Return the instruction without surrounding white space, if it is one.
+    """Return the instruction in Unicode's form NFKC without surrounding white space, if it is one.
 
-    :raises InstructionError: When it is empty, too long, or holds characters that no person types.
+    :raises InstructionError: When it is too long, has no letter that can be seen, or holds
+        characters that no person types (control, direction, invisible ones).
     """
     # first, because an attacker's 4 MiB must not be looked at character by character
     if len(text) > MAX_LENGTH:
         raise InstructionError(f'{len(text)} characters; at most {MAX_LENGTH} are taken')
-    text = text.strip()
+    text = unicodedata.normalize('NFKC', text).strip()
     if not text:
         raise InstructionError('it is empty')
+    if len(text) > MAX_LENGTH:  # one character can become 18
+        raise InstructionError(f'{len(text)} characters in NFKC; at most {MAX_LENGTH} are taken')
     if (size := len(text.encode('utf-8', 'surrogatepass'))) > MAX_BYTES:
         raise InstructionError(f'{size} bytes in UTF-8; at most {MAX_BYTES} are taken')
     if '\ufffd' in text:
         raise InstructionError('it is not UTF-8')
     for character in text:
-        if unicodedata.category(character) in ('Cc', 'Cs', 'Co', 'Cn'):
-            raise InstructionError(f'it holds the control character {character!r}')
+        if _invisible(character):
+            name = unicodedata.name(character, 'a control character')
+            raise InstructionError(f'it holds {name} (U+{ord(character):04X}); leave it out')
+    if not any(character.isalpha() for character in text):
+        raise InstructionError('it has no letter')
     return text
+
+
+def stop_words_in(text: str, words: Sequence[str]) -> str:
+    """Return the first of ``words`` (or phrases) that stands in a text, as it is; else ''.
+
+    Case, punctuation and invisible characters do not hide it. Of a long text the beginning is
+    looked at.
+    """
+    said = f' {" ".join(_plain_words(text[:MAX_LENGTH]))} '
+    for word in words:
+        plain = ' '.join(_plain_words(word))
+        if plain and f' {plain} ' in said:
+            return word
+    return ''
+
+
+def _plain_words(text: str) -> list[str]:
+    seen = (c for c in unicodedata.normalize('NFKC', text) if c.isspace() or not _invisible(c))
+    spaced = (c if c.isalnum() else ' ' for c in seen if c not in APOSTROPHES)
+    return ''.join(spaced).casefold().split()
+
+
+def _invisible(character: str) -> bool:
+    """Whether a character shows nothing, or turns what is shown around."""
+    return (
+        unicodedata.category(character) in ('Cc', 'Cf', 'Cs', 'Co', 'Cn', 'Zl', 'Zp')
+        or character in BLANKS
+    )
 
 
 class PromptEncoder:
@@ -52,11 +111,16 @@ class PromptEncoder:
     def __init__(
         self, spec: PromptSpec, tokenizer_path: Path, vocabulary: int | None = None
     ) -> None:
+        from tokenizers import models
+
         from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
 
         self._spec = spec
         self._tokenizer = read_tokenizer(tokenizer_path)
         check_tokenizer(self._tokenizer, tokenizer_path, spec.template, vocabulary)
+        model = self._tokenizer.model  # one token per word, or any word in pieces
+        whole = isinstance(model, models.WordLevel)
+        self._unknown_id = self._tokenizer.token_to_id(model.unk_token) if whole else None
         self._cached = lru_cache(maxsize=64)(self._encode)
 
     def __call__(self, instruction: str) -> Prompt:
@@ -67,6 +131,29 @@ class PromptEncoder:
         :raises InstructionError: When the prompt is longer than the graphs take; it is never cut.
         """
         return self._cached(instruction)
+
+    def unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """Return the words that the policy never met, as they stand in the instruction.
+
+        Nothing where the tokenizer writes any word in pieces: such a one cannot tell.
+
+        :raises InstructionError: When it knows none of the words.
+        """
+        if self._unknown_id is None:
+            return ()
+        if self._spec.lowercase:
+            instruction = instruction.lower()
+        encoding = self._tokenizer.encode(instruction, add_special_tokens=False)
+        known, unknown = [], []
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            word = instruction[start:end]
+            if token == self._unknown_id:
+                unknown.append(word)
+            elif any(character.isalpha() for character in word):
+                known.append(word)
+        if not known:
+            raise InstructionError(f'the policy knows no word of it: {quoted(" ".join(unknown))}')
+        return tuple(unknown)
 
     def _encode(self, instruction: str) -> Prompt:
         spec = self._spec

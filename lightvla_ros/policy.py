@@ -143,16 +143,24 @@ class Policy:
             raise
 
     def check_instruction(self, text: str) -> str:
-        """Return the instruction without surrounding white space, if the policy can take it.
+        """Return the instruction as :func:`check_instruction` does, if the policy can take it.
 
         What passes here does not fail in :meth:`infer`. Safe from any thread.
 
-        :raises InstructionError: When it is none (see ``instruction.py``) or its prompt is longer
-            than the graphs take.
+        :raises InstructionError: When it is none (see ``instruction.py``), its prompt is longer
+            than the graphs take, or the policy knows no word of it.
         """
         text = check_instruction(text)
         self._encode_prompt(text)
+        self._encode_prompt.unknown_words(text)
         return text
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Return the words of a checked instruction that the policy never met, where it can tell.
+
+        Safe from any thread.
+        """
+        return self._encode_prompt.unknown_words(text)
 
     def prepare(self, observation: Observation) -> tuple[np.ndarray, Prompt, np.ndarray | None]:
         """Return what :meth:`Engine.encode` takes: pixels, prompt and proprio.

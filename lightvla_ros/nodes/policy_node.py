@@ -23,7 +23,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from lightvla_ros.inbox import Inbox, Job, NotReadyError, seconds
-from lightvla_ros.instruction import InstructionError, check_instruction
+from lightvla_ros.instruction import InstructionError, check_instruction, stop_words_in
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.chunk_output import ChunkOutput
 from lightvla_ros.nodes.clock_watch import ClockWatch
@@ -196,6 +196,11 @@ class PolicyNode(GuardedLifecycleNode):
     # Callbacks: they only store
 
     def _on_instruction(self, message: String) -> None:
+        # before anything else: a word like this must not be refused for what stands beside it
+        word = stop_words_in(message.data, self._values.stop_words)
+        if word and self._active:
+            self._pause_for(word)
+            return
         try:
             text = check_instruction(message.data)
         except InstructionError as error:
@@ -209,6 +214,16 @@ class PolicyNode(GuardedLifecycleNode):
         self._report.instruction_rejected = False
         self._pending_instruction = text
         self._apply_instruction()
+
+    def _pause_for(self, word: str) -> None:
+        """Do what ``~/pause`` does; only that service ends it, no other instruction."""
+        if not self._paused:
+            self.get_logger().warning(
+                f'paused: the instruction says {word!r}; to go on, call ~/pause with data: false'
+            )
+        self._paused = True
+        self._pending_instruction = ''
+        self._watch()
 
     def _apply_instruction(self) -> None:
         """Make the pending instruction the current one, but not too often."""
@@ -233,6 +248,8 @@ class PolicyNode(GuardedLifecycleNode):
             self._inbox.invalidate()
         self._report.instruction = text
         self.get_logger().info(f'instruction: {quoted(text)}')
+        if unknown := self._policy.unknown_words(text):
+            self.get_logger().warning(f'the policy never met the words {quoted(" ".join(unknown))}')
         self._wake()
 
     def _expire_instruction(self) -> None:

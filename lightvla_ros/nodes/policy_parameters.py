@@ -9,6 +9,7 @@ from typing import Any
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.inbox import Limits
+from lightvla_ros.instruction import STOP_WORDS
 from lightvla_ros.nodes.conversions import FINGER_JOINTS
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
@@ -176,6 +177,13 @@ POLICY_PARAMETERS = ParameterTable(
             'Instructions that come faster wait; the newest wins [s].',
             0.0,
             10.0,
+            read_only=False,
+        ),
+        Parameter(
+            'stop_words',
+            list(STOP_WORDS),
+            'An instruction that holds one of these words or phrases pauses at once, as `~/pause` '
+            'does; only `~/pause` with false ends that.',
             read_only=False,
         ),
         Parameter(

@@ -85,6 +85,38 @@ def test_fault_a_pause_is_forgotten_at_activation(bundled_policy):
         r.run()
 
 
+def test_fault_an_instruction_to_stop_starts_motion(bundled_policy):
+    """It pauses at once; another instruction does not end that, whoever sends it."""
+    with rig(bundled_policy, replan_steps=1, min_instruction_interval=10.0) as r:
+        r.matched_user()
+        r.run()
+        r.robot.say('Stop!')
+        r.until_state(VlaStatus.HOLDING, 'paused')
+        assert r.robot.chunks[-1].reason == 'paused'
+        moved = len(r.robot.moves())
+        r.robot.say('pick up the soup')
+        r.settle()
+        assert len(r.robot.moves()) == moved
+        assert any("says 'stop'" in line and '~/pause' in line for line in r.robot.logs)
+        assert _call(r, SetBool, 'lightvla/pause', SetBool.Request(data=False)).success
+        r.until(lambda: len(r.robot.moves()) > moved, 'motion')
+
+
+def test_fault_words_that_the_policy_never_met(bundled_policy):
+    with rig(bundled_policy, min_instruction_interval=0.0) as r:
+        r.matched_user()
+        r.matched()
+        r.robot.feeding = True
+        r.robot.say('gostak distim')
+        r.until_state(VlaStatus.WAITING, 'no_instruction')
+        r.settle()
+        assert not r.robot.chunks
+        r.robot.say('grab the milk')
+        r.until(r.robot.moves, 'motion')
+        for text in ("knows no word of it: 'gostak distim'", "never met the words 'grab'"):
+            r.until(lambda text=text: any(text in line for line in r.robot.logs), text)
+
+
 def test_fault_an_instruction_never_expires(bundled_policy):
     """Motion must not resume by itself when nobody expects it any more."""
     with rig(bundled_policy, instruction_timeout=1.0) as r:

@@ -7,7 +7,13 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lightvla_ros.contract import Prompt, Proprio, load_manifest
-from lightvla_ros.instruction import InstructionError, PromptEncoder, check_instruction
+from lightvla_ros.instruction import (
+    STOP_WORDS,
+    InstructionError,
+    PromptEncoder,
+    check_instruction,
+    stop_words_in,
+)
 from lightvla_ros.manifest import POINTING_DOWN
 from lightvla_ros.proprio import (
     normalise_proprio,
@@ -29,6 +35,77 @@ def test_instruction_is_stripped():
 def test_what_is_no_instruction(text):
     with pytest.raises(InstructionError):
         check_instruction(text)
+
+
+def test_instructions_are_brought_to_one_form():
+    """Full-width letters, ligatures and special spaces are what they look like."""
+    assert check_instruction('ｐｉｃｋ\u00a0up the ﬁsh') == 'pick up the fish'
+    assert check_instruction('pick up the milk') == 'pick up the milk'
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '\u200b\u200c\u2060',
+        '\u00ad',
+        '\u3164',
+        '\u115f\u1160',
+        '\uffa0',
+        '\u2800\u2800',
+        '☕️',
+        '123 !?',
+        'pick\u200bup the milk',
+        'pick up \u202emilk',
+        'pick up\u2066 the milk',
+        'pick up the mi\u00adlk',
+        'pick up the milk\u2028now',
+        'pick up the milk\ufe0f',
+        '\U000e0070ick up the milk',
+        'ﷺ' * 300,
+    ],
+    ids=ascii,
+)
+def test_invisible_characters_are_no_instruction(text):
+    """Fault: zero width, soft hyphens and blank letters counted as text, and motion began."""
+    with pytest.raises(InstructionError):
+        check_instruction(text)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'stop',
+        ' STOP!!! ',
+        'ｓｔｏｐ',
+        's\u200btop',
+        'please stop now',
+        'stop\nit',
+        'Don’t move.',
+        'halt',
+        'pause ☕️',
+        'stop ' + 'x' * 10**6,
+    ],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_words_that_stop(text):
+    assert stop_words_in(text, STOP_WORDS)
+
+
+def test_words_that_do_not_stop():
+    for text in ('pick up the milk', 'open the stopper', 'move', '', 'hold the bowl'):
+        assert stop_words_in(text, STOP_WORDS) == ''
+    assert stop_words_in('stop', ['', 'genug']) == ''
+
+
+def test_an_instruction_without_a_known_word_is_none(bundled_policy):
+    """Fault: nonsense, emoji and other languages started motion."""
+    spec = load_manifest(bundled_policy).prompt
+    encoder = PromptEncoder(spec, bundled_policy / spec.tokenizer)
+    assert encoder.unknown_words('Pick up the MILK') == ()
+    assert encoder.unknown_words('grab the milk, quickly') == ('grab', 'milk,', 'quickly')
+    for text in ('gostak distim', 'nimm die Milch', '?', 'greif: zu'):
+        with pytest.raises(InstructionError, match='the policy knows no word of it'):
+            encoder.unknown_words(text)
 
 
 @pytest.fixture
@@ -65,6 +142,10 @@ def test_end_is_appended_once(encoder):
     last = int(once.ids[0, -1])
     again = encoder(append_ids=(last,))('x')
     np.testing.assert_array_equal(once.ids, again.ids)
+
+
+def test_a_tokenizer_of_pieces_knows_any_word(encoder):
+    assert encoder().unknown_words('gostak') == ()
 
 
 def test_case(encoder):
