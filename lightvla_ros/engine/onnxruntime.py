@@ -59,21 +59,21 @@ class OnnxRuntimeEngine:
             )
         self.backend = f'onnxruntime-{provider.removesuffix("ExecutionProvider").lower()}'
         graphs = manifest.graphs
-        self._encode = _session(Path(policy_dir) / graphs.encode, provider, threads)
-        self._act = _session(Path(policy_dir) / graphs.act, provider, threads)
+        options = provider_options(provider, graphs.precision)
+        self._encode = _session(Path(policy_dir) / graphs.encode, provider, options, threads)
+        self._act = _session(Path(policy_dir) / graphs.act, provider, options, threads)
         self.precision = graphs.precision
         self._prompt_words = PromptWords(policy_dir, manifest)
         wanted = policy_ports(manifest, self.precision, self._prompt_words.width)
         check_ports(graphs.encode, _ports(self._encode), wanted[0])
         check_ports(graphs.act, _ports(self._act), wanted[1])
-        self.fingerprint = fingerprint(
-            {
-                'engine': 'onnxruntime',
-                'version': ort.__version__,
-                'provider': provider,
-                'graphs': manifest.graph_hashes,
-            }
-        )
+        facts = {
+            'engine': 'onnxruntime',
+            'version': ort.__version__,
+            'provider': provider,
+            'graphs': manifest.graph_hashes,
+        }
+        self.fingerprint = fingerprint(facts | ({'options': options} if options else {}))
         self._prompt: Prompt | None = None
         device = DEVICES.get(provider, 'cpu')
         encode, act = wanted
@@ -144,7 +144,20 @@ class OnnxRuntimeEngine:
         return binding
 
 
-def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+def provider_options(provider: str, precision: str) -> dict[str, str]:
+    """Return the options of an execution provider for graphs in a precision.
+
+    On CUDA fp32 would be computed in TF32, with 10 bits of mantissa. Measured on the bundled policy
+    on 2026-11-26 with onnxruntime-gpu 1.31.1: 0.098 mm a step off with it, 0.00011 mm without.
+    """
+    if provider == 'CUDAExecutionProvider' and precision == 'fp32':
+        return {'use_tf32': '0'}
+    return {}
+
+
+def _session(
+    path: Path, provider: str, chosen: dict[str, str], threads: int
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -153,7 +166,7 @@ def _session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(str(path), options, providers=[provider])
+        session = ort.InferenceSession(str(path), options, providers=[(provider, chosen)])
     except Exception as error:  # onnxruntime's exceptions have no common base but this
         raise EngineError(f'{path}: onnxruntime cannot load it: {one_line(error)}') from None
     used = session.get_providers()[0]

@@ -7,7 +7,6 @@ robot's computer, which has none.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.recorded import read_observations
 from lightvla_ros.export.tensorrt_build import TARGETS, build_engines, check_target
 from lightvla_ros.manifest import Manifest
-from lightvla_ros.new_folder import new_folder
+from lightvla_ros.new_folder import whole_folder
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
 
 # Options that not every source takes
@@ -121,6 +120,10 @@ def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, s
     observations = None
     if parsed.observations is not None:
         observations = read_observations(parsed.observations, config.cameras, config.proprio_size)
+    elif manifest is not None and manifest.golden is not None:  # they may have cost a robot's time
+        file = parsed.policy / manifest.golden.file
+        observations = read_observations(file, config.cameras, config.proprio_size)
+        print(f'golden observations: the {len(observations["images"])} of {parsed.policy}')
     source = parsed.policy or parsed.checkpoint
     print(f'{source} -> {parsed.out}: target {parsed.target}, {precision}')
     copied = parsed.checkpoint is not None
@@ -156,9 +159,7 @@ def _export(
     from lightvla_ros.vla.import_policy import import_policy
 
     out: Path = parsed.out
-    created = not out.exists()
-    new_folder(out)
-    try:
+    with whole_folder(out):
         if parsed.policy:
             copy_weights(parsed.policy, out)
         else:
@@ -173,11 +174,6 @@ def _export(
             keep_weights=not parsed.no_weights,
             say=say,
         )
-    except BaseException:  # also Ctrl-C: half a policy is none
-        shutil.rmtree(out, ignore_errors=True)
-        if not created:
-            out.mkdir()
-        raise
 
 
 def _build(folder: Path, parsed: argparse.Namespace, say: Steps) -> None:

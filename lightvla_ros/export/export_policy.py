@@ -86,7 +86,7 @@ def add_graphs(
     memory.
 
     :param inputs: Recorded observations, see ``recorded.py``; without them pictures of coloured
-        squares are drawn.
+        squares are drawn. Those of the folder that is exported from are carried over so.
     :param keep_weights: Else they are removed at the end: a robot needs none.
     :raises ExportError: When a part cannot be exported.
     """

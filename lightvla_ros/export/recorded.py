@@ -21,9 +21,7 @@ def read_observations(path: Path, cameras: int, proprio_size: int) -> dict[str, 
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ExportError(
-            f'--observations {path}: {error}; an .npz with {", ".join(names)} is wanted'
-        ) from None
+        raise ExportError(f'{path}: {error}; an .npz with {", ".join(names)} is wanted') from None
     images, count = arrays['images'], len(arrays['instruction'])
     wanted = {'images': f'uint8 [N, {cameras}, H, W, 3], N at least 1'}
     right = images.dtype == np.uint8 and images.ndim == 5 and count >= 1
@@ -34,5 +32,5 @@ def read_observations(path: Path, cameras: int, proprio_size: int) -> dict[str, 
     if not right:
         found = ', '.join(f'{name} {each.dtype} {each.shape}' for name, each in arrays.items())
         needed = ', '.join(f'{name} {form}' for name, form in wanted.items())
-        raise ExportError(f'--observations {path}: holds {found}; wanted is {needed}')
+        raise ExportError(f'{path}: holds {found}; wanted is {needed}')
     return arrays

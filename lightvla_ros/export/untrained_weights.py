@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from lightvla_ros.contract import write_manifest
 from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.manifest import Manifest
-from lightvla_ros.new_folder import new_folder
+from lightvla_ros.new_folder import whole_folder
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
@@ -22,20 +22,21 @@ def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) 
     :param policy_dir: Created; must not exist or be empty.
     :raises FileExistsError: When the folder holds something.
     """
-    policy_dir = new_folder(policy_dir)
-    torch.manual_seed(seed)
-    model = LightVLA(config)
-    # Words of one length in random directions: else all queries of the pruner are the same one.
-    torch.nn.init.normal_(model.language_model.model.embed_tokens.weight)
-    save_file(model.state_dict(), policy_dir / 'model.safetensors')
-    word_tokenizer().save(str(policy_dir / 'tokenizer.json'))
-    fields = config.to_dict()
-    del fields['action_slice']  # the manifest's own field
-    document = manifest_document('untrained-weights', config.image_size, config.patch_size)
-    document |= {
-        'prompt': document['prompt'] | {'append_ids': [END_OF_PROMPT], 'length': PROMPT_LENGTH},
-        'tokens': {'patch_size': config.patch_size, 'buckets': [config.patches]},
-        'model': {'config': fields, 'weights': ['model.safetensors']},
-        'provenance': {'generator': __name__, 'seed': seed, 'trained': False},
-    }
-    return write_manifest(policy_dir, document)
+    policy_dir = Path(policy_dir)
+    with whole_folder(policy_dir):
+        torch.manual_seed(seed)
+        model = LightVLA(config)
+        # Words of one length in random directions: else all queries of the pruner are the same one.
+        torch.nn.init.normal_(model.language_model.model.embed_tokens.weight)
+        save_file(model.state_dict(), policy_dir / 'model.safetensors')
+        word_tokenizer().save(str(policy_dir / 'tokenizer.json'))
+        fields = config.to_dict()
+        del fields['action_slice']  # the manifest's own field
+        document = manifest_document('untrained-weights', config.image_size, config.patch_size)
+        document |= {
+            'prompt': document['prompt'] | {'append_ids': [END_OF_PROMPT], 'length': PROMPT_LENGTH},
+            'tokens': {'patch_size': config.patch_size, 'buckets': [config.patches]},
+            'model': {'config': fields, 'weights': ['model.safetensors']},
+            'provenance': {'generator': __name__, 'seed': seed, 'trained': False},
+        }
+        return write_manifest(policy_dir, document)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from lightvla_ros.contract import write_manifest
 from lightvla_ros.files import write_text
 from lightvla_ros.manifest import ACTION_SIZE, POINTING_DOWN, Manifest
-from lightvla_ros.new_folder import new_folder
+from lightvla_ros.new_folder import whole_folder
 from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
 from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig
@@ -56,9 +56,7 @@ def import_policy(
     published = read_published(checkpoint, base, pruning=PrunerConfig(method=pruning))
     tokenizer, notes = _tokenizer(published)
     document = _document(published, unnorm_key, action_slice, notes)
-    created = not policy_dir.exists()
-    new_folder(policy_dir)
-    try:
+    with whole_folder(policy_dir):
         if notes:  # not the file that was downloaded
             write_text(policy_dir / 'tokenizer.json', tokenizer.to_str())
         else:
@@ -69,12 +67,6 @@ def import_policy(
             save_file(tensors, policy_dir / weights[-1])
             del tensors  # else two groups are in memory while the next one is read
         return write_manifest(policy_dir, document)
-    except BaseException:
-        for path in policy_dir.iterdir():
-            path.unlink()
-        if created:
-            policy_dir.rmdir()
-        raise
 
 
 def check_published(published: Published, unnorm_key: str | None) -> tuple[str, ...]:
