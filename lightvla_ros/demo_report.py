@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from lightvla_ros.demo import DemoOptions
 from lightvla_ros.files import write_text
+from lightvla_ros.machine import machine, versions
 from lightvla_ros.sim.recording import Recording, load_recording
 
 SUMMARY = 'summary.json'
@@ -133,38 +132,15 @@ def summary(
         'mode': options.mode,
         'camera_size': options.camera_size,
         'machine': machine(),
-        'versions': versions(),
+        'versions': reported_versions(),
         'results': results,
         'replays': replays,
     }
 
 
-def machine() -> dict[str, str | int | float]:
-    """Describe the machine it runs on."""
-    model = ''
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.exists():
-        lines = [x for x in cpuinfo.read_text().splitlines() if x.startswith('model name')]
-        model = lines[0].partition(':')[2].strip() if lines else ''
-    pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    return {
-        'cpu': model or platform.processor(),
-        'cores': os.cpu_count() or 0,
-        'memory_gib': round(pages / 2**30, 1),
-        'system': platform.platform(),
-        'python': platform.python_version(),
-    }
-
-
-def versions() -> dict[str, str]:
+def reported_versions() -> dict[str, str]:
     """Versions of what matters for the figures; those of a ROS install come from the system."""
-    found = {'ros_distro': os.environ.get('ROS_DISTRO', 'wheels')}
-    for name in REPORTED_VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {'ros_distro': os.environ.get('ROS_DISTRO', 'wheels'), **versions(REPORTED_VERSIONS)}
 
 
 def write_summary(out: Path, document: dict) -> Path:

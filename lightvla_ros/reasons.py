@@ -32,6 +32,7 @@ REASONS = {
     'no_clock': 'use_sim_time is set and no /clock has come',
     'no_instruction': 'waiting for an instruction',
     'paused': 'paused by the ~/pause service',
+    'recording_ended': 'the replayed recording has no steps left',
     'reset': 'the node was reset; waiting for an instruction',
     'shutdown': 'the node is shutting down',
     'state_missing': 'no message has come on these state topics yet; the log says what to do',

@@ -13,16 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lightvla_ros.bench.errors import BenchError
-from lightvla_ros.bench.machine_facts import (
-    LoadWatch,
-    available_memory,
-    has_bf16,
-    machine_facts,
-)
+from lightvla_ros.bench.load_watch import LoadWatch
 from lightvla_ros.bench.matrix_rate import MatrixProduct, gflop_per_second, has_torch
 from lightvla_ros.bench.statistics import percentiles_ms
 from lightvla_ros.bench.turns import take_turns
 from lightvla_ros.export.bucket_fit import act_flops
+from lightvla_ros.machine import available_memory, has_bf16, measured_with
 from lightvla_ros.vla.config import ConfigError, LanguageConfig, VLAConfig, preset
 
 WARM_UP = 1  # rounds
@@ -90,7 +86,7 @@ def measure_layers(options: LayerBench) -> dict[str, Any]:
             }
         )
     return {
-        'machine': machine_facts(options.threads)
+        'machine': measured_with(options.threads)
         | {'matrix_gflop_per_second': {options.precision: rate}},
         'load': watch.report(),
         'preset': {

@@ -11,13 +11,14 @@ import numpy as np
 
 from lightvla_ros.bench.chunk_runner import ChunkRunner, ChunkTimes
 from lightvla_ros.bench.errors import BenchError
-from lightvla_ros.bench.machine_facts import LoadWatch, has_bf16, machine_facts
+from lightvla_ros.bench.load_watch import LoadWatch
 from lightvla_ros.bench.matrix_rate import MatrixProduct, gflop_per_second, has_torch
 from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
 from lightvla_ros.bench.turns import take_turns
 from lightvla_ros.contract import ContractError, load_manifest
 from lightvla_ros.engine.base import EngineError
 from lightvla_ros.export.variants import Variant, variants
+from lightvla_ros.machine import has_bf16, measured_with
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.policy import Observation, Policy, observations
 
@@ -139,7 +140,7 @@ def measure_policy(options: PolicyBench) -> dict[str, Any]:
     tflop = _count(manifest, kept)
     rows = [_row(each, rates, tflop, options.threads, kept, _torch_of(samples)) for each in samples]
     return {
-        'machine': machine_facts(options.threads) | {'matrix_gflop_per_second': rates},
+        'machine': measured_with(options.threads) | {'matrix_gflop_per_second': rates},
         'load': watch.report(),
         'policy': str(options.policy),
         'kept': kept,

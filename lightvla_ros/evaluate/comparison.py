@@ -70,10 +70,28 @@ def warnings(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
         versions = [document['versions'].get(name) for document in (first, second)]
         if versions[0] != versions[1]:
             found.append(f'{name}: versions {versions[0]} and {versions[1]}')
+    found += _pruned_and_not(first, second)
+    machines = [document.get('machine') or {} for document in (first, second)]
+    vectors = [each.get('vector_extensions') for each in machines]
+    if None not in vectors and vectors[0] != vectors[1]:
+        names = ' and '.join(str(each.get('cpu')) for each in machines)
+        found.append(f'the processor: {names} have other vector extensions')
     renderers = [_renderers(document['all_episodes']) for document in (first, second)]
     if renderers[0] != renderers[1]:
         found.append(f'rendered with {renderers[0]} and {renderers[1]}')
     return found
+
+
+def _pruned_and_not(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Say when one policy ran with and without pruning: no measure of what pruning costs."""
+    prints = [(each.get('policy') or {}).get('fingerprint') for each in (first, second)]
+    modes = [each['conditions'].get('pruning') for each in (first, second)]
+    if prints[0] is None or prints[0] != prints[1] or modes[0] == modes[1]:
+        return []
+    return [
+        f'pruning: {modes[0]} and {modes[1]} with the very same policy, which was trained for one '
+        'of both only; what pruning costs or gains is told by a base that was trained unpruned'
+    ]
 
 
 def report(document: dict[str, Any]) -> str:

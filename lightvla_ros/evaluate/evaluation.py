@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from lightvla_ros.demo_report import machine
 from lightvla_ros.evaluate.direct import direct_episodes
 from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.flops import chunk_flops
@@ -20,6 +18,7 @@ from lightvla_ros.evaluate.pool import Start, run_pieces
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.evaluate.summary import summarise, write_document
 from lightvla_ros.files import one_writer
+from lightvla_ros.machine import machine, versions
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import PACKAGES
@@ -82,11 +81,10 @@ def header_of(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
     """Return what decides an outcome, and stands in the journal and the result."""
     library = {'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'torch': 'torch'}
     names = ('lightvla_ros', *PACKAGES, library.get(options.conditions.engine, ''))
-    versions = {name: found for name in names if (found := _version(name))}
     return {
         'policy': {'name': manifest.name, 'fingerprint': manifest.fingerprint},
         'conditions': options.conditions.as_dict(),
-        'versions': versions,
+        'versions': versions(name for name in names if name),
     }
 
 
@@ -138,10 +136,3 @@ def _solved(journal: Journal, options: EvalOptions) -> str:
     errors = sum(bool(record.error) for record in found)
     text = f'solved {sum(bool(record.success) for record in found)} of {len(found) - errors}'
     return f'{text}, {errors} errors' if errors else text
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name) if name else None
-    except PackageNotFoundError:
-        return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from lightvla_ros.demo_report import machine
 from lightvla_ros.evaluate.evaluation import header_of
 from lightvla_ros.evaluate.options import EvalOptions
+from lightvla_ros.machine import machine
 from lightvla_ros.manifest import Manifest
 
 

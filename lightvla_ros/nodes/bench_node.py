@@ -25,7 +25,8 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
-from lightvla_ros.demo_report import machine, versions
+from lightvla_ros.demo_report import reported_versions
+from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
@@ -96,7 +97,7 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
         'threads': threads,
         'machine': machine(),
         'load_average': os.getloadavg()[0],
-        'versions': versions(),
+        'versions': reported_versions(),
     }
 
 

@@ -2,7 +2,7 @@
 
 rclpy accepts a misspelt key in a YAML file without a word (a robot once ran on defaults for that:
 fusioncore#134), so a table refuses every override it does not know. The README's tables are
-printed from the same rows (``lightvla parameters``).
+printed from the same rows (``lightvla reference``).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from lightvla_ros.nodes.bridge_modes import PERIOD
 from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_message
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.nodes.spin import run_node
+from lightvla_ros.reasons import reason
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.sim.recording import Recording, load_recording, recording_path
@@ -93,7 +94,7 @@ class ReplayNode(Node):
                 session_id=self._session_id,
                 instruction=self._instruction,
                 clamped=False,
-                reason='' if len(chunk) else 'recording_ended',
+                reason='' if len(chunk) else reason('recording_ended'),
                 stats=InferenceStats(observation_stamp=time_message(stamp), backend='replay'),
             )
         )

@@ -18,10 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from lightvla_ros import __version__
-from lightvla_ros.bench.machine_facts import machine_facts
 from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
 from lightvla_ros.files import replace_whole, write_text
+from lightvla_ros.machine import measured_with
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
 from lightvla_ros.train.average import RunningMean, between
 from lightvla_ros.train.bounds import cut_off
@@ -502,7 +502,7 @@ class Run:
                 'held_out_frames': len(data.held_out),
                 'instructions': len(data.store.instructions),
             },
-            'machine': json.loads(json.dumps(machine_facts(torch.get_num_threads()))),
+            'machine': json.loads(json.dumps(measured_with(torch.get_num_threads()))),
         }
 
 

@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.vla.config import ConfigError, VLAConfig, preset
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.pruner import token_scores
+from lightvla_ros.vla.weights import config_of
 
 TERA = 1e12
 
@@ -75,6 +78,21 @@ def count_flops(config: VLAConfig, kept: Sequence[int], text: int) -> list[dict[
     return rows
 
 
+def count_parameters(config: VLAConfig) -> int:
+    """Return the number of the model's weights, all trained."""
+    with torch.device('meta'):
+        return sum(each.numel() for each in LightVLA(config).parameters())
+
+
+def _config(parsed: argparse.Namespace) -> VLAConfig:
+    if parsed.policy is None:
+        return preset(parsed.preset)
+    manifest = load_manifest(parsed.policy)
+    if manifest.model is None:
+        raise ArgumentError(f'{parsed.policy}: holds graphs alone, which do not say their shapes')
+    return config_of(manifest)
+
+
 def _count(forward: Callable[[], object]) -> int:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -84,11 +102,12 @@ def _count(forward: Callable[[], object]) -> int:
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the table; return the exit code."""
-    config = preset(parsed.preset)
+    config = _config(parsed)
     rows = count_flops(config, parsed.kept or [config.patches], parsed.text)
     if parsed.json:
         print(json.dumps(rows, indent=2))
         return 0
+    print(f'{parsed.policy or parsed.preset}: {count_parameters(config) / 1e6:.2f} M parameters')
     names = list(rows[0])
     print(''.join(f'{name:>11}' for name in names) + '   of the first row')
     for row in rows:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_policy import BUCKETS, small_config
 
-from lightvla_ros.bench import layer_bench, machine_facts, matrix_rate, policy_bench
+from lightvla_ros.bench import layer_bench, load_watch, matrix_rate, policy_bench
 from lightvla_ros.bench.chunk_runner import ChunkRunner
 from lightvla_ros.bench.graph_clock import GraphClock
 from lightvla_ros.bench.layer_bench import weight_bytes
@@ -51,7 +51,7 @@ def test_the_document_of_a_policy(exported, capsys):
     machine = document['machine']
     assert machine['threads'] == 1
     assert machine['matrix_gflop_per_second']['fp32'] > 0
-    assert {'cpu', 'cores', 'versions', 'bf16'} <= machine.keys()
+    assert {'cpu', 'cores', 'versions', 'vector_extensions', 'kernels'} <= machine.keys()
     assert document['load'].keys() == {'before', 'after', 'warning'}
     assert document['prepare'].keys() == PERCENTILES
     rows = {(row['backend'], row['precision']): row for row in document['rows']}
@@ -175,10 +175,10 @@ def test_without_weights_there_is_no_pytorch_and_no_flops(exported, capsys, monk
 
 
 def test_a_busy_machine_is_told_of():
-    assert not machine_facts.not_idle(0.1, 1.2, 1)
-    assert machine_facts.not_idle(1.0, 1.2, 1)
-    assert machine_facts.not_idle(0.1, 2.2, 1)
-    assert not machine_facts.not_idle(0.1, 2.2, 2)
+    assert not load_watch.not_idle(0.1, 1.2, 1)
+    assert load_watch.not_idle(1.0, 1.2, 1)
+    assert load_watch.not_idle(0.1, 2.2, 1)
+    assert not load_watch.not_idle(0.1, 2.2, 2)
 
 
 def test_layers_of_a_preset(capsys):

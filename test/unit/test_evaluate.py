@@ -659,6 +659,39 @@ def test_comparison_counts_pairs(tmp_path, capsys):
     assert 'WARNING' not in said
 
 
+def test_comparison_warns_of_one_policy_with_and_without_pruning(tmp_path, capsys):
+    paths = [tmp_path / 'a.json', tmp_path / 'b.json']
+    for path, pruning in zip(paths, ('on', 'off'), strict=True):
+        result(path, [True, False])
+        document = json.loads(path.read_text())
+        document['policy'] = {'name': 'p', 'fingerprint': 'f' * 64}
+        document['conditions']['pruning'] = pruning
+        path.write_text(json.dumps(document))
+    names = [str(path) for path in paths]
+    assert main(['compare', *names]) == 0
+    assert 'WARNING  not alike in pruning: on and off with the very same' in capsys.readouterr().out
+    assert main(['compare', *names, '--json']) == 0
+    (warning,) = json.loads(capsys.readouterr().out)['warnings']
+    assert warning.startswith('pruning: on and off with the very same policy')
+
+    document = json.loads(paths[1].read_text())
+    document['policy']['fingerprint'] = 'e' * 64  # a base
+    paths[1].write_text(json.dumps(document))
+    assert main(['compare', *names]) == 0
+    assert 'WARNING' not in capsys.readouterr().out
+
+
+def test_comparison_warns_of_other_vector_extensions(tmp_path, capsys):
+    paths = [tmp_path / 'a.json', tmp_path / 'b.json']
+    for path, extensions in zip(paths, (['avx2'], ['avx2', 'avx512f']), strict=True):
+        result(path, [True, False])
+        document = json.loads(path.read_text())
+        document['machine'] = {'cpu': 'AMD EPYC', 'vector_extensions': extensions}
+        path.write_text(json.dumps(document))
+    assert main(['compare', *map(str, paths)]) == 0
+    assert 'AMD EPYC and AMD EPYC have other vector extensions' in capsys.readouterr().out
+
+
 def test_comparison_refuses_other_episodes_and_errors(tmp_path, capsys):
     first = result(tmp_path / 'a.json', [True, True, False, None])
     second = result(tmp_path / 'b.json', [True, False])

@@ -1,0 +1,35 @@
+"""Whether the machine that is measured on had anything else to do."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+BUSY = 0.5  # load average above which somebody else is at work
+WARNING = 'the machine was not idle: ratios of medians may stand, times and tails do not'
+
+
+class LoadWatch:
+    """Load averages before and after a measurement.
+
+    :param threads: That the measurement runs, and may add.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._before = os.getloadavg()[0]
+
+    def report(self) -> dict[str, Any]:
+        """Return the load ``before`` and ``after``, and a ``warning`` or None."""
+        after = os.getloadavg()[0]
+        busy = not_idle(self._before, after, self._threads)
+        return {
+            'before': round(self._before, 2),
+            'after': round(after, 2),
+            'warning': WARNING if busy else None,
+        }
+
+
+def not_idle(before: float, after: float, threads: int) -> bool:
+    """Whether load averages tell of others at work, besides ``threads`` of our own at the end."""
+    return before > BUSY or after > threads + BUSY
