@@ -185,6 +185,7 @@ class Inbox:
             self._behind[source] = stamp
             return ''
         self._kept[source].clear()
+        self._matched = None
         return self.reject(source, 'clock_jump', f'its stamps went back by {seconds(back)}')
 
     def reject(self, source: str, code: str, detail: str = '') -> str:
@@ -228,7 +229,7 @@ class Inbox:
             why = self._absence(now, steady) or next(iter(self._unusable.values()), '')
             if why:
                 return why
-            newest = self._newest_set()
+            newest = self._newest_set(self._matched[0] if self._matched else 0)
             stamp = _oldest(newest[0]) if newest else None
             if self._matched is None or stamp not in (None, self._matched[0]):
                 self._matched = stamp or 0, steady
@@ -285,7 +286,7 @@ class Inbox:
         known = self._faults.keys() | self._unusable.keys()
         return reason(code, ','.join(name for name in absent if name not in known))
 
-    def _newest_set(self, since: int = 0) -> tuple[dict[str, Stamped], dict[str, Stamped]] | None:
+    def _newest_set(self, since: int) -> tuple[dict[str, Stamped], dict[str, Stamped]] | None:
         """Return the newest frames and states within the skews; no image is older than ``since``.
 
         Of each camera it is the first frame that is not older than the oldest one of the set; of
@@ -303,8 +304,13 @@ class Inbox:
 
     def _stamps(self, since: int) -> list[int]:
         """Return the stamps of all images that are not older, newest first."""
-        frames = (frame for name in self._cameras for frame in self._kept[name])
-        return sorted({each.stamp for each in frames if each.stamp >= since}, reverse=True)
+        stamps = set()
+        for name in self._cameras:
+            for frame in reversed(self._kept[name]):
+                if frame.stamp < since:
+                    break
+                stamps.add(frame.stamp)
+        return sorted(stamps, reverse=True)
 
     def _frames_at(self, stamp: int) -> dict[str, Stamped] | None:
         frames = {}
