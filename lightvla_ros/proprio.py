@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from lightvla_ros.contract import Proprio
+from lightvla_ros.manifest import PROPRIO_SIZES
+
+LEAST_RANGE = 0.01  # m or rad; data in which a number stood still say little about where it may be
+ROUNDING = 1e-5  # of the range: the extremes of float32 data themselves are inside
 
 
 def state_vector(
@@ -28,16 +33,55 @@ def state_vector(
         'ee_axis_angle': quaternion,
         'gripper_qpos': gripper_qpos,
     }
-    sizes = {'ee_position': 3, 'ee_axis_angle': 4, 'gripper_qpos': 2}
-    vector = []
-    for name in spec.layout:
-        part = parts[name]
-        if part is None or np.shape(part) != (sizes[name],) or not np.isfinite(part).all():
-            raise ValueError(f'{name} needs {sizes[name]} finite numbers, not {part}')
-        if name == 'ee_axis_angle':
-            part = _axis_angle(on_side_of(spec.quaternion_reference, part))
-        vector.append(part)
-    return np.concatenate(vector).astype(np.float64)
+    return np.concatenate([_numbers(spec, name, parts[name]) for name in spec.layout])
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A number of the state that lies outside of what the policy was trained on.
+
+    :param excess: How far outside, as a share of the range between both bounds.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    excess: float
+
+    def __str__(self) -> str:
+        return f'{self.name} is {self.value:.4g}, trained {self.low:.4g} to {self.high:.4g}'
+
+
+def out_of_bounds(
+    spec: Proprio,
+    position: np.ndarray | None = None,
+    quaternion: np.ndarray | None = None,
+    gripper_qpos: np.ndarray | None = None,
+) -> list[Outside]:
+    """Find the numbers of a state, or of those parts that are given, that are outside the bounds.
+
+    :func:`normalise_proprio` cuts them off, so that a policy does not see how far it is.
+
+    :returns: The farthest first.
+    :raises ValueError: As :func:`state_vector`, of the parts that are given.
+    """
+    parts = {
+        'ee_position': position,
+        'ee_axis_angle': quaternion,
+        'gripper_qpos': gripper_qpos,
+    }
+    found, at = [], 0
+    for part in spec.layout:
+        axes = '12' if part == 'gripper_qpos' else 'xyz'
+        values = [] if parts[part] is None else _numbers(spec, part, parts[part]).tolist()
+        for index, value in enumerate(values):
+            low, high = spec.q01[at + index], spec.q99[at + index]
+            excess = max(low - value, value - high) / max(high - low, LEAST_RANGE)
+            if excess > ROUNDING:
+                found.append(Outside(f'{part}.{axes[index]}', value, low, high, excess))
+        at += PROPRIO_SIZES[part]
+    return sorted(found, key=lambda outside: -outside.excess)
 
 
 def normalise_proprio(state: np.ndarray | None, spec: Proprio | None) -> np.ndarray | None:
@@ -89,6 +133,16 @@ def wrap_axis_angles(reference: Sequence[float], vectors: np.ndarray) -> np.ndar
     turned = [on_side_of(reference, each) is not each for each in quaternions]
     other = vectors - 2 * np.pi * axes
     return np.where(np.array(turned)[:, None], other, vectors)
+
+
+def _numbers(spec: Proprio, name: str, part: np.ndarray | None) -> np.ndarray:
+    """Return a part of the state as it stands in the vector, float64."""
+    size = 4 if name == 'ee_axis_angle' else PROPRIO_SIZES[name]
+    if part is None or np.shape(part) != (size,) or not np.isfinite(part).all():
+        raise ValueError(f'{name} needs {size} finite numbers, not {part}')
+    if name == 'ee_axis_angle':
+        part = _axis_angle(on_side_of(spec.quaternion_reference, part))
+    return np.asarray(part, np.float64)
 
 
 def _axis_angle(quaternion: np.ndarray) -> np.ndarray:

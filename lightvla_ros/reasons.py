@@ -36,6 +36,7 @@ REASONS = {
     'reset': 'the node was reset; waiting for an instruction',
     'shutdown': 'the node is shutting down',
     'state_missing': 'no message has come on these state topics yet; the log says what to do',
+    'state_out_of_range': 'a number of the state is far outside of what the policy was trained on',
     'state_skew': 'no state is near enough in time to the images',
     'state_stale': 'the newest message of this state topic is too old',
     'too_late': 'the chunk was ready only after its last step',

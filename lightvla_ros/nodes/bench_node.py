@@ -56,6 +56,7 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     feeder = context.Process(target=feed, args=(sent, stop_feeding), daemon=True)
     rclpy.init()
     overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
+    overrides['max_state_excess'] = 1e6  # the robot that is fed stands at the origin
     node = PolicyNode(parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()])
     node.autostart()
     executor = SingleThreadedExecutor()

@@ -88,7 +88,7 @@ class InputTopics:
     ) -> None:
         self.active = False  # subscriptions of an inactive lifecycle node run on
         self.frames = 0
-        self.states = StateReader(values)
+        self.states = StateReader(manifest.proprio, values)
         self._node = node
         self._base_frame = values.base_frame
         self._example = example

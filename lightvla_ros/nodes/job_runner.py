@@ -10,7 +10,7 @@ from lightvla_ros.inbox import Job
 from lightvla_ros.nodes.conversions import InputError, image_from_message
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.policy import Observation, Policy, Prediction
-from lightvla_ros.proprio import state_vector
+from lightvla_ros.proprio import Outside, out_of_bounds, state_vector
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class Result:
 
     :param decode: Seconds spent on decoding the messages.
     :param observation_age: From the observation's stamp to the start of inference [ns].
+    :param outside: The state's numbers that were cut off at the policy's bounds.
     """
 
     prediction: Prediction
     decode: float
     observation_age: int
+    outside: tuple[Outside, ...] = ()
 
 
 def run_job(policy: Policy, job: Job, age: int, states: StateReader) -> Result:
@@ -40,12 +42,13 @@ def run_job(policy: Policy, job: Job, age: int, states: StateReader) -> Result:
             images.append(image_from_message(frame.message))
         except ImageError as error:
             raise InputError(name, error.code, str(error)) from None
-    proprio = None
+    proprio, outside = None, ()
     if policy.manifest.proprio is not None:
         parts = {}
         for state in job.states.values():
             parts.update(states.read(state.message))
         proprio = state_vector(policy.manifest.proprio, **parts)
+        outside = tuple(out_of_bounds(policy.manifest.proprio, **parts))
     decoded = time.perf_counter()
     prediction = policy.infer(Observation(tuple(images), job.instruction, proprio))
-    return Result(prediction, decoded - started, age)
+    return Result(prediction, decoded - started, age, outside)

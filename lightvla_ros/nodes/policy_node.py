@@ -401,6 +401,9 @@ class PolicyNode(GuardedLifecycleNode):
         self.counts['sent'] += 1
         self._report.chunks = self._output.chunks
         self.counts['clamped'] += clamped
+        for outside in result.outside:  # within max_state_excess; the policy saw the bound itself
+            name = f'outside_{outside.name}'
+            self.counts[name] = self.counts.get(name, 0) + 1
         preprocess = result.decode + prediction.times.preprocess
         total = (published - job.arrived) * 1e-9
         self.history.add(

@@ -8,21 +8,25 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 
+from lightvla_ros.manifest import Proprio
 from lightvla_ros.nodes.conversions import (
     InputError,
     MessageError,
     gripper_from_message,
     pose_from_message,
 )
+from lightvla_ros.proprio import out_of_bounds
 
 
 class StateReader:
     """Reads state messages, and refuses those that a policy must not act on.
 
+    :param proprio: The policy's state; None where it takes none, and there is nothing to read.
     :param values: The node's parameters; those that can change are read anew for every message.
     """
 
-    def __init__(self, values: SimpleNamespace) -> None:
+    def __init__(self, proprio: Proprio | None, values: SimpleNamespace) -> None:
+        self._proprio = proprio
         self._values = values
 
     def read(self, message: PoseStamped | JointState) -> dict[str, np.ndarray]:
@@ -30,14 +34,22 @@ class StateReader:
 
         Safe from any thread.
 
-        :raises InputError: When it holds no state to act on.
+        :raises InputError: When it holds no state, or one far outside of what the policy knows.
         """
-        pose = isinstance(message, PoseStamped)
-        source = 'ee_pose' if pose else 'gripper_state'
+        source = 'ee_pose' if isinstance(message, PoseStamped) else 'gripper_state'
         try:
-            if pose:
-                position, quaternion = pose_from_message(message)
-                return {'position': position, 'quaternion': quaternion}
-            return {'gripper_qpos': gripper_from_message(message, self._values.finger_joints)}
+            parts = self._parts(message)
         except MessageError as error:
             raise InputError(source, 'bad_state', str(error)) from None
+        bound = self._values.max_state_excess
+        for outside in out_of_bounds(self._proprio, **parts)[:1]:
+            if outside.excess > bound:
+                text = f'{outside}, max_state_excess {bound:g}'
+                raise InputError(source, 'state_out_of_range', text)
+        return parts
+
+    def _parts(self, message: PoseStamped | JointState) -> dict[str, np.ndarray]:
+        if isinstance(message, PoseStamped):
+            position, quaternion = pose_from_message(message)
+            return {'position': position, 'quaternion': quaternion}
+        return {'gripper_qpos': gripper_from_message(message, self._values.finger_joints)}

@@ -5,6 +5,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import VlaStatus
 from rclpy.duration import Duration
 from rclpy.serialization import serialize_message
@@ -354,3 +355,21 @@ def test_fault_state_topics_at_1_khz(bundled_policy):
         assert sent > 2 * most
         assert states <= most + 4
         assert r.robot.holds() == []
+
+
+def test_a_state_outside_of_what_the_policy_knows_is_a_hold(bundled_policy):
+    """Fault: millimetres instead of metres were cut off at the bounds, and motion went on."""
+    height = [400.0]
+
+    def alter(message):
+        if isinstance(message, PoseStamped):
+            message.pose.position.z = height[0]
+
+    with rig(bundled_policy, max_state_excess=0.5) as r:
+        r.run()
+        r.robot.alter_state = alter
+        r.until_state(HOLDING, 'state_out_of_range:ee_pose')
+        assert 'ee_position.z is 400, trained 0.007987 to 1.584' in r.robot.holds()[0].reason
+        height[0] = 2.0  # within the margin: counted
+        r.until_state(RUNNING)
+        r.until(lambda: r.node.counts.get('outside_ee_position.z', 0) >= 2, 'counts')

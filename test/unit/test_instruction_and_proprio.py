@@ -18,6 +18,7 @@ from lightvla_ros.manifest import POINTING_DOWN
 from lightvla_ros.proprio import (
     normalise_proprio,
     on_side_of,
+    out_of_bounds,
     state_vector,
     wrap_axis_angles,
 )
@@ -220,6 +221,30 @@ def test_state_vector_needs_every_part():
         state_vector(STATE, np.zeros(3), np.array([0, 0, 0, 1.0]))
     with pytest.raises(ValueError, match='ee_position'):
         state_vector(STATE, np.array([0, np.nan, 0]), np.array([0, 0, 0, 1.0]), np.zeros(2))
+
+
+BOUNDED = replace(STATE, q01=(0.0,) * 8, q99=(1.0,) * 3 + (4.0,) * 3 + (0.04, 0.0))
+
+
+def test_a_state_outside_of_what_the_policy_knows_is_named():
+    """Fault: millimetres, another frame and 1e300 were cut off at the bounds without a word."""
+    inside = np.array([0.5, 1.0, 0.0])
+    assert out_of_bounds(BOUNDED, inside) == []
+    assert out_of_bounds(BOUNDED, inside + 1e-7) == []
+    far, near = out_of_bounds(BOUNDED, np.array([-0.25, 0.5, 400.0]))
+    assert str(far) == 'ee_position.z is 400, trained 0 to 1'
+    assert (near.name, near.excess) == ('ee_position.x', 0.25)
+    assert out_of_bounds(BOUNDED, np.array([0, 0, 1e300]))[0].excess == 1e300
+    # the gripper's second number never changed in these data
+    (finger,) = out_of_bounds(BOUNDED, gripper_qpos=np.array([0.04, -0.02]))
+    assert (finger.name, finger.excess) == ('gripper_qpos.2', pytest.approx(2.0))
+
+
+def test_parts_that_a_policy_does_not_take_are_not_looked_at():
+    spec = Proprio(('gripper_qpos', 'ee_position'), (0.0,) * 5, (1.0, 1.0, 2.0, 2.0, 2.0))
+    position, turned = np.array([3.0, 0, 0]), np.array([0, 0, 0, 1.0])
+    (found,) = out_of_bounds(spec, position, turned)
+    assert (found.name, found.high, found.excess) == ('ee_position.x', 2.0, 0.5)
 
 
 def test_proprio_is_clipped_as_published():
