@@ -22,6 +22,8 @@ PERIOD = 0.1  # s; counting the publishers of 8 topics takes 0.14 ms, their name
 NAMES_EVERY = 10  # periods, unless the numbers of publishers change
 MOST_TOPICS = 5  # that are offered instead of one that nobody publishes
 COMPRESSED = '/compressed'
+# type -> value of the parameter image_transport
+TRANSPORTS = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
 
 
 @dataclass(frozen=True)
@@ -137,35 +139,53 @@ class GraphWatch:
         if right:
             return f'{where}: {_names(right)} publishes there but no good message has come'
         if wrong:
-            where = f'{where}: {_names(wrong)} publishes {wrong[0].topic_type} there'
-            if wrong[0].topic_type == 'sensor_msgs/msg/CompressedImage':
-                raw = topic.name.removesuffix(COMPRESSED)
-                return f'{where}: pass image_transport:=compressed {remapping(topic.relative, raw)}'
+            kind = wrong[0].topic_type
+            where = f'{where}: {_names(wrong)} publishes {kind} there'
+            if topic.kind in TRANSPORTS and kind in TRANSPORTS:
+                return f'{where}: {_other_transport(topic, kind)}'
         else:
             where = f'{where}: nobody publishes there'
-        others = self._others(topic)
+        others = self._others(topic.kind)
+        transport = ''
+        if not others and topic.kind in TRANSPORTS:
+            kind = next(kind for kind in TRANSPORTS if kind != topic.kind)
+            others, transport = self._others(kind), f'image_transport:={TRANSPORTS[kind]} '
         if not others:
             elsewhere = remapping(topic.relative, 'ITS_TOPIC')
             return f'{where}, nor that type elsewhere: start its driver, pass {elsewhere}'
         there = ', '.join(others[:MOST_TOPICS])
         one = others[0] if len(others) == 1 else 'ONE_OF_THESE'  # which one, only the user knows
-        return f'{where}; there is {there}: pass {remapping(topic.relative, one)}'
+        return f'{where}; there is {there}: pass {transport}{remapping(topic.relative, one)}'
 
-    def _others(self, topic: Topic) -> list[str]:
-        """Return topics of a type which somebody else publishes and no input takes."""
+    def _others(self, kind: str) -> list[str]:
+        """Return topics of a type which somebody else publishes and no input takes.
+
+        Of compressed images as the user gives them, without the suffix that the node appends.
+        """
         own = f'{self._node.get_fully_qualified_name()}/'
         taken = {each.name for each in self._inputs}
         names = [
             name
             for name, kinds in self._node.get_topic_names_and_types()
-            if topic.kind in kinds
+            if kind in kinds
             and name not in taken
             and not name.startswith(own)
             and self._node.count_publishers(name)
         ]
-        if topic.name.endswith(COMPRESSED):  # the node appends it to what the user gives
+        if TRANSPORTS.get(kind) == 'compressed':
             names = [name.removesuffix(COMPRESSED) for name in names if name.endswith(COMPRESSED)]
         return names
+
+
+def _other_transport(topic: Topic, kind: str) -> str:
+    """Say how to take images of another kind than is asked for, from the topic where they are."""
+    transport = f'image_transport:={TRANSPORTS[kind]}'
+    if TRANSPORTS[kind] == 'raw':
+        return f'pass {transport} {remapping(topic.relative, topic.name)}'
+    if topic.name.endswith(COMPRESSED):
+        raw = topic.name.removesuffix(COMPRESSED)
+        return f'pass {transport} {remapping(topic.relative, raw)}'
+    return f'pass {transport} and let its driver publish on {topic.name}{COMPRESSED}'
 
 
 def _names(publishers: Sequence[TopicEndpointInfo]) -> str:

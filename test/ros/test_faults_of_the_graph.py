@@ -151,9 +151,22 @@ def test_topic_of_another_type_is_named_with_the_cure(bundled_policy):
         with stranger(r, CompressedImage, 'wrist/image', 'camera'):
             r.node.autostart()
             r.until_state(WAITING, 'wrong_type:wrist')
-            line = line_with(r, 'image_transport:=compressed')
-            assert f'{r.namespace}/wrist/image (sensor_msgs/msg/Image)' in line
-            assert f'{r.namespace}/camera publishes sensor_msgs/msg/CompressedImage' in line
+            line_with(
+                r,
+                f'{r.namespace}/wrist/image (sensor_msgs/msg/Image)',
+                f'{r.namespace}/camera publishes sensor_msgs/msg/CompressedImage',
+                'image_transport:=compressed',
+            )
+
+
+def test_camera_that_publishes_compressed_images_alone(bundled_policy):
+    with rig(bundled_policy, autostart=False) as r:
+        r.matched_user()
+        r.robot.destroy_publisher(r.robot.image_publishers['wrist'])
+        with stranger(r, CompressedImage, 'hand/image_raw/compressed', 'camera'):
+            r.node.autostart()
+            there = f'{r.namespace}/hand/image_raw'
+            line_with(r, f'there is {there}: pass image_transport:=compressed wrist_image:={there}')
 
 
 def test_raw_camera_on_a_compressed_topic(bundled_policy):
@@ -162,7 +175,9 @@ def test_raw_camera_on_a_compressed_topic(bundled_policy):
         with stranger(r, Image, 'wrist/image/compressed', 'camera'):
             r.node.autostart()
             r.until_state(WAITING, 'wrong_type:wrist')
-            line_with(r, f'{r.namespace}/camera publishes sensor_msgs/msg/Image there')
+            line = line_with(r, f'{r.namespace}/camera publishes sensor_msgs/msg/Image there')
+            topic = f'{r.namespace}/wrist/image/compressed'
+            assert f'pass image_transport:=raw wrist_image:={topic}' in line
 
 
 @pytest.mark.parametrize(
