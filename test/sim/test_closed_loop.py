@@ -75,7 +75,7 @@ def test_ctrl_c_ends_everything_and_leaves_a_summary(tmp_path, bundled_policy):
     demo.send_signal(signal.SIGINT)
     assert demo.wait(60) == 130
     assert not json.loads((tmp_path / 'summary.json').read_text())['finished']
-    assert node_log.read_text().rstrip().endswith('UNCONFIGURED'), 'the node must end in order'
+    assert node_log.read_text().rstrip().endswith('UNCONFIGURED: shutdown'), 'it must end in order'
 
 
 def test_by_the_wall_clock_the_robot_moves_and_never_waits(tmp_path, bundled_policy):
