@@ -17,7 +17,7 @@ from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.diagnostics import StageHistory, diagnostic
 from lightvla_ros.reasons import kind, reason
 
-REMINDER = 10.0  # s between two lines that say what is waited for
+REMINDER = 5.0  # s between two lines that say what is waited for
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATE_NAMES = {
     getattr(VlaStatus, name): name
