@@ -25,6 +25,8 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
+from lightvla_ros.bench.errors import BenchError
+from lightvla_ros.contract import load_manifest
 from lightvla_ros.demo_report import reported_versions
 from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
@@ -36,6 +38,7 @@ RATE = 20.0  # Hz
 SIDE = 256  # px
 STAGES = ('overhead', 'preprocess', 'encode', 'act', 'total')
 WARM_UP = 20  # chunks that do not count
+PATIENCE = 60.0  # s until those have come
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
@@ -43,13 +46,17 @@ def run_bench(arguments: argparse.Namespace) -> int:
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     policy = arguments.policy or resource(BUNDLED_POLICY)
+    load_manifest(policy)  # what is wrong with it is better known before nodes are started
     report = measure(policy, arguments.seconds, arguments.threads)
     print(json.dumps(report, indent=2) if arguments.json else _table(report))
     return 0
 
 
 def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
-    """Run the node on fed cameras for some seconds and return the figures."""
+    """Run the node on fed cameras for some seconds and return the figures.
+
+    :raises BenchError: When the node gives no chunks.
+    """
     # spawn: a forked child would share this process's DDS
     context = multiprocessing.get_context('spawn')
     sent, stop_feeding = context.Value('i', 0), context.Event()
@@ -66,7 +73,12 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     spinner.start()
     feeder.start()
     try:
+        deadline = time.monotonic() + PATIENCE
         while node.counts['sent'] < WARM_UP:
+            if time.monotonic() > deadline:
+                raise BenchError(
+                    f'{policy}: {WARM_UP} chunks did not come in {PATIENCE:g} s; the log says why'
+                )
             time.sleep(0.05)
         first = node.counts['sent']
         frames, fed, started = node.frames_received, sent.value, time.monotonic()

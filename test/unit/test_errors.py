@@ -79,6 +79,7 @@ POLICY_COMMANDS = [
     'listen --policy {policy} --json {free}.json',
     'show --policy {policy} --out {free} --engine torch --suite libero_object --task 0',
     'bench engine --policy {policy}',
+    'bench node --policy {policy}',
     'export --policy {policy} --out {free}',
 ]
 MISSING_FILE_COMMANDS = [

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lightvla_ros.cli import main
-from lightvla_ros.contract import MANIFEST_NAME, PART_NAME, load_manifest
+from lightvla_ros.contract import MANIFEST_NAME, load_manifest
 from lightvla_ros.export.variants import Variant, choose, variants
 
 ORT = Variant('onnxruntime', 'fp32', {'provider': 'CPUExecutionProvider'}, 'onnxruntime-cpu')
@@ -126,10 +126,16 @@ def test_a_read_only_folder_is_one_line_that_says_what_would_be_written(
     assert 'onnxruntime-cpu fp32 passed' in last
 
 
-def test_a_manifest_that_cannot_be_written_for_another_reason_is_a_failure(unverified, capsys):
-    (unverified / PART_NAME).mkdir()
+def test_a_manifest_that_cannot_be_written_for_another_reason_is_a_failure(
+    unverified, capsys, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OSError(5, 'Input/output error', 'manifest.json')
+
+    monkeypatch.setattr('lightvla_ros.export.verify.amend_manifest', refuse)
     assert main(['verify', str(unverified), *ARGUMENTS]) == 1
-    assert f'lightvla verify: {unverified / PART_NAME}: Is a directory' in capsys.readouterr().err
+    line = 'lightvla verify: manifest.json: Input/output error\n'
+    assert capsys.readouterr().err == line
 
 
 def test_arguments_that_cannot_be_are_exit_code_2(copy):
