@@ -6,13 +6,26 @@ import argparse
 import sys
 from pathlib import Path
 
+from lightvla_ros import __version__
+from lightvla_ros.arguments import number, parse_count
 from lightvla_ros.exit_code import exit_code
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run what it asks for; return the exit code."""
+    parser = make_parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.command is None:
+        parser.print_help()
+        return 0
+    return exit_code(parsed.prog, lambda: parsed.run(parsed), parsed.stopped)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Declare all commands; each imports what it needs when it is run, and so needs no ROS here."""
     parser = argparse.ArgumentParser(prog='lightvla', description=__doc__)
-    commands = parser.add_subparsers(dest='command', required=True)
+    parser.add_argument('--version', action='version', version=f'lightvla {__version__}')
+    commands = parser.add_subparsers(dest='command')
     for name, text, declare in (
         ('demo', 'run episodes in LIBERO through the real ROS graph', _declare_demo),
         ('eval', 'how often a policy solves the tasks of LIBERO', _declare_eval),
@@ -29,11 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(prog=command.prog, stopped='stopped')
         command.set_defaults(run=declare(command))
-    parsed = parser.parse_args(arguments)
-    return exit_code(parsed.prog, lambda: parsed.run(parsed), parsed.stopped)
-
-
-# Each command imports what it needs when it is run: `lightvla demo --help` needs no ROS.
+    return parser
 
 
 def _declare_demo(parser: argparse.ArgumentParser):
@@ -42,10 +51,7 @@ def _declare_demo(parser: argparse.ArgumentParser):
     demo.add_arguments(parser)
 
     def run(parsed: argparse.Namespace) -> int:
-        try:
-            options = demo.options_from(parsed)
-        except ValueError as error:
-            parser.error(str(error))
+        options = demo.options_from(parsed)
         from lightvla_ros.nodes.run_demo import run_demo
 
         return run_demo(options)
@@ -94,8 +100,8 @@ def _declare_bench(parser: argparse.ArgumentParser):
     benches = parser.add_subparsers(dest='bench', required=True)
     node = benches.add_parser('node', help='what the policy node adds outside the engine')
     node.add_argument('--policy', type=Path, help='policy folder; default: the bundled one')
-    node.add_argument('--seconds', type=float, default=30.0, help='default: 30')
-    node.add_argument('--threads', type=int, default=1, help='of the engine; default: 1')
+    node.add_argument('--seconds', type=number(1, 86400), default=30.0, help='default: 30')
+    node.add_argument('--threads', type=parse_count, default=1, help='of the engine; default: 1')
     node.add_argument('--json', action='store_true', help='print JSON alone')
     node.set_defaults(prog=node.prog)
     engine = benches.add_parser('engine', help='what engines take for a chunk, pruned and not')
@@ -116,8 +122,8 @@ def _declare_bench(parser: argparse.ArgumentParser):
 
 
 def _declare_import(parser: argparse.ArgumentParser):
-    parser.add_argument('checkpoint', metavar='CHECKPOINT_DIR')
-    parser.add_argument('--out', required=True, metavar='POLICY_DIR')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    parser.add_argument('--out', required=True, metavar='DIR')
     parser.add_argument('--unnorm-key', metavar='KEY', help='of dataset_statistics.json')
     parser.add_argument(
         '--pruning',
@@ -144,8 +150,10 @@ def _declare_import(parser: argparse.ArgumentParser):
 def _declare_flops(parser: argparse.ArgumentParser):
     parser.add_argument('--preset', default='openvla-oft-7b', help='default: openvla-oft-7b')
     parser.add_argument('--policy', type=Path, metavar='DIR', help='a policy folder with weights')
-    parser.add_argument('--kept', type=int, nargs='+', metavar='K', help='visual tokens kept')
-    parser.add_argument('--text', type=int, default=35, help='BOS, words and stop')
+    parser.add_argument(
+        '--kept', type=parse_count, nargs='+', metavar='K', help='visual tokens kept'
+    )
+    parser.add_argument('--text', type=parse_count, default=35, help='BOS, words and stop')
     parser.add_argument('--json', action='store_true')
 
     def run(parsed: argparse.Namespace) -> int:
@@ -160,7 +168,7 @@ def _declare_verify(parser: argparse.ArgumentParser):
     from lightvla_ros.engine import ENGINES
     from lightvla_ros.export.limits import LIMITS
 
-    parser.add_argument('policy', type=Path, metavar='POLICY_DIR')
+    parser.add_argument('policy', type=Path, metavar='POLICY')
     parser.add_argument('--engine', choices=ENGINES, help='only engines of this name')
     parser.add_argument(
         '--precision',
@@ -170,7 +178,7 @@ def _declare_verify(parser: argparse.ArgumentParser):
     parser.add_argument(
         '--count', type=int, default=8, help='random observations besides the golden ones'
     )
-    parser.add_argument('--threads', type=int, default=1, help='of each engine; default: 1')
+    parser.add_argument('--threads', type=parse_count, default=1, help='of each engine; default: 1')
     parser.add_argument('--json', action='store_true')
 
     def run(parsed: argparse.Namespace) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightvla_ros.arguments import check_episodes, parse_count, parse_range
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.resources import BUNDLED_POLICY, resource
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.suites import MAX_STEPS
@@ -69,11 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def options_from(arguments: argparse.Namespace) -> DemoOptions:
     """Turn parsed arguments into options.
 
-    :raises ValueError: When the arguments contradict each other.
+    :raises ArgumentError: When they contradict each other, or LIBERO has no such episodes.
     """
     if arguments.replay and arguments.mode != 'lockstep':
-        raise ValueError('--replay needs --mode lockstep: only there is it the same every time')
+        raise ArgumentError('--replay needs --mode lockstep: only there is it the same every time')
     suites = SUITES if arguments.suite == 'all' else (arguments.suite,)
+    check_episodes(suites, arguments.tasks, arguments.inits)
     specs = tuple(
         EpisodeSpec(suite, task, init)
         for suite in suites
@@ -89,28 +91,3 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
         render=arguments.render,
         mode=arguments.mode,
     )
-
-
-def parse_range(text: str) -> tuple[int, ...]:
-    """Parse ``0-3,7`` -> (0, 1, 2, 3, 7).
-
-    :raises argparse.ArgumentTypeError: When it is no such list.
-    """
-    numbers: list[int] = []
-    for part in text.split(','):
-        match = re.fullmatch(r'(\d+)(?:-(\d+))?', part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if first > last:
-            raise argparse.ArgumentTypeError(f'{text!r} is no list such as 0-3,7')
-        numbers.extend(range(first, last + 1))
-    return tuple(numbers)
-
-
-def parse_count(text: str) -> int:
-    """Parse a whole number above 0.
-
-    :raises argparse.ArgumentTypeError: When it is none.
-    """
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number above 0')
-    return int(text)

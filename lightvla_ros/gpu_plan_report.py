@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from lightvla_ros.arguments import parse_count
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.gpu_plan import (
     TARGET_BANDWIDTH,
@@ -34,9 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--precision', metavar='P', help='one only, such as bf16, fp8 or w4a16')
     parser.add_argument('--preset', default='openvla-oft-7b')
     parser.add_argument(
-        '--kept', type=int, nargs='+', metavar='K', help='visual tokens kept (default: all, and 78)'
+        '--kept',
+        type=parse_count,
+        nargs='+',
+        metavar='K',
+        help='visual tokens kept (default: all, and 78)',
     )
-    parser.add_argument('--text', type=int, default=35, help='BOS, words and stop')
+    parser.add_argument('--text', type=parse_count, default=35, help='BOS, words and stop')
     parser.add_argument(
         '--measured',
         type=float,

@@ -5,20 +5,26 @@ import argparse
 import sys
 from pathlib import Path
 
+from lightvla_ros.arguments import parse_count, parse_seed
 from lightvla_ros.exit_code import exit_code
 
 
 def main() -> int:
     """Parse the command line and write the folder; return the exit code."""
+    arguments = make_parser().parse_args()
+    return exit_code('make_untrained', lambda: _write(arguments))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Declare the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, required=True, help='folder to create')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=parse_seed, default=0)
     parser.add_argument(
         '--preset', default='libero-tiny', metavar='NAME', help='default: libero-tiny'
     )
-    parser.add_argument('--layers', type=int, help='only the first so many')
-    arguments = parser.parse_args()
-    return exit_code('make_untrained', lambda: _write(arguments))
+    parser.add_argument('--layers', type=parse_count, help='only the first so many')
+    return parser
 
 
 def _write(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.bench.errors import BenchError
+from lightvla_ros.errors import ArgumentError
 
 if TYPE_CHECKING:
     from lightvla_ros.bench.layer_bench import LayerBench
@@ -62,17 +62,22 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    """Refuse options that cannot be, or are not of what is measured."""
+    """Refuse options that cannot be, or are not of what is measured.
+
+    :raises ArgumentError: Naming the option.
+    """
     for name in ('rounds', 'threads'):
         value = getattr(parsed, name)
         if value is not None and value < 1:
-            raise BenchError(f'--{name} {value}: at least 1 is needed')
+            raise ArgumentError(f'--{name} {value}: at least 1 is needed')
     for subject, names in ONLY.items():
         for name in names:
             if getattr(parsed, subject) is None and getattr(parsed, name) is not None:
-                raise BenchError(f'--{name} goes with --{subject} only')
+                raise ArgumentError(f'--{name} goes with --{subject} only')
     if parsed.policy is not None and parsed.kept is not None and len(parsed.kept) > 1:
-        raise BenchError('--kept takes one number with --policy; every bucket is measured anyway')
+        raise ArgumentError(
+            '--kept takes one number with --policy; every bucket is measured anyway'
+        )
 
 
 def _policy_options(parsed: argparse.Namespace) -> PolicyBench:

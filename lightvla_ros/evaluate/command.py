@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightvla_ros.demo import SUITES, parse_count, parse_range
+from lightvla_ros.arguments import check_episodes, parse_count, parse_range, parse_seed
+from lightvla_ros.demo import SUITES
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.evaluate.run_arguments import add_conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.suites import MAX_STEPS
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='other tokens in the place of the kept ones, as many of them',
     )
-    parser.add_argument('--ablation-seed', type=int, default=0, help='of those; default: 0')
+    parser.add_argument('--ablation-seed', type=parse_seed, default=0, help='of those; default: 0')
     parser.add_argument(
         '--through',
         choices=('direct', 'ros'),
@@ -84,10 +86,14 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def options_from(arguments: argparse.Namespace) -> EvalOptions:
-    """Turn parsed arguments into options."""
+    """Turn parsed arguments into options.
+
+    :raises ArgumentError: When LIBERO has no such episodes.
+    """
     from lightvla_ros.evaluate.options import Conditions, EvalOptions
 
     suites = [s for name in arguments.suite for s in (SUITES if name == 'all' else (name,))]
+    check_episodes(suites, arguments.tasks, arguments.inits)
     specs = {
         EpisodeSpec(suite, task, init, arguments.seed): None
         for suite in suites
@@ -124,16 +130,15 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _document(parsed: argparse.Namespace) -> dict[str, Any]:
-    from lightvla_ros.evaluate.errors import EvaluationError
+    from lightvla_ros.evaluate.evaluation import evaluate, journal_path
 
     if (parsed.policy is None) == (parsed.merge is None):
-        raise EvaluationError('give either --policy DIR or --merge FILE FILE ...')
+        raise ArgumentError('give either --policy DIR or --merge FILE FILE ...')
+    journal_path(parsed.json)  # the name of a result
     if parsed.merge:
-        from lightvla_ros.evaluate.evaluation import journal_path
         from lightvla_ros.evaluate.merge import merge
         from lightvla_ros.evaluate.summary import write_document
 
-        journal_path(parsed.json)  # the name of a result
         document = merge(parsed.merge)
         write_document(parsed.json, document)
         return document
@@ -142,6 +147,4 @@ def _document(parsed: argparse.Namespace) -> dict[str, Any]:
         from lightvla_ros.evaluate.on_ray import evaluate_on_ray
 
         return evaluate_on_ray(options, parsed.ray)
-    from lightvla_ros.evaluate.evaluation import evaluate
-
     return evaluate(options)

@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.evaluate.direct import direct_episodes
-from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.flops import chunk_flops
 from lightvla_ros.evaluate.gathering import checked_manifest
 from lightvla_ros.evaluate.journal import Journal
@@ -32,6 +32,7 @@ def evaluate(
     :param start: What a worker runs episodes with, see :func:`run_pieces`; tests put theirs here.
     :param method: How workers are started.
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
+    :raises ArgumentError: When the conditions do not go together.
     :raises EvaluationError: When it cannot be done as asked; what was finished is in the journal.
     :raises LockedError: When another run writes this result.
     """
@@ -70,10 +71,10 @@ def _evaluate(
 def journal_path(out: Path) -> Path:
     """Return where the journal of a result lies.
 
-    :raises EvaluationError: When the result's name is no JSON file's.
+    :raises ArgumentError: When the result's name is no JSON file's.
     """
     if out.suffix != '.json':
-        raise EvaluationError(f'--json {out}: the name must end in .json')
+        raise ArgumentError(f'--json {out}: the name must end in .json')
     return out.with_suffix('.jsonl')
 
 

@@ -17,7 +17,7 @@ def checked_manifest(options: EvalOptions) -> Manifest:
     """Read the policy's manifest, and see before anything starts that the run can be.
 
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
-    :raises EvaluationError: When the conditions do not go together.
+    :raises ArgumentError: When the conditions do not go together.
     """
     manifest = load_manifest(options.policy)
     check_for_libero(manifest)

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from lightvla_ros.demo import SUITES, parse_count
+from lightvla_ros.arguments import parse_count
+from lightvla_ros.demo import SUITES
 from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 from lightvla_ros.files import write_text
 
@@ -35,9 +36,10 @@ def run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.evaluate.listening import listen
     from lightvla_ros.evaluate.listening_result import table
 
+    options = eval_options(parsed, TASKS, INITS, parsed.json or Path())
     if parsed.json is not None:  # a folder that cannot be made is better known before
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
-    document = listen(eval_options(parsed, TASKS, INITS, parsed.json or Path()), parsed.others)
+    document = listen(options, parsed.others)
     print(table(document))
     if parsed.json is not None:
         write_text(parsed.json, json.dumps(document, indent=1) + '\n')

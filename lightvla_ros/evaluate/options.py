@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.sim.episode import EpisodeSpec
 
 
@@ -44,15 +44,15 @@ class Conditions:
         """Refuse conditions that contradict each other.
 
         :param chunk_length: Steps in a chunk of the policy.
-        :raises EvaluationError: Naming the option.
+        :raises ArgumentError: Naming the option.
         """
         if self.replan is not None and not 1 <= self.replan <= chunk_length:
-            raise EvaluationError(
+            raise ArgumentError(
                 f'--replan {self.replan}: a chunk of this policy has {chunk_length} steps; give 1 '
                 f'to {chunk_length}'
             )
         if self.pruning == 'off' and self.ablation != 'none':
-            raise EvaluationError('--pruning off keeps everything: give it without --ablation')
+            raise ArgumentError('--pruning off keeps everything: give it without --ablation')
         if self.through == 'ros':
             # The node runs what was exported, and the bridge executes whole chunks to the suite's
             # limit: an option that only seemed to count would be worse than none.
@@ -64,7 +64,7 @@ class Conditions:
                 ('--engine torch', self.engine == 'torch'),
             ):
                 if differs:
-                    raise EvaluationError(f'{name} needs --through direct')
+                    raise ArgumentError(f'{name} needs --through direct')
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""

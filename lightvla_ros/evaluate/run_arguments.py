@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.demo import SUITES, parse_count, parse_range
+from lightvla_ros.arguments import check_episodes, parse_count, parse_range, parse_seed
+from lightvla_ros.demo import SUITES
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.sim.episode import EpisodeSpec
 
@@ -31,7 +32,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) 
 
 def add_conditions(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that runs episodes takes."""
-    parser.add_argument('--seed', type=int, default=0, help="of the fixtures' poses; default: 0")
+    parser.add_argument(
+        '--seed', type=parse_seed, default=0, help="of the fixtures' poses; default: 0"
+    )
     parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
     parser.add_argument(
         '--replan', type=parse_count, metavar='N', help='steps run of each chunk; default: all'
@@ -68,15 +71,19 @@ def eval_options(
 
     :param tasks: Where ``--tasks`` was not given.
     :param inits: Where ``--inits`` was not given.
+    :raises ArgumentError: When LIBERO has no such episodes.
     """
     from lightvla_ros.evaluate.options import Conditions, EvalOptions
 
     names = ('render', 'replan', 'max_steps', 'engine', 'provider', 'threads')
+    suites = SUITES if parsed.suite == 'all' else (parsed.suite,)
+    tasks, inits = parsed.tasks or tasks, parsed.inits or inits
+    check_episodes(suites, tasks, inits)
     specs = tuple(
         EpisodeSpec(suite, task, init, parsed.seed)
-        for suite in (SUITES if parsed.suite == 'all' else (parsed.suite,))
-        for task in parsed.tasks or tasks
-        for init in parsed.inits or inits
+        for suite in suites
+        for task in tasks
+        for init in inits
     )
     conditions = Conditions(**{name: getattr(parsed, name) for name in names})
     return EvalOptions(parsed.policy, specs, conditions, out, workers=parsed.workers)

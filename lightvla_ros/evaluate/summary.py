@@ -116,11 +116,29 @@ def read_document(path: Path) -> dict[str, Any]:
                 f'{path}: format {document["format"]}, this release reads {FORMAT}'
             )
         episodes = [EpisodeRecord.from_dict(fields) for fields in document['all_episodes']]
+        _check_records(path, episodes)
         return {**document, 'all_episodes': episodes}
     except OSError as error:
         raise EvaluationError(f'{path}: {error.strerror}') from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(f'{path}: is no result of `lightvla eval` ({error!r})') from None
+
+
+def _check_records(path: Path, records: Sequence[EpisodeRecord]) -> None:
+    """Refuse what would count as something else: no outcome as a failure, an episode as two.
+
+    :raises EvaluationError: Naming the episode.
+    """
+    seen = set()
+    for record in records:
+        if record.spec in seen:
+            raise EvaluationError(f'{path}: {record.spec} is in it twice; remove one of them')
+        seen.add(record.spec)
+        if not record.error and not isinstance(record.success, bool):
+            raise EvaluationError(
+                f'{path}: {record.spec} has no error and no outcome (success is '
+                f'{record.success!r}); run it again'
+            )
 
 
 def table(document: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lightvla_ros.arguments import parse_count
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.exit_code import exit_code
 from lightvla_ros.export.bucket_fit import choose_buckets
@@ -46,7 +47,7 @@ class Steps:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and export; return the exit code."""
-    parsed = _parser().parse_args(arguments)
+    parsed = make_parser().parse_args(arguments)
     return exit_code('export_trt', lambda: _run(parsed, Steps()))
 
 
@@ -187,7 +188,8 @@ def _build(folder: Path, parsed: argparse.Namespace, say: Steps) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Declare the options of ``models/export_trt.py``."""
     parser = argparse.ArgumentParser(
         prog='export_trt.py',
         description='Export a policy for deployment: two ONNX graphs, and engines for a GPU.',
@@ -212,8 +214,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--observations', type=Path, metavar='FILE.npz', help='recorded, for the golden answers'
     )
-    parser.add_argument('--workspace', type=int, metavar='MIB', help='of TensorRT, per layer')
-    parser.add_argument('--layers', type=int, help='of --preset, default 2')
+    parser.add_argument(
+        '--workspace', type=parse_count, metavar='MIB', help='of TensorRT, per layer'
+    )
+    parser.add_argument('--layers', type=parse_count, help='of --preset, default 2')
     parser.add_argument('--no-weights', action='store_true', help='leave the weights out of --out')
     parser.add_argument('--dry-run', action='store_true', help='say what would be made, and stop')
     checkpoint = parser.add_argument_group('with --checkpoint')

@@ -33,4 +33,8 @@ def read_observations(path: Path, cameras: int, proprio_size: int) -> dict[str, 
         found = ', '.join(f'{name} {each.dtype} {each.shape}' for name, each in arrays.items())
         needed = ', '.join(f'{name} {form}' for name, form in wanted.items())
         raise ExportError(f'{path}: holds {found}; wanted is {needed}')
+    proprio = arrays.get('proprio')
+    if proprio is not None and not np.isfinite(proprio).all():
+        row = int(np.flatnonzero(~np.isfinite(proprio).all(axis=1))[0])
+        raise ExportError(f'{path}: proprio[{row}] is not finite: {proprio[row]}')
     return arrays

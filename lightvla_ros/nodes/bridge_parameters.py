@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
-from lightvla_ros.sim.suites import MAX_STEPS
+from lightvla_ros.sim.suites import INIT_STATES, MAX_STEPS, TASKS
 
 BRIDGE_PARAMETERS = ParameterTable(
     [
@@ -15,9 +15,16 @@ BRIDGE_PARAMETERS = ParameterTable(
             choices=tuple(MAX_STEPS),
             read_only=False,
         ),
-        Parameter('task', 0, 'Task of the next episode.', 0, 89, read_only=False),
         Parameter(
-            'init_state', 0, 'Saved initial state of the next episode.', 0, 999, read_only=False
+            'task', 0, 'Task of the next episode.', 0, max(TASKS.values()) - 1, read_only=False
+        ),
+        Parameter(
+            'init_state',
+            0,
+            'Saved initial state of the next episode.',
+            0,
+            INIT_STATES - 1,
+            read_only=False,
         ),
         Parameter(
             'seed', 0, "Seed of the fixtures' poses of the next episode.", 0, 2**31, read_only=False

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from lightvla_ros.errors import ArgumentError, LightVLAError
 from lightvla_ros.files import write_text
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
 from lightvla_ros.reasons import REASONS
+
+MARKERS = r'(<!-- generated: ([^>]+) -->)\n.*?(<!-- end -->)'
+
+
+class MissingMarkersError(LightVLAError):
+    """A file that has no place for the tables, or for one that does not exist."""
 
 
 def tables() -> dict[str, str]:
@@ -28,22 +35,38 @@ def updated(text: str) -> str:
 
     A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
-    :raises KeyError: When the text names a table that does not exist.
+    :raises MissingMarkersError: When the text names a table that does not exist.
     """
     generated = tables()
 
     def replace(match: re.Match) -> str:
+        if match[2] not in generated:
+            raise MissingMarkersError(
+                f'there is no table {match[2]!r}; there are: {", ".join(generated)}'
+            )
         return f'{match[1]}\n{generated[match[2]]}{match[3]}'
 
-    pattern = r'(<!-- generated: ([^>]+) -->)\n.*?(<!-- end -->)'
-    return re.sub(pattern, replace, text, flags=re.DOTALL)
+    return re.sub(MARKERS, replace, text, flags=re.DOTALL)
 
 
 def print_reference(update: str | None) -> int:
-    """Print all tables, or write them into a file; return 0."""
+    """Print all tables, or write them into a file; return 0.
+
+    :raises MissingMarkersError: When the file has no place for a table.
+    """
     if update is None:
         print('\n'.join(f'## {name}\n\n{table}' for name, table in tables().items()))
     else:
         path = Path(update)
-        write_text(path, updated(path.read_text()))
+        try:
+            text = path.read_text(encoding='utf-8')
+        except UnicodeDecodeError as error:
+            raise ArgumentError(f'--update {path}: is no UTF-8 text ({error})') from None
+        if not re.search(MARKERS, text, flags=re.DOTALL):
+            raise MissingMarkersError(
+                f'--update {path}: nothing was written: it has no part that begins with '
+                f'<!-- generated: NAME --> and ends with <!-- end -->; NAME is one of '
+                f'{", ".join(tables())}'
+            )
+        write_text(path, updated(text))
     return 0

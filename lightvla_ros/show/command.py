@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
-from lightvla_ros.files import write_text
+from lightvla_ros.files import one_writer, write_text
 from lightvla_ros.sim.suites import MAX_STEPS
 
 if TYPE_CHECKING:
@@ -42,14 +42,20 @@ def run(parsed: argparse.Namespace) -> int:
 
     :returns: 0; 1 when an episode is an error or nothing could be done.
     """
+    tasks, inits = (TASKS, INITS) if parsed.stats_only else ((0,), (0,))
+    options = eval_options(parsed, tasks, inits, parsed.out)
+    with one_writer(parsed.out):
+        return _write(options, parsed.out, parsed.stats_only)
+
+
+def _write(options: EvalOptions, out: Path, stats_only: bool) -> int:
     from lightvla_ros.show.concentration import table
 
-    parsed.out.mkdir(parents=True, exist_ok=True)
-    if parsed.stats_only:
-        document = _stats(eval_options(parsed, TASKS, INITS, parsed.out), parsed.out)
+    if stats_only:
+        document = _stats(options, out)
         print(table(document))
         return int(bool(document['errors']))
-    for document in _pictures(eval_options(parsed, (0,), (0,), parsed.out), parsed.out):
+    for document in _pictures(options, out):
         print(f'"{document["instruction"]}"')
         print(table(document))
         print('\n'.join(document['files']), end='\n\n')

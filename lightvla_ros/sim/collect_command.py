@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
+from lightvla_ros.arguments import check_episodes, number, parse_count, parse_range, parse_seed
 from lightvla_ros.demo import SUITES
 from lightvla_ros.errors import sentence
 from lightvla_ros.exit_code import exit_code
@@ -23,20 +24,35 @@ SILENCE = 600.0  # s without an episode; then a worker was killed (the pool does
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and collect; return the exit code."""
+    parsed = make_parser().parse_args(arguments)
+    return exit_code('collect', lambda: _run(parsed), 'stopped; run it again to go on')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Declare the options of ``models/collect.py``."""
     parser = argparse.ArgumentParser(
-        description='Collect demonstrations in LIBERO; run it again to go on where it stopped.'
+        prog='collect.py',
+        description='Collect demonstrations in LIBERO; run it again to go on where it stopped.',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     parser.add_argument('--suite', nargs='+', choices=SUITES, default=SUITES)
-    parser.add_argument('--tasks', type=int, nargs='+', default=list(range(10)), metavar='N')
-    parser.add_argument('--episodes', type=int, default=60, help='of each task; default: 60')
     parser.add_argument(
-        '--first-seed', type=int, help='of the layouts; default: 100000, with --policy 200000'
+        '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
     )
-    parser.add_argument('--stride', type=int, default=2, help='steps from look to look; default: 2')
+    parser.add_argument(
+        '--episodes', type=parse_count, default=60, help='of each task; default: 60'
+    )
+    parser.add_argument(
+        '--first-seed',
+        type=parse_seed,
+        help='of the layouts; default: 100000, with --policy 200000',
+    )
+    parser.add_argument(
+        '--stride', type=parse_count, default=2, help='steps from look to look; default: 2'
+    )
     parser.add_argument(
         '--others',
-        type=float,
+        type=number(0, 1),
         default=0.4,
         help='share of episodes asked for another object of the scene; default: 0.4',
     )
@@ -44,12 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         '--policy', type=Path, metavar='DIR', help='it drives, and the expert labels (DAgger)'
     )
-    parser.add_argument('--workers', type=int, default=os.cpu_count())
-    parsed = parser.parse_args(arguments)
-    return exit_code('collect', lambda: _run(parsed), 'stopped; run it again to go on')
+    parser.add_argument('--workers', type=parse_count, default=os.cpu_count())
+    return parser
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    check_episodes(parsed.suite, parsed.tasks)
     from lightvla_ros.sim.collect import Plan
 
     first_seed = parsed.first_seed

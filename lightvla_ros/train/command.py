@@ -19,7 +19,7 @@ from lightvla_ros.train.errors import TrainError
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and train; return the exit code."""
-    parsed = _parser().parse_args(arguments)
+    parsed = make_parser().parse_args(arguments)
     return exit_code('train', lambda: _run(parsed))
 
 
@@ -83,7 +83,8 @@ def _write(checkpoint: Path, out: Path | None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Declare the options of ``models/train.py``."""
     parser = argparse.ArgumentParser(prog='train.py', description='Train a policy.')
     parser.add_argument('--config', type=Path, required=True, metavar='FILE')
     parser.add_argument(

@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
-from lightvla_ros.one_line import one_line
+from lightvla_ros.train.yaml_file import read_yaml
 from lightvla_ros.vla.config import NOISE_SCHEDULES, ConfigError
 
 OPTIMIZERS = ('adamw', 'muon')
@@ -312,12 +310,7 @@ def read_config(path: Path) -> TrainConfig:
 
     :raises ConfigError: With the file and the field, on anything unknown, missing or impossible.
     """
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ConfigError(f'{path}: cannot be read: {error.strerror}') from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f'{path}: not YAML: {one_line(error)}') from None
+    document = read_yaml(path)
     try:
         return from_dict(document)
     except ConfigError as error:

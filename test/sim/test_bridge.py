@@ -30,7 +30,13 @@ def lockstep(rig):
     """Start an episode in lockstep."""
 
     def start(**parameters):
-        defaults = {'camera_every': 8, 'resend_period': 1.0, 'chunk_timeout': 60.0, 'init_state': 0}
+        defaults = {
+            'camera_every': 8,
+            'resend_period': 1.0,
+            'chunk_timeout': 60.0,
+            'init_state': 0,
+            'task': 0,
+        }
         return rig.start(mode='lockstep', **{**defaults, **parameters})
 
     return start
@@ -85,10 +91,10 @@ def test_silence_ends_an_episode_with_an_error(rig, lockstep):
 
 def test_episode_that_cannot_begin_is_an_error(rig, lockstep):
     number = rig.peer.episodes[-1]['episode'] + 1
-    rig.set(init_state=60)
+    rig.set(task=60)
     rig.call_reset()
     result = rig.result(number)
-    assert result['error'] == 'libero_object task 0 has initial states 0 to 49, not 60'
+    assert result['error'] == 'libero_object has tasks 0 to 9, not 60'
     assert lockstep()['episode'] == number + 1, 'the next one runs'
 
 

@@ -1,9 +1,5 @@
 """Demonstrations in real LIBERO: what is recorded, and that evaluation states never are."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -11,6 +7,7 @@ import pytest
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.policy import Policy
 from lightvla_ros.sim.collect import Plan, collect_task, demonstrate
+from lightvla_ros.sim.collect_command import collect
 from lightvla_ros.sim.dagger import label, visit
 from lightvla_ros.sim.disturbances import disturbances
 from lightvla_ros.sim.goals import other_requests, own_request
@@ -78,14 +75,8 @@ def _rows(plan):
 
 
 def test_a_task_that_cannot_be_is_named(tmp_path):
-    script = Path(__file__).parents[2] / 'models' / 'collect.py'
-    arguments = ['--suite', SUITE, '--tasks', '99', '--workers', '1', '--out', tmp_path]
-    command = [sys.executable, script, *arguments]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
-    assert result.returncode == 1
-    assert 'collect: libero_object task 99: SimulationError: libero_object has tasks 0 to 9' in (
-        result.stderr
-    )
+    errors = collect([(Plan(tmp_path, 1), SUITE, 99)], 1)
+    assert errors == [f'{SUITE} task 99: {SUITE} has tasks 0 to 9, not 99']
 
 
 def test_no_demonstration_starts_from_a_saved_initial_state(collected, env):

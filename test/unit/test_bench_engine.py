@@ -249,7 +249,7 @@ def test_weights_are_made_in_bf16_from_a_seed(monkeypatch):
 )  # fmt: skip
 def test_a_wrong_request_is_one_line(arguments, message, exported, capsys):
     code, said = bench(capsys, *(each.format(exported=exported) for each in arguments))
-    assert code == 1
+    assert code in (1, 2)
     (line,) = said.splitlines()
     assert line.startswith('lightvla bench engine: ')
     assert message in line

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lightvla_ros.actions import Chunk, osc_from_chunk, quaternion_from_axis_ang
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.base import EngineError
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.evaluate import closed_loop, direct
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.command import options_from, parse_shard
@@ -301,7 +303,7 @@ def test_journal_is_a_journal(tmp_path):
 
 
 def test_result_that_could_be_taken_for_the_journal_is_refused(tmp_path):
-    with pytest.raises(EvaluationError, match='must end in .json'):
+    with pytest.raises(ArgumentError, match='must end in .json'):
         journal_path(tmp_path / 'r.jsonl')
 
 
@@ -443,7 +445,7 @@ def test_shard_that_is_none(text):
 )
 def test_arguments_that_contradict(policy_dir, tmp_path, capsys, arguments, message):
     out = str(tmp_path / 'r.json')
-    assert main(['eval', '--policy', str(policy_dir), '--json', out, *arguments]) == 1
+    assert main(['eval', '--policy', str(policy_dir), '--json', out, *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -704,6 +706,23 @@ def test_comparison_refuses_other_episodes_and_errors(tmp_path, capsys):
     none = result(tmp_path / 'c.json', [None])
     assert main(['compare', first, none, '--shared']) == 1
     assert 'share no episode' in capsys.readouterr().err
+
+
+def test_no_outcome_is_no_failure_and_an_episode_counts_once(tmp_path, capsys):
+    whole = result(tmp_path / 'a.json', [True, True])
+    document = json.loads(Path(whole).read_text())
+    first, second = document['all_episodes']
+    for episodes, message in (
+        ([first, {**second, 'success': None}], 'state 1 has no error and no outcome'),
+        ([first, {**second, 'success': 'yes'}], "no outcome (success is 'yes')"),
+        ([first, first], 'state 0 is in it twice'),
+    ):
+        other = tmp_path / 'b.json'
+        other.write_text(json.dumps({**document, 'all_episodes': episodes}))
+        assert main(['compare', whole, str(other), '--shared']) == 1
+        said = capsys.readouterr().err
+        assert message in said
+        assert 'b.json' in said
 
 
 def test_comparison_warns_of_other_rendering(tmp_path, capsys):

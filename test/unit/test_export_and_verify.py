@@ -373,6 +373,9 @@ def test_observations_of_another_robot_are_refused_before_the_export(weights, tm
         np.savez(file, **(right | {name: wrong}))
         assert export_trt(command) == 1
         assert 'wanted is images uint8 [N, 2, H, W, 3]' in capsys.readouterr().err
+    np.savez(file, **(right | {'proprio': np.full((1, 8), np.nan)}))
+    assert export_trt(command) == 1
+    assert 'seen.npz: proprio[0] is not finite' in capsys.readouterr().err
     file.write_bytes(b'')
     assert export_trt(command) == 1
     assert 'an .npz with images, instruction, proprio is wanted' in capsys.readouterr().err

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import train_rig
 
+from lightvla_ros.train import command as train_command
 from lightvla_ros.train.config import AugmentConfig, DataSource, from_dict, read_config
 from lightvla_ros.train.start import changed
+from lightvla_ros.train.yaml_file import read_yaml
 from lightvla_ros.vla.config import ConfigError, preset
 
 FOLDER = Path(__file__).parents[2] / 'config/train'
@@ -68,6 +70,37 @@ def test_a_file_is_named(tmp_path):
     path.write_text('a: [')
     with pytest.raises(ConfigError, match='c.yaml: not YAML'):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('steps: 5000\nname: a\nsteps: 2\n', 'steps is given twice, in line 1 and in line 3'),
+        ('model:\n  preset: a\n  "preset": b\n', 'preset is given twice, in line 2 and in line 3'),
+        ('data: {held_out: 0, held_out: 1}\n', 'held_out is given twice, in line 1 and in line 1'),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_lines(tmp_path, text, message):
+    path = tmp_path / 'c.yaml'
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf'c\.yaml: {message}'):
+        read_config(path)
+
+
+def test_a_key_that_overrides_a_merged_one_is_given_once(tmp_path):
+    path = tmp_path / 'c.yaml'
+    path.write_text('a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n')
+    assert read_yaml(path)['b'] == {'x': 3, 'y': 2}
+
+
+@pytest.mark.parametrize('encoding', ['latin-1', 'utf-16'])
+def test_a_file_in_another_encoding_is_one_line(tmp_path, capsys, encoding):
+    path = tmp_path / 'c.yaml'
+    path.write_bytes('name: Münze\n'.encode(encoding))
+    assert train_command.main(['--config', str(path)]) == 1
+    said = capsys.readouterr().err
+    assert f'{path}: is no UTF-8 text' in said
+    assert said.count('\n') == 1
 
 
 def test_short_forms():

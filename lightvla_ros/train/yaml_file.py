@@ -1,0 +1,48 @@
+"""Reading a YAML file in which every key stands once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightvla_ros.one_line import one_line
+from lightvla_ros.vla.config import ConfigError
+
+
+def read_yaml(path: Path) -> Any:
+    """Return a file's content.
+
+    :raises ConfigError: When it cannot be read, is no UTF-8 or no YAML, or gives a key twice, of
+        which YAML would take the last one.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding='utf-8'), _OnceLoader)
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be read: {error.strerror}') from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f'{path}: is no UTF-8 text ({error}); save it as UTF-8') from None
+    except _TwiceError as error:
+        raise ConfigError(f'{path}: {error}') from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f'{path}: not YAML: {one_line(error)}') from None
+
+
+class _TwiceError(Exception):
+    """A key that is given twice."""
+
+
+class _OnceLoader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            name, line = (key.tag, str(key.value)), key.start_mark.line + 1
+            if name in lines:
+                raise _TwiceError(
+                    f'{key.value} is given twice, in line {lines[name]} and in line {line}; remove '
+                    'one of them'
+                )
+            lines[name] = line
+        return node
