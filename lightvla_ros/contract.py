@@ -18,7 +18,7 @@ from typing import Any
 import jsonschema
 
 from lightvla_ros.errors import LightVLAError
-from lightvla_ros.files import LOCK_NAME, part_of, write_text
+from lightvla_ros.files import part_of, write_text
 from lightvla_ros.git_lfs import LFS_POINTER, is_lfs_pointer
 from lightvla_ros.manifest import (
     ACTION_SIZE,
@@ -40,8 +40,7 @@ from lightvla_ros.manifest import (
 )
 
 MANIFEST_NAME = 'manifest.json'
-# Of a run that is writing the folder: neither is part of the policy
-_PASSING = (part_of(Path(MANIFEST_NAME)).name, LOCK_NAME)
+PART_NAME = part_of(Path(MANIFEST_NAME)).name  # while it is written
 SCHEMA_VERSION = 2
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
@@ -116,7 +115,7 @@ def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
     files = {
         path.name: file_sha256(path)
         for path in sorted(policy_dir.iterdir())
-        if path.name not in (MANIFEST_NAME, *_PASSING) and path.is_file()
+        if path.name not in (MANIFEST_NAME, PART_NAME) and path.is_file()
     }
     document = {**document, 'schema_version': SCHEMA_VERSION, 'files': files}
     manifest = parse_manifest(document, str(policy_dir / MANIFEST_NAME))
@@ -277,7 +276,7 @@ def _unordered(field: str, q01: Numbers, q99: Numbers, mask: Sequence[bool]) -> 
 
 
 def _check_files(policy_dir: Path, manifest: Manifest) -> None:
-    present = {path.name for path in policy_dir.iterdir()} - {MANIFEST_NAME, *_PASSING}
+    present = {path.name for path in policy_dir.iterdir()} - {MANIFEST_NAME, PART_NAME}
     for name in sorted(manifest.files.keys() - present):
         raise ContractError(f'{policy_dir / name}: listed in {MANIFEST_NAME} but missing')
     for name in sorted(present - manifest.files.keys()):

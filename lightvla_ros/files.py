@@ -169,6 +169,12 @@ def one_writer(folder: Path, lock: Path | None = None) -> Iterator[None]:
         file.close()
 
 
+def lock_beside(folder: Path) -> Path:
+    """Return the lock of a folder that holds nothing but what belongs to it, such as a policy."""
+    folder = folder.resolve()
+    return folder.with_name(f'{folder.name}.lock')
+
+
 def _locked(folder: Path, lock: Path) -> BinaryIO:
     while True:
         file = lock.open('a+b', buffering=0)

@@ -37,7 +37,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     created = not path.exists()
     new_folder(path)
     try:
-        with disk_errors(path):
+        with disk_errors(path, part=path):
             yield path
     except BaseException:  # also Ctrl-C: half of it is nothing
         with contextlib.suppress(OSError):

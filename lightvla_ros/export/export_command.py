@@ -22,6 +22,7 @@ from lightvla_ros.export.estimates import build_estimate, export_estimate
 from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.recorded import read_observations
 from lightvla_ros.export.tensorrt_build import TARGETS, build_engines, check_target
+from lightvla_ros.files import lock_beside, one_writer
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.new_folder import whole_folder
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
@@ -160,7 +161,7 @@ def _export(
     from lightvla_ros.vla.import_policy import import_policy
 
     out: Path = parsed.out
-    with whole_folder(out):
+    with one_writer(out, lock_beside(out)), whole_folder(out):
         if parsed.policy:
             copy_weights(parsed.policy, out)
         else:
@@ -178,8 +179,11 @@ def _export(
 
 
 def _build(folder: Path, parsed: argparse.Namespace, say: Steps) -> None:
-    manifest = load_manifest(folder)
-    built = build_engines(folder, manifest, parsed.target, workspace=parsed.workspace, progress=say)
+    with one_writer(folder, lock_beside(folder)):
+        manifest = load_manifest(folder)
+        built = build_engines(
+            folder, manifest, parsed.target, workspace=parsed.workspace, progress=say
+        )
     for plan in built.plans:
         buckets = f', profiles {list(plan.profiles)}' if plan.profiles else ''
         say(

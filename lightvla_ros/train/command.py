@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from lightvla_ros.exit_code import exit_code
-from lightvla_ros.files import one_writer
+from lightvla_ros.files import lock_beside, one_writer
 from lightvla_ros.train.config import TrainConfig, from_dict, read_config
 from lightvla_ros.train.errors import TrainError
 
@@ -77,7 +77,8 @@ def _write(checkpoint: Path, out: Path | None) -> int:
         frozen = load_model(policy_folder(config.model)).state_dict()
         weights = merge_adapters(frozen, weights, config.lora.alpha / config.lora.rank)
     document = json.loads((folder / DOCUMENT).read_text(encoding='utf-8'))
-    with one_writer(out, out.with_name(f'{out.name}.lock')):  # the folder is made in one go
+    out = out.resolve()
+    with one_writer(out, lock_beside(out)):
         write_policy(out, weights, document, folder / TOKENIZER, state['provenance'])
     print(f'{out}: written, of step {state["step"]}')
     return 0

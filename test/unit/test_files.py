@@ -18,10 +18,13 @@ from lightvla_ros.demonstrations.writer import IMAGES, DemonstrationWriter, Epis
 from lightvla_ros.evaluate.journal import Journal
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.exit_code import exit_code
+from lightvla_ros.export.export_command import main as export_trt
+from lightvla_ros.export.untrained_weights import write_untrained_weights
 from lightvla_ros.files import (
     LOCK_NAME,
     LockedError,
     WriteError,
+    lock_beside,
     one_writer,
     replace_whole,
     write_text,
@@ -29,6 +32,7 @@ from lightvla_ros.files import (
 from lightvla_ros.train.checkpoint import load_checkpoint, save_checkpoint
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.video import VideoWriter
+from lightvla_ros.vla.config import preset
 
 MEGABYTE = 1_000_000
 FULL = r'{name}: cannot be written: No space left on device; .* needed, \d\.\d MB are free$'
@@ -279,6 +283,7 @@ def test_a_dead_runs_lock_is_taken_over(tmp_path):
         ['models/train.py', '--config', 'config/train/libero_tiny_base.yaml'],
         ['models/collect.py', '--tasks', '0'],
         ['-m', 'lightvla_ros.cli', 'demo', '--replay'],
+        ['-m', 'lightvla_ros.cli', 'show', '--policy', 'models/libero_tiny'],
     ],
 )
 def test_commands_refuse_a_folder_that_is_being_written(tmp_path, command):
@@ -295,6 +300,16 @@ def test_commands_refuse_a_folder_that_is_being_written(tmp_path, command):
     assert f'{tmp_path}: is being written by process {os.getpid()} on ' in done.stderr
     assert done.stderr.count('\n') == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_export_into_a_folder_is_refused(tmp_path, capsys):
+    weights = tmp_path / 'weights'
+    write_untrained_weights(weights, preset('libero-tiny'))
+    out = tmp_path / 'out'
+    with one_writer(out, lock_beside(out)):
+        assert export_trt(['--policy', str(weights), '--out', str(out)]) == 1
+    assert f'{out}: is being written by process {os.getpid()} on ' in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_text_is_written_as_a_whole(tmp_path):
