@@ -19,6 +19,7 @@ from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Engine, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.errors import LightVLAError
+from lightvla_ros.golden_file import read_golden
 from lightvla_ros.instruction import PromptEncoder, check_instruction
 from lightvla_ros.preprocessor import Preprocessor
 from lightvla_ros.proprio import normalise_proprio
@@ -212,17 +213,12 @@ class Policy:
 
         This also warms the engine up.
 
-        :raises ContractError: When the kept patches, or with the same ones the actions, differ by
-            more than the manifest allows.
+        :raises ContractError: When there are none, or the kept patches, or with the same ones the
+            actions, differ by more than the manifest allows.
         """
+        data = read_golden(self._policy_dir, self.manifest)
         golden = self.manifest.golden
-        if golden is None:
-            raise ContractError(
-                f'{self._policy_dir}: holds no golden observations; export the policy again'
-            )
         path = self._policy_dir / golden.file
-        with np.load(path, allow_pickle=False) as file:
-            data = dict(file)
         for index, observation in enumerate(observations(data)):
             prediction = self.infer(observation)
             kept = np.zeros(data['kept'].shape[1], dtype=bool)
@@ -242,8 +238,7 @@ class Policy:
 
     def example_instruction(self) -> str:
         """Return an instruction of the golden observations: one that the policy knows."""
-        with np.load(self._policy_dir / self.manifest.golden.file, allow_pickle=False) as file:
-            return str(file['instruction'][-1])
+        return str(read_golden(self._policy_dir, self.manifest)['instruction'][-1])
 
     def require_verified(self) -> None:
         """Refuse an engine that ``lightvla verify`` has not passed as it is.
@@ -266,10 +261,20 @@ class Policy:
 
 
 def _vocabulary(policy_dir: Path, manifest: Manifest) -> int:
-    """Return how many token ids have an embedding in what runs: graphs, or else weights."""
+    """Return how many token ids have an embedding in what runs: graphs, or else weights.
+
+    :raises ContractError: When the graphs' table is none.
+    """
     if manifest.graphs is None:
         return manifest.model.config['language']['vocabulary']
-    return len(np.load(policy_dir / manifest.graphs.embedding, mmap_mode='r'))
+    path = policy_dir / manifest.graphs.embedding
+    try:
+        (vocabulary, _) = np.load(path, mmap_mode='r', allow_pickle=False).shape
+    except (ValueError, EOFError):
+        raise ContractError(
+            f'{path}: no table of embeddings [vocabulary, D]; export the policy again'
+        ) from None
+    return vocabulary
 
 
 def check_output(actions: np.ndarray, chunk_length: int) -> None:

@@ -18,6 +18,7 @@ from lightvla_ros.bench.turns import take_turns
 from lightvla_ros.contract import ContractError, load_manifest
 from lightvla_ros.engine.base import EngineError
 from lightvla_ros.export.variants import Variant, variants
+from lightvla_ros.golden_file import read_golden
 from lightvla_ros.machine import has_bf16, measured_with
 from lightvla_ros.manifest import Manifest
 from lightvla_ros.policy import Observation, Policy, observations
@@ -155,8 +156,7 @@ def measure_policy(options: PolicyBench) -> dict[str, Any]:
 
 def _golden(policy_dir: Path, manifest: Manifest) -> tuple[Observation, int]:
     """Return the first golden observation, and the mean number of tokens kept of all."""
-    with np.load(Path(policy_dir) / manifest.golden.file, allow_pickle=False) as file:
-        golden = dict(file)
+    golden = read_golden(policy_dir, manifest)
     return observations(golden)[0], round(float(golden['kept'].sum(1).mean()))
 
 

@@ -27,6 +27,7 @@ from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.prompts import check_prompts
 from lightvla_ros.export.variants import Variant, choose, variants
 from lightvla_ros.golden import random_inputs
+from lightvla_ros.golden_file import read_golden
 from lightvla_ros.manifest import Manifest, Verification
 from lightvla_ros.policy import Observation, Policy, observations
 
@@ -168,8 +169,7 @@ def write_verifications(policy_dir: Path, found: list[Verification]) -> None:
 
 
 def _reference(policy_dir: Path, manifest: Manifest, count: int, threads: int) -> Reference:
-    with np.load(Path(policy_dir) / manifest.golden.file, allow_pickle=False) as file:
-        golden = dict(file)
+    golden = read_golden(policy_dir, manifest)
     if manifest.model is None or not importlib.util.find_spec('torch'):
         answers = zip(golden['kept'], golden['actions'], strict=True)
         expected = []
@@ -183,6 +183,9 @@ def _reference(policy_dir: Path, manifest: Manifest, count: int, threads: int) -
     seen = observations(golden) + observations(random_inputs(manifest, count, SEED))
     cases = [(each, Expected(*_answer(policy, each))) for each in seen]
     policy.close()
+    answers = (actions for _, each in cases for actions in each.actions.values())
+    if not all(np.isfinite(actions).all() for actions in answers):
+        raise ContractError(f'{policy_dir}: PyTorch itself answers NaN or infinity by its weights')
     return Reference('torch', cases)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -14,6 +13,7 @@ FORMULAS = ('published', 'paper')
 SLICES = ('training', 'release')
 NOISE_SCHEDULES = ('linear', 'constant', 'none')
 STAR_LAYERS = (1, 2, 3)
+MOST_LAYERS = 1000  # a slip of a file must not build a million
 
 
 class ConfigError(LightVLAError, ValueError):
@@ -324,12 +324,17 @@ def first_layers(config: VLAConfig, layers: int) -> VLAConfig:
 
 
 def _not_positive(config: Any, names: Sequence[str]) -> list[str]:
-    return [
-        f'{name} {value!r} must be a positive number'
-        for name in names
-        for value in [getattr(config, name)]
-        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0)
-    ]
+    kinds = {each.name: each.type for each in fields(config)}
+    found = []
+    for name in names:
+        value, whole = getattr(config, name), kinds[name] == 'int'
+        right = type(value) is int or (type(value) is float and not whole)
+        # the bound keeps integers of any length out, which are no floats
+        if not right or not 0 < value < 1e12:
+            found.append(f'{name} {value!r} must be a positive {"whole " * whole}number')
+        elif name in ('layers', 'depth') and value > MOST_LAYERS:
+            found.append(f'{name} {value} is above {MOST_LAYERS}')
+    return found
 
 
 def _listing(values: Sequence[Any]) -> str:

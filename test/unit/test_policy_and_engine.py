@@ -1,13 +1,14 @@
 """An untrained policy on the real ONNX Runtime: what must hold for any policy."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
 import pytest
 from small_policy import write_robot_policy
 
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import ContractError, load_manifest, write_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import EngineError, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
@@ -215,3 +216,45 @@ def test_graphs_must_fit_the_manifest(policy_dir):
     wrong = dataclasses.replace(manifest, prompt=dataclasses.replace(manifest.prompt, length=64))
     with pytest.raises(EngineError, match='encode.onnx: context is .*, the manifest needs it'):
         load_engine('onnxruntime', policy_dir, wrong)
+
+
+def _golden(**changes):
+    """Change arrays of ``golden.npz``; None leaves one out."""
+
+    def change(path):
+        with np.load(path) as file:
+            arrays = dict(file)
+        arrays |= {name: edit(arrays[name]) for name, edit in changes.items()}
+        np.savez(path, **{name: each for name, each in arrays.items() if each is not None})
+
+    return change
+
+
+GOLDEN_FAULTS = {
+    'text': lambda path: path.write_bytes(b'hello'),
+    'empty': lambda path: path.write_bytes(b''),
+    'cut short': lambda path: path.write_bytes(path.read_bytes()[:3000]),
+    'objects inside': _golden(instruction=lambda a: np.array([{}] * len(a), dtype=object)),
+    'no images': _golden(images=lambda _: None),
+    'no answers': _golden(kept=lambda _: None),
+    'one camera': _golden(images=lambda a: a[:, :1]),
+    'images of floats': _golden(images=lambda a: a.astype(np.float32)),
+    'a short state': _golden(proprio=lambda a: a[:, :5]),
+    'a state of NaN': _golden(proprio=lambda a: a * np.nan),
+    'short chunks': _golden(actions=lambda a: a[:, :2]),
+    'fewer answers': _golden(actions=lambda a: a[:1]),
+    'no observation': _golden(
+        **dict.fromkeys(('images', 'instruction', 'proprio', 'kept', 'actions'), lambda a: a[:0])
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', GOLDEN_FAULTS)
+def test_golden_observations_of_another_form_are_one_line(policy_dir, tmp_path, fault):
+    """With none of them inside, the replay that a node trusts compared nothing."""
+    folder = shutil.copytree(policy_dir, tmp_path / 'policy')
+    GOLDEN_FAULTS[fault](folder / 'golden.npz')
+    write_manifest(folder, json.loads((folder / 'manifest.json').read_text()))
+    with pytest.raises(ContractError, match='golden.npz: ') as caught:
+        Policy.load(folder).replay_golden()
+    assert str(caught.value).isprintable()
