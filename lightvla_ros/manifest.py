@@ -23,12 +23,17 @@ class Camera:
     :param size: Height and width of the model's input [px].
     :param rotate_degrees: 0 or 180, applied to the upright true view.
     :param mirror: Whether the view is mirrored left to right after that.
+    :param aspect: Width over height of the pictures that the policy was trained on.
+    :param fit: What is done to pictures of another aspect: they are refused (``refuse``), cut at
+        their sides (``crop``), filled up with black (``pad``) or distorted (``stretch``).
     """
 
     name: str
     size: tuple[int, int]
     rotate_degrees: int
     mirror: bool
+    aspect: float = 1.0
+    fit: str = 'refuse'
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,63 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from lightvla_ros.contract import Camera, Preprocessing
+from lightvla_ros.images import ImageError
+from lightvla_ros.manifest import Camera, Preprocessing
 from lightvla_ros.resampling import crop_weights, resample, resize_weights
+
+ASPECT_TOLERANCE = 0.01
+
+
+def check_aspect(height: int, width: int, camera: Camera) -> None:
+    """Refuse a picture of another aspect than the policy knows, unless its manifest says a way.
+
+    Squeezed to the policy's square, a 640 x 480 picture is another scene to it.
+
+    :raises ImageError: ``bad_aspect``.
+    """
+    if camera.fit == 'refuse' and not has_aspect(height, width, camera):
+        raise ImageError(
+            'bad_aspect',
+            f'{width} x {height} px, trained on width / height = {camera.aspect:.3g}; cut the '
+            "picture, or set the camera's fit in manifest.json to crop, pad or stretch",
+        )
+
+
+def fitted(image: np.ndarray, camera: Camera, fill: int = 0) -> np.ndarray:
+    """Give a picture the aspect that the policy was trained on, by the manifest's ``fit``.
+
+    :param image: [H, W] or [H, W, channels].
+    :param fill: Of what ``pad`` adds.
+    :returns: A part of ``image``, ``image`` itself or a larger one, the same in the centre.
+    :raises ImageError: See :func:`check_aspect`.
+    """
+    height, width = image.shape[:2]
+    check_aspect(height, width, camera)
+    if camera.fit == 'stretch' or has_aspect(height, width, camera):
+        return image
+    wide = width / height > camera.aspect
+    if wide == (camera.fit == 'crop'):  # the width changes
+        size = height, max(1, round(height * camera.aspect))
+    else:
+        size = max(1, round(width / camera.aspect)), width
+    if camera.fit == 'crop':
+        top, left = (height - size[0]) // 2, (width - size[1]) // 2
+        return image[top : top + size[0], left : left + size[1]]
+    padded = np.full((*size, *image.shape[2:]), fill, image.dtype)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    padded[top : top + height, left : left + width] = image
+    return padded
+
+
+def has_aspect(height: int, width: int, camera: Camera) -> bool:
+    """Whether a size [px] has the aspect that the policy was trained on, within 1 %."""
+    return abs(width / height / camera.aspect - 1) <= ASPECT_TOLERANCE
 
 
 class Preprocessor:
     """Turns a set of upright images into the model's input, by a manifest's recipe.
 
-    Orientation, [JPEG round trip], lanczos3 resize with antialias, [centre crop], then
+    Orientation, [aspect], [JPEG round trip], lanczos3 resize with antialias, [centre crop], then
     (x/255 - mean)/std per vision tower; the order and rules are OpenVLA-OFT's
     (``openvla_utils.py``: resize_image_for_policy, crop_and_resize; ``processing_prismatic.py``).
     """
@@ -32,6 +81,7 @@ class Preprocessor:
 
         :param images: Upright RGB uint8 [H, W, 3] of any size, in camera order.
         :returns: float32 [cameras, 3 * towers, height, width].
+        :raises ImageError: See :func:`check_aspect`.
         :raises ValueError: When the number, type or shape of the images is wrong.
         """
         if len(images) != len(self._cameras):
@@ -53,11 +103,15 @@ class Preprocessor:
         return batch
 
     def policy_view(self, image: np.ndarray, camera: Camera) -> np.ndarray:
-        """Return what the policy sees of one image: uint8 [height, width, 3] RGB."""
+        """Return what the policy sees of one image: uint8 [height, width, 3] RGB.
+
+        :raises ImageError: See :func:`check_aspect`.
+        """
         if camera.rotate_degrees == 180:
             image = image[::-1, ::-1]
         if camera.mirror:
             image = image[:, ::-1]
+        image = fitted(image, camera)
         if self._recipe.jpeg_quality is not None:
             image = _jpeg_round_trip(image, self._recipe.jpeg_quality)
         if image.shape[:2] != camera.size:

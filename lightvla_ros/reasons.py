@@ -8,16 +8,20 @@ A reason is a code or ``code:subject``, and after a blank what a person wants to
 from __future__ import annotations
 
 REASONS = {
-    'bad_data': 'an image is shorter or longer than its header says, or a corrupt JPEG or PNG',
-    'bad_encoding': 'an image has an encoding that is not supported',
+    'bad_aspect': 'an image has another width / height than the policy was trained on',
+    'bad_data': 'an image is shorter or longer than its header says, or a damaged JPEG or PNG',
+    'bad_encoding': 'an image is no colour or grey picture of 8 bits, or does not say which',
     'bad_frame': 'a pose is not in the frame of the parameter `base_frame`',
     'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far over the limits',
-    'bad_size': 'an image has no pixels, too many, or a row step smaller than its width',
+    'bad_size': 'an image has no pixels, too many, too many scans or bytes, or rows too short',
     'bad_stamp': 'a message is stamped with zero time',
     'bad_state': 'a state message holds NaN, no unit quaternion, or no fingers of the hand',
+    'camera_blank': 'the pictures of this camera show nothing: black, white or one colour',
+    'camera_frozen': 'this camera sends the same picture again and again, with new stamps',
     'camera_missing': 'no image has come from these cameras yet; the log says what to do',
     'camera_skew': 'no images were taken near enough in time, or one camera is delivered too late',
     'camera_stale': 'the newest image of this camera is too old',
+    'cameras_equal': 'two cameras show the same picture; this one and another are mixed up',
     'clock_jump': 'ROS time, or the time of this source, jumped; waiting for new images',
     'configure_failed': 'the policy could not be loaded; the log says why; a retry is possible',
     'deactivated': 'the node was deactivated',

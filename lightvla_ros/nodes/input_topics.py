@@ -23,9 +23,10 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.images import ImageError
 from lightvla_ros.inbox import Inbox, Job
 from lightvla_ros.msg import ActionChunk, VlaStatus
-from lightvla_ros.nodes.conversions import InputError, check_image_message, stamp_ns
+from lightvla_ros.nodes.conversions import InputError, stamp_ns
 from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
 from lightvla_ros.nodes.launch_arguments import instruction_command
+from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.policy_parameters import limits_from
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
@@ -88,6 +89,7 @@ class InputTopics:
     ) -> None:
         self.active = False  # subscriptions of an inactive lifecycle node run on
         self.frames = 0
+        self.pictures = PictureReader(manifest.cameras, values)
         self.states = StateReader(manifest.proprio, values)
         self._node = node
         self._base_frame = values.base_frame
@@ -122,6 +124,11 @@ class InputTopics:
         self._graph = GraphWatch(
             node, self._topics, outputs, lambda: values.allow_several_publishers, self._on_graph
         )
+
+    def clear(self) -> None:
+        """Forget all frames and states."""
+        self.pictures.clear()
+        self.inbox.clear()
 
     def destroy(self) -> None:
         """Remove the subscriptions."""
@@ -165,7 +172,7 @@ class InputTopics:
             return
         self.frames += 1
         try:
-            check_image_message(message)
+            self.pictures.check(camera, message)
         except ImageError as error:
             self._reject(camera, error.code, str(error))
         else:

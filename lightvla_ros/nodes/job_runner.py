@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from lightvla_ros.images import ImageError
 from lightvla_ros.inbox import Job
-from lightvla_ros.nodes.conversions import InputError, image_from_message
+from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.policy import Observation, Policy, Prediction
 from lightvla_ros.proprio import Outside, out_of_bounds, state_vector
@@ -28,20 +27,18 @@ class Result:
     outside: tuple[Outside, ...] = ()
 
 
-def run_job(policy: Policy, job: Job, age: int, states: StateReader) -> Result:
+def run_job(
+    policy: Policy, job: Job, age: int, pictures: PictureReader, states: StateReader
+) -> Result:
     """Decode a job's messages and run the policy on them. Runs in the inference thread.
 
     :param age: Of the observation now [ns].
+    :param pictures: What reads the job's images.
     :param states: What reads the job's state messages.
-    :raises InputError: When an image cannot be decoded, or a state must not be acted on.
+    :raises InputError: When an image or a state must not be acted on.
     """
     started = time.perf_counter()
-    images = []
-    for name, frame in job.frames.items():
-        try:
-            images.append(image_from_message(frame.message))
-        except ImageError as error:
-            raise InputError(name, error.code, str(error)) from None
+    images = pictures.read(job)
     proprio, outside = None, ()
     if policy.manifest.proprio is not None:
         parts = {}
@@ -50,5 +47,5 @@ def run_job(policy: Policy, job: Job, age: int, states: StateReader) -> Result:
         proprio = state_vector(policy.manifest.proprio, **parts)
         outside = tuple(out_of_bounds(policy.manifest.proprio, **parts))
     decoded = time.perf_counter()
-    prediction = policy.infer(Observation(tuple(images), job.instruction, proprio))
+    prediction = policy.infer(Observation(images, job.instruction, proprio))
     return Result(prediction, decoded - started, age, outside)

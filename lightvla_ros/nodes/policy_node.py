@@ -154,7 +154,7 @@ class PolicyNode(GuardedLifecycleNode):
     def _activate(self) -> None:
         if self._worker is not None and self._worker.alive:
             raise TransitionError('the inference that hung has not returned; restart the node')
-        self._inbox.clear()
+        self._inputs.clear()
         self._forget_instruction(reason('no_instruction'))
         self._report.instruction_rejected = False
         self._failures = 0
@@ -290,7 +290,7 @@ class PolicyNode(GuardedLifecycleNode):
         self.get_logger().warning(f'{why}; all images and states are forgotten')
         with self._inbox.lock:
             self._hold(why)
-            self._inbox.clear()
+            self._inputs.clear()
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if not self._active:
@@ -310,7 +310,7 @@ class PolicyNode(GuardedLifecycleNode):
         elif self._active:
             with self._inbox.lock:
                 self._hold(reason('reset'))
-                self._inbox.clear()
+                self._inputs.clear()
                 self._forget_instruction(reason('no_instruction'))
             response.success = True
             response.message = 'waiting for an instruction'
@@ -342,7 +342,9 @@ class PolicyNode(GuardedLifecycleNode):
             return None
 
     def _run(self, job: Job) -> Result:
-        return run_job(self._policy, job, self._now() - job.stamp, self._inputs.states)
+        return run_job(
+            self._policy, job, self._now() - job.stamp, self._inputs.pictures, self._inputs.states
+        )
 
     def _deliver(self, job: Job, outcome: Result | Exception) -> float:
         """Publish what came of a job, if it may still be acted on; return the pause after it."""

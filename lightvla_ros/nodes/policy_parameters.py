@@ -76,6 +76,37 @@ POLICY_PARAMETERS = ParameterTable(
             read_only=False,
         ),
         Parameter(
+            'encoding_8uc3',
+            '',
+            'Order of the colours in raw images whose encoding is `8UC3`; empty: they are refused.',
+            choices=('', 'rgb8', 'bgr8'),
+            read_only=False,
+        ),
+        Parameter(
+            'max_frozen',
+            1.0,
+            'A camera whose pictures are byte for byte the same for this long holds [s]; 0: never. '
+            'A real camera has noise, a simulated one none.',
+            0.0,
+            60.0,
+            read_only=False,
+        ),
+        Parameter(
+            'min_contrast',
+            1.0,
+            'Least standard deviation of a picture [grey levels of 255]; 0: any. A dark room with '
+            'its noise has more, a black, white or covered view less.',
+            0.0,
+            50.0,
+            read_only=False,
+        ),
+        Parameter(
+            'allow_equal_cameras',
+            False,
+            'Act on pictures of two cameras that are the same, pixel by pixel.',
+            read_only=False,
+        ),
+        Parameter(
             'max_image_age',
             0.5,
             'Oldest image or state, by stamp [s].',

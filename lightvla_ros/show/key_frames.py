@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lightvla_ros.manifest import Manifest
+from lightvla_ros.preprocessor import fitted
 from lightvla_ros.show.dimming import dim, upright
 from lightvla_ros.show.figures import save, words
 from lightvla_ros.show.moments import Moment, Seen, key_moments
@@ -20,7 +21,7 @@ def pictures(moment: Moment, manifest: Manifest) -> list[tuple]:
     """Return a dimmed picture, uint8 [H, W, 3], for each camera."""
     area = manifest.preprocessing.crop_area
     return [
-        dim(image, upright(kept, camera, manifest.patch_grid), area)
+        dim(fitted(image, camera), upright(kept, camera, manifest.patch_grid), area)
         for image, kept, camera in zip(moment.images, moment.kept, manifest.cameras, strict=True)
     ]
 

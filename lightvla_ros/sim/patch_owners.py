@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightvla_ros.manifest import Camera, Manifest
+from lightvla_ros.preprocessor import fitted
 from lightvla_ros.sim.libero_env import CAMERAS, LiberoEnv
 from lightvla_ros.sim.segmentation import BACKGROUND, GRIPPER, ROBOT, Segmentation
 
@@ -132,6 +133,7 @@ def in_policy_view(shown: np.ndarray, camera: Camera, crop_area: float) -> np.nd
     :param shown: uint8 [H, W].
     :returns: uint8 [height, width] of the camera's size in the manifest.
     """
+    shown = fitted(shown, camera)
     if camera.rotate_degrees == 180:
         shown = shown[::-1, ::-1]
     if camera.mirror:

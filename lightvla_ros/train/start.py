@@ -18,8 +18,10 @@ from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.files import write_text
+from lightvla_ros.images import ImageError
 from lightvla_ros.manifest import POINTING_DOWN, Manifest
 from lightvla_ros.one_line import one_line
+from lightvla_ros.preprocessor import check_aspect
 from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import ModelSource, TrainConfig
 from lightvla_ros.train.errors import TrainError
@@ -76,7 +78,7 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
         begun = _from_scratch(config, store, folder)
     else:
         begun = _from_folder(config, store, folder)
-    _check_images(begun.model.config, store)
+    _check_images(begun, store)
     write_text(folder / DOCUMENT, json.dumps(begun.document, indent=2) + '\n')
     return begun
 
@@ -152,6 +154,7 @@ def _document(config: TrainConfig, model: VLAConfig, store: FrameStore) -> dict[
     }
     for camera in document['cameras']:
         camera['mirror'] = False  # demonstrations are upright true views
+        camera['aspect'] = store.image_shape[2] / store.image_shape[1]
     document['preprocessing'] |= {
         'jpeg_quality': None,
         'crop_area': CROP_AREA if config.augment.crop else 1.0,
@@ -262,8 +265,13 @@ def _tiny_towers(config: VLAConfig) -> VLAConfig:
     return replace(config, language=replace(config.language, layers=layers))
 
 
-def _check_images(config: VLAConfig, store: FrameStore) -> None:
-    if store.image_shape[0] != config.cameras:
-        raise TrainError(
-            f'demonstrations have {store.image_shape[0]} cameras, the model takes {config.cameras}'
-        )
+def _check_images(begun: Start, store: FrameStore) -> None:
+    cameras, height, width, _ = store.image_shape
+    wanted = begun.model.config.cameras
+    if cameras != wanted:
+        raise TrainError(f'demonstrations have {cameras} cameras, the model takes {wanted}')
+    for camera in begun.manifest.cameras:
+        try:
+            check_aspect(height, width, camera)
+        except ImageError as error:
+            raise TrainError(f'demonstrations: {camera.name}: {error}') from None

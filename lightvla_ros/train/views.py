@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightvla_ros.manifest import Camera, Preprocessing
-from lightvla_ros.preprocessor import Preprocessor
+from lightvla_ros.preprocessor import Preprocessor, fitted, has_aspect
 from lightvla_ros.train.colour import change_colours
+from lightvla_ros.train.object_words import IGNORED
 
 CROP_AREA = 0.9  # lightvla.md 4
 
@@ -56,7 +57,11 @@ class Viewer:
 
     def fits(self, size: tuple[int, int]) -> bool:
         """Whether images of a size [px] are taken as they are stored, which is fast."""
-        return self._as_stored and tuple(size) == self._cameras[0].size
+        return (
+            self._as_stored
+            and tuple(size) == self._cameras[0].size
+            and all(has_aspect(*size, camera) for camera in self._cameras)
+        )
 
     def training(self, images: np.ndarray, instances: np.ndarray | None = None) -> Views:
         """Crop at random and change colours, each image by itself.
@@ -144,6 +149,7 @@ class Viewer:
 
 def _turned(instances: np.ndarray, camera: Camera) -> np.ndarray:
     """Turn instances [B, H, W] as ``Preprocessor.policy_view`` does images, to the nearest."""
+    instances = np.moveaxis(fitted(np.moveaxis(instances, 0, 2), camera, fill=IGNORED), 2, 0)
     if camera.rotate_degrees == 180:
         instances = instances[:, ::-1, ::-1]
     if camera.mirror:

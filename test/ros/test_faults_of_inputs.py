@@ -3,7 +3,6 @@
 import time
 
 import cv2
-import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import VlaStatus
@@ -138,30 +137,36 @@ def test_fault_06_wrong_images(bundled_policy, alter, reason):
         r.until_state(RUNNING)
 
 
-def test_fault_07_corrupt_jpeg(bundled_policy):
+def test_fault_07_corrupt_jpeg_or_other_format(bundled_policy):
     with rig(bundled_policy, image_transport='compressed') as r:
         publishers = [
             r.robot.create_publisher(CompressedImage, f'{name}/image/compressed', 1)
             for name in ('third_person', 'wrist')
         ]
         r.until(lambda: all(p.get_subscription_count() for p in publishers), 'discovery')
-        good = cv2.imencode('.jpg', np.zeros((64, 64, 3), np.uint8))[1].tobytes()
-        wrist = [good]
+        altered = [lambda jpeg: (jpeg, 'jpeg')]
 
         def feed_images():
             stamp = r.robot.get_clock().now().to_msg()
-            for publisher, data in zip(publishers, (good, wrist[0]), strict=True):
-                message = CompressedImage(format='jpeg', data=data)
+            alterations = (lambda jpeg: (jpeg, 'rgb8; jpeg compressed bgr8'), altered[0])
+            for publisher, alter in zip(publishers, alterations, strict=True):
+                data, text = alter(cv2.imencode('.jpg', next(r.robot.pictures))[1].tobytes())
+                message = CompressedImage(format=text, data=data)
                 message.header.stamp = stamp
                 publisher.publish(message)
 
         r.robot.cameras = set()
         r.robot.create_timer(0.05, feed_images)
         r.run()
-        wrist[0] = b'\xff\xd8 this is no picture'
-        r.until_state(HOLDING, 'bad_data:wrist')
-        wrist[0] = good
-        r.until_state(RUNNING)
+        for alter, why in (
+            (lambda jpeg: (b'\xff\xd8 this is no picture', 'jpeg'), 'bad_data'),
+            (lambda jpeg: (jpeg[:5000] + jpeg[6400:], 'jpeg'), 'bad_data'),
+            (lambda jpeg: (jpeg, 'bayer_rggb8; jpeg compressed '), 'bad_encoding'),
+        ):
+            altered[0] = alter
+            r.until_state(HOLDING, f'{why}:wrist')
+            altered[0] = lambda jpeg: (jpeg, 'jpeg')
+            r.until_state(RUNNING)
 
 
 def test_fault_14_inference_slower_than_the_period(bundled_policy):

@@ -58,8 +58,7 @@ def test_layouts_that_do_not_fit(layout, code):
 
 def _preprocessor(size=(32, 32), towers=(TOWER,), crop=1.0, jpeg=None, **camera):
     cameras = tuple(
-        Camera(name, size, camera.get('rotate_degrees', 0), camera.get('mirror', False))
-        for name in ('a', 'b')
+        Camera(name, size, **{'rotate_degrees': 0, 'mirror': False} | camera) for name in ('a', 'b')
     )
     return Preprocessor(cameras, Preprocessing(jpeg, crop, towers))
 
@@ -173,3 +172,19 @@ def test_wrong_images_are_refused():
         run((image, image.astype(np.float32)))
     with pytest.raises(ValueError, match='image of a'):
         run((image[..., 0], image))
+
+
+@pytest.mark.parametrize('turned', [{}, {'rotate_degrees': 180, 'mirror': True}])
+def test_a_wide_camera_is_no_square_one(turned):
+    """640 x 480 squeezed to the policy's square was up to 37 mm a step off; a centre crop 0."""
+    square = _picture(48)
+    wide = cv2.copyMakeBorder(square, 0, 0, 8, 8, cv2.BORDER_REFLECT)
+    with pytest.raises(ImageError, match='64 x 48 px') as caught:
+        _preprocessor(**turned)((wide, wide))
+    assert caught.value.code == 'bad_aspect'
+    for jpeg in (None, 95):
+        seen = _preprocessor(fit='crop', jpeg=jpeg, **turned)((wide, wide))
+        np.testing.assert_array_equal(seen, _preprocessor(jpeg=jpeg, **turned)((square, square)))
+    tall = cv2.copyMakeBorder(wide, 8, 8, 0, 0, cv2.BORDER_CONSTANT)
+    seen = _preprocessor(fit='pad', **turned)((wide, wide))
+    np.testing.assert_array_equal(seen, _preprocessor(**turned)((tall, tall)))

@@ -25,7 +25,8 @@ def recipe(crop_area=0.9, jpeg_quality=95):
 
 
 def camera(name, size=(224, 224)):
-    return Camera(name, size, rotate_degrees=0, mirror=True)
+    raw = GOLDEN[f'{name}_raw']
+    return Camera(name, size, 0, mirror=True, aspect=raw.shape[1] / raw.shape[0])
 
 
 def upright(name):

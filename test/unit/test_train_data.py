@@ -93,6 +93,20 @@ def test_a_policy_that_turns_images_is_trained_on_turned_ones():
     np.testing.assert_array_equal(views.instances.numpy(), flipped[:, :, 1::2, 1::2])
 
 
+@pytest.mark.parametrize('fit', ['crop', 'pad', 'stretch'])
+def test_wide_demonstrations_are_seen_as_the_robot_sees_them(fit):
+    """What pixels show goes where the pixels go."""
+    images = np.zeros((1, 2, 24, 32, 3), np.uint8)
+    images[:, :, 6:18, 8:24] = 255
+    shown = images[..., 0] // 255
+    square = cameras(24, fit=fit)
+    views = Viewer(square, recipe(1.0), False).training(images, shown)
+    wanted = Preprocessor(square, recipe(1.0))(tuple(images[0]))
+    np.testing.assert_allclose(views.pixels.numpy()[0], wanted, atol=1e-6)
+    bright = wanted[:, 3] > 0
+    assert (bright == (views.instances.numpy()[0] == 1)).mean() > 0.95
+
+
 def test_colours_are_those_of_hsv():
     torch.manual_seed(1)
     images = torch.rand(2, 3, 4, 4)

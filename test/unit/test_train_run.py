@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -223,6 +224,18 @@ def test_a_run_says_what_the_bounds_of_its_policy_cut_off(tmp_path, capsys):
     assert f'{100 / frames.chunks[..., 0].size:.2g} % of action[5]; model.bounds: data' in said
     begin(tmp_path / 'moved', data, model={'from': str(tmp_path / 'base'), 'bounds': 'data'})
     assert 'cut off' not in capsys.readouterr().out
+
+
+def test_demonstrations_of_another_aspect_are_recorded_or_refused(tmp_path):
+    made = train_rig.frames(12)
+    wide = replace(made, images=made.images[:, :, 4:28], segmentation=None)
+    stores = [FrameStore([each]) for each in (made, wide)]
+    square, wide = (Data(s, (s.rows(0),), (1.0,), np.empty(0, np.int64)) for s in stores)
+    begun = begin(tmp_path / 'wide', wide)
+    assert [camera.aspect for camera in begun.manifest.cameras] == [4 / 3] * 2
+    begin(tmp_path / 'base', square, steps=1).train()
+    with pytest.raises(TrainError, match=r'third_person: 32 x 24 px.* fit in manifest.json'):
+        begin(tmp_path / 'fine', wide, model={'from': str(tmp_path / 'base')})
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path):
