@@ -40,8 +40,9 @@ class PictureReader:
 
         :raises ImageError: When the policy must not see it.
         """
-        if isinstance(message, Image) and message.encoding == '8UC3':
-            message.encoding = self._values.encoding_8uc3 or '8UC3'
+        order = self._values.encoding_8uc3
+        if isinstance(message, Image) and message.encoding == '8UC3' and order != 'refuse':
+            message.encoding = order
         check_image_message(message)
         span = self._frozen.span(camera, message.data, stamp_ns(message.header.stamp)) * 1e-9
         if self._values.max_frozen and span >= self._values.max_frozen:

@@ -77,9 +77,9 @@ POLICY_PARAMETERS = ParameterTable(
         ),
         Parameter(
             'encoding_8uc3',
-            '',
-            'Order of the colours in raw images whose encoding is `8UC3`; empty: they are refused.',
-            choices=('', 'rgb8', 'bgr8'),
+            'refuse',
+            'Order of the colours in raw images whose encoding, `8UC3`, does not say it.',
+            choices=('refuse', 'rgb8', 'bgr8'),
             read_only=False,
         ),
         Parameter(
@@ -93,7 +93,7 @@ POLICY_PARAMETERS = ParameterTable(
         ),
         Parameter(
             'min_contrast',
-            1.0,
+            0.5,
             'Least standard deviation of a picture [grey levels of 255]; 0: any. A dark room with '
             'its noise has more, a black, white or covered view less.',
             0.0,

@@ -21,7 +21,7 @@ def freeze(message):
 
 def whiten(message):
     count = len(message.data)
-    message.data = (255 - np.random.default_rng().integers(0, 2, count, np.uint8)).tobytes()
+    message.data = (255 - (np.random.default_rng().random(count) < 0.05)).astype(np.uint8).tobytes()
 
 
 def widen(message):
