@@ -212,6 +212,9 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
     sizes = {camera.size for camera in manifest.cameras}
     if len(sizes) > 1:
         yield f'cameras: all run as one batch and must have one size, not {sorted(sizes)}'
+    aspects = {camera.aspect for camera in manifest.cameras}
+    if len(aspects) > 1:  # golden observations are one array
+        yield f'cameras: all must have one aspect, not {sorted(aspects)}'
     height, width = manifest.cameras[0].size
     patch = manifest.tokens.patch_size
     if height % patch or width % patch:

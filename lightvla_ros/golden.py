@@ -17,7 +17,7 @@ INSTRUCTIONS = (
     'pick up the alphabet soup and place it in the basket',
     'pick up the black bowl between the plate and the ramekin and place it on the plate',
 )
-BLOCK = 20  # pixels of a square of one colour: JPEG and resizing have something to do
+BLOCK = 20  # rows of a square of one colour: JPEG and resizing have something to do
 SIDE = 8 * BLOCK
 
 
@@ -25,8 +25,9 @@ def random_inputs(manifest: Manifest, count: int, seed: int) -> dict[str, np.nda
     """Draw observations of coloured squares, states about the middle, and some instructions."""
     random = np.random.default_rng([seed, 1])
     coarse = random.integers(0, 256, (count, len(manifest.cameras), 8, 8, 3), np.uint8)
+    width = round(SIDE * manifest.cameras[0].aspect)
     inputs = {
-        'images': np.repeat(np.repeat(coarse, BLOCK, axis=2), BLOCK, axis=3),
+        'images': np.repeat(coarse, BLOCK, axis=2)[..., np.arange(width) * 8 // width, :],
         'instruction': np.array([INSTRUCTIONS[i % len(INSTRUCTIONS)] for i in range(count)]),
     }
     if manifest.proprio is not None:

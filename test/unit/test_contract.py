@@ -114,6 +114,8 @@ def _twice(document):
         (_twice, "cameras: 'third_person' is named twice"),
         (_set(['cameras', 1, 'size'], [64, 64]), 'must have one size'),
         (_set(['cameras', 0, 'rotate_degrees'], 90), r'\$.cameras\[0\].rotate_degrees'),
+        (_set(['cameras', 0, 'fit'], 'squash'), r'\$.cameras\[0\].fit'),
+        (_set(['cameras', 0, 'aspect'], 4 / 3), 'all must have one aspect'),
         (_set(['tokens', 'buckets'], [64, 32, 128]), 'must ascend'),
         (_set(['tokens', 'buckets'], [32, 64]), 'the last must be all 128 visual tokens'),
         (_set(['tokens', 'patch_size'], 15), '15 does not divide the image size'),

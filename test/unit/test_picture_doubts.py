@@ -1,12 +1,14 @@
 """Frozen, blank and equal pictures, and those of another aspect than the policy knows."""
 
 from array import array
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from lightvla_ros.contract import Camera
+from lightvla_ros.contract import Camera, load_manifest
+from lightvla_ros.golden import random_inputs
 from lightvla_ros.images import ImageError
 from lightvla_ros.picture_doubts import FrozenPictures, check_contrast, check_unlike, contrast
 from lightvla_ros.preprocessor import check_aspect, fitted
@@ -103,3 +105,13 @@ def test_crop_takes_the_centre_and_pad_adds_black(shape, aspect, box):
     assert padded.shape == image.shape
     np.testing.assert_array_equal(padded[box], cut)
     assert padded.sum() == cut.sum(), 'all else is black'
+
+
+@pytest.mark.parametrize('aspect', [1.0, 4 / 3, 9 / 16])
+def test_golden_pictures_have_the_aspect_that_the_policy_knows(bundled_policy, aspect):
+    manifest = load_manifest(bundled_policy)
+    cameras = tuple(replace(each, aspect=aspect) for each in manifest.cameras)
+    images = random_inputs(replace(manifest, cameras=cameras), 1, 0)['images']
+    assert images.shape[2:] == (160, round(160 * aspect), 3)
+    for each in cameras:
+        check_aspect(*images.shape[2:4], each)
