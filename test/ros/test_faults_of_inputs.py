@@ -3,6 +3,7 @@
 import time
 
 import cv2
+import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import VlaStatus
