@@ -27,6 +27,7 @@ from lightvla_ros.export.tensorrt_listing import folder_beside, list_plans
 from lightvla_ros.export.tensorrt_network import Configure, Say, build_plan, workspace_limit
 from lightvla_ros.export.tensorrt_rtx import RTX_TARGET, import_rtx
 from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
+from lightvla_ros.files import disk_errors
 from lightvla_ros.manifest import BuiltEngine, Manifest, fingerprint
 
 TARGETS = (TARGET, RTX_TARGET)
@@ -89,6 +90,7 @@ def build_engines(
     :param workspace: Memory that a layer may use while it runs [MiB]; None for all there is.
     :param progress: Takes one line at a time.
     :raises BuildError: When something is missing or cannot be built; the folder is as before.
+    :raises WriteError: When the disk is full; likewise.
     :raises ContractError: When the folder was damaged meanwhile.
     """
     policy_dir = Path(policy_dir)
@@ -129,7 +131,9 @@ def _build_here(
     with folder_beside(policy_dir) as folder:
         for report, plan in _plans(trt, policy_dir, manifest, configure, say):
             timings.save()
-            _write(folder / getattr(new, report.graph), plan)
+            path = folder / getattr(new, report.graph)
+            with disk_errors(path, plan.nbytes):
+                path.write_bytes(plan)
             reports.append(report)
         manifest = load_manifest(policy_dir)  # anew: what changed in these minutes stays
         if _is_listed(manifest, new):  # by another build of the same; its plans may be in use
@@ -177,10 +181,3 @@ def _graphs(manifest: Manifest) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     """Name, file and profiles of both graphs."""
     graphs = manifest.graphs
     return ('encode', graphs.encode, ()), ('act', graphs.act, manifest.tokens.buckets)
-
-
-def _write(path: Path, plan: Any) -> None:
-    try:
-        path.write_bytes(plan)
-    except OSError as error:
-        raise BuildError(f'{path}: {error.strerror}; it takes {plan.nbytes / 1e6:.0f} MB') from None
