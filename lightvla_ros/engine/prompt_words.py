@@ -21,8 +21,10 @@ class PromptWords:
         path = Path(policy_dir) / manifest.graphs.embedding
         try:
             self._table = np.load(path, mmap_mode='r', allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise EngineError(f'{path}: not a table of embeddings: {error}') from None
+        except (OSError, ValueError):  # NumPy's text advises to execute what a file holds
+            raise EngineError(
+                f'{path}: not a table of embeddings; export the policy again'
+            ) from None
         if self._table.ndim != 2 or self._table.dtype != np.float32:
             raise EngineError(
                 f'{path}: is {self._table.dtype} {self._table.shape}; float32 [vocabulary, D] is '

@@ -18,10 +18,11 @@ def read_observations(path: Path, cameras: int, proprio_size: int) -> dict[str, 
     """
     names = ('images', 'instruction', *(['proprio'] if proprio_size else []))
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open('rb') as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ExportError(f'{path}: {error}; an .npz with {", ".join(names)} is wanted') from None
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        # NumPy's text advises to execute what a file holds
+        raise ExportError(f'{path}: an .npz with {", ".join(names)} is wanted') from None
     images, count = arrays['images'], len(arrays['instruction'])
     wanted = {'images': f'uint8 [N, {cameras}, H, W, 3], N at least 1'}
     right = images.dtype == np.uint8 and images.ndim == 5 and count >= 1
