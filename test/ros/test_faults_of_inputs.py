@@ -71,7 +71,9 @@ def test_fault_03_one_of_two_cameras_drops(bundled_policy):
 def test_fault_04_unsynchronised_stamps(bundled_policy):
     with rig(bundled_policy, max_camera_skew=0.005) as r:
         r.matched()
-        r.robot.skew_ns = 25_000_000  # half a period: no two images were taken together
+        # on a grid, half a period apart: no two images were taken together, whatever the load
+        r.robot.stamp = lambda: time.time_ns() // 50_000_000 * 50_000_000
+        r.robot.skew_ns = 25_000_000
         r.robot.feeding = True
         r.robot.say('pick up the milk')
         r.until_state(WAITING, 'camera_skew')
