@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 
-from lightvla_ros.images import ImageError
-from lightvla_ros.one_line import quoted
+from lightvla_ros.errors import ImageError, quoted
 
 _PATTERN = re.compile(r'\s*(?P<source>[^;]*?)\s*;\s*\S+\s+compressed(?:\s+(?P<stored>\S+))?\s*')
 _COLOUR = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'rgb16', 'bgr16', 'rgba16', 'bgra16')

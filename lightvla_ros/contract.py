@@ -17,9 +17,8 @@ from typing import Any
 
 import jsonschema
 
-from lightvla_ros.errors import LightVLAError
-from lightvla_ros.files import part_of, write_text
-from lightvla_ros.git_lfs import LFS_POINTER, is_lfs_pointer
+from lightvla_ros.errors import ContractError
+from lightvla_ros.files import LFS_POINTER, is_lfs_pointer, part_of, write_text
 from lightvla_ros.manifest import (
     ACTION_SIZE,
     Action,
@@ -43,10 +42,6 @@ MANIFEST_NAME = 'manifest.json'
 PART_NAME = part_of(Path(MANIFEST_NAME)).name  # while it is written
 SCHEMA_VERSION = 2
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
-
-
-class ContractError(LightVLAError):
-    """A policy folder that cannot be trusted. The message is one line: what is wrong, where."""
 
 
 def load_manifest(policy_dir: Path) -> Manifest:

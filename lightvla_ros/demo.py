@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightvla_ros.arguments import check_episodes, parse_count, parse_range
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.resources import BUNDLED_POLICY, resource
+from lightvla_ros.files import BUNDLED_POLICY, resource
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.suites import MAX_STEPS
 

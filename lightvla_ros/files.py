@@ -1,7 +1,8 @@
-"""Writing: a file is whole or not there, a full disk is one line, and one run writes a folder."""
+"""Files beside the package, and folders and files that are written as a whole."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -25,6 +26,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAID = re.compile(
     r'os error (28|122|27)\)|failed writing|unexpected pos \d+ vs|\d+ requested and \d+ written'
 )
+
+BUNDLED_POLICY = 'models/libero_tiny'
+
+LFS_POINTER = 'is a Git LFS pointer, not the file itself; fetch it with: git lfs pull'
+_BEGINNING = b'version https://git-lfs.github.com/spec/'
 
 
 class WriteError(LightVLAError):
@@ -240,3 +246,67 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def new_folder(path: Path) -> Path:
+    """Create a folder, or take one that is empty.
+
+    :raises FileExistsError: When it holds something.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise FileExistsError(f'{path} is not empty; remove it or name another folder')
+    return path
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Create a folder, or take one that is empty, and leave it so when its making fails.
+
+    It is emptied, not replaced: it may be a mount point or a link. What failed first is what is
+    raised, whatever the clearing up meets.
+
+    :raises FileExistsError: When it holds something.
+    :raises WriteError: When the disk is full.
+    """
+    path = Path(path)
+    created = not path.exists()
+    new_folder(path)
+    try:
+        with disk_errors(path, part=path):
+            yield path
+    except BaseException:  # also Ctrl-C: half of it is nothing
+        with contextlib.suppress(OSError):
+            for child in path.iterdir():
+                if child.is_dir() and not child.is_symlink():
+                    shutil.rmtree(child, ignore_errors=True)
+                else:
+                    child.unlink()
+            if created:
+                path.rmdir()
+        raise
+
+
+def resource(relative: str) -> Path:
+    """Find a file of the source tree (editable install) or of the package's share folder (colcon).
+
+    :raises FileNotFoundError: When it is in neither.
+    """
+    package = Path(__file__).resolve().parent
+    if (package.parent / relative).exists():
+        return package.parent / relative
+    # colcon: <prefix>/lib/pythonX.Y/site-packages/lightvla_ros beside <prefix>/share/lightvla_ros
+    for prefix in package.parents:
+        if (prefix / 'share' / 'lightvla_ros' / relative).exists():
+            return prefix / 'share' / 'lightvla_ros' / relative
+    raise FileNotFoundError(f'{relative}: neither in {package.parent} nor in the share folder')
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Tell whether a file is a pointer: a few lines of text that name the true one.
+
+    :raises OSError: When it cannot be read.
+    """
+    with Path(path).open('rb') as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING

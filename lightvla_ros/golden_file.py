@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.contract import ContractError
+from lightvla_ros.errors import ContractError
 from lightvla_ros.manifest import ACTION_SIZE, Manifest
 
 

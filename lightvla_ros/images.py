@@ -8,8 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lightvla_ros.errors import LightVLAError
-from lightvla_ros.one_line import quoted
+from lightvla_ros.errors import ImageError, quoted
 
 MAX_SIDE = 4096  # px; a header that asks for more is refused before anything is allocated
 CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
@@ -19,17 +18,6 @@ _TO_RGB = {
     'bgra8': cv2.COLOR_BGRA2RGB,
     'mono8': cv2.COLOR_GRAY2RGB,
 }
-
-
-class ImageError(LightVLAError):
-    """An image that cannot be used.
-
-    :param code: One of ``reasons.REASONS``.
-    """
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 def check_size(height: int, width: int) -> None:

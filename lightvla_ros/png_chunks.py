@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from lightvla_ros.images import ImageError
+from lightvla_ros.errors import ImageError
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 MAX_CHUNKS = 20_000  # 4096 x 4096 pixels in the usual parts of 8 kB take 6,144

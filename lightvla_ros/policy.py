@@ -14,19 +14,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lightvla_ros.actions import Chunk, chunk_from_policy
-from lightvla_ros.contract import ContractError, Manifest, load_manifest
+from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Engine, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
-from lightvla_ros.errors import LightVLAError
+from lightvla_ros.errors import ContractError, PolicyOutputError
 from lightvla_ros.golden_file import read_golden
 from lightvla_ros.instruction import PromptEncoder, check_instruction
 from lightvla_ros.preprocessor import Preprocessor
 from lightvla_ros.proprio import normalise_proprio
-
-
-class PolicyOutputError(LightVLAError):
-    """The engine answered, but with numbers that must not move a robot."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lightvla_ros.actions import (
     axis_angle_from_quaternion,
     quaternion_from_axis_angle,
 )
-from lightvla_ros.policy import PolicyOutputError
+from lightvla_ros.errors import PolicyOutputError
 
 # A step this many times over a limit is no overshoot but a broken model or wrong statistics.
 REJECT_FACTOR = 3.0

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from lightvla_ros.contract import ContractError
-from lightvla_ros.git_lfs import LFS_POINTER, is_lfs_pointer
-from lightvla_ros.one_line import one_line
+from lightvla_ros.errors import ContractError, one_line
+from lightvla_ros.files import LFS_POINTER, is_lfs_pointer
 
 WORDS = ('pick up', 'pick up the', 'pick up the black', 'pick up the black bowl')
 

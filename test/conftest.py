@@ -41,7 +41,7 @@ def policy_dir(tmp_path_factory):
 @pytest.fixture(scope='session')
 def bundled_policy():
     """The trained policy, which needs no PyTorch; copy it before changing anything."""
-    from lightvla_ros.resources import BUNDLED_POLICY, resource
+    from lightvla_ros.files import BUNDLED_POLICY, resource
 
     return resource(BUNDLED_POLICY)
 

@@ -25,7 +25,7 @@ import sys
 
 from lightvla_ros import contract
 from lightvla_ros.msg import ActionChunk
-from lightvla_ros.resources import resource
+from lightvla_ros.files import resource
 
 for path in (contract.__file__, sys.modules[ActionChunk.__module__].__file__):
     assert path.startswith(sys.argv[1]), f'{path} is not from the colcon install'

@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 
 from lightvla_ros.demonstrations.episode import Episode
-from lightvla_ros.demonstrations.errors import DemonstrationError
 from lightvla_ros.demonstrations.frames import CHUNK_SHAPE
 from lightvla_ros.demonstrations.hdf5_access import (
     json_attribute,
@@ -20,8 +19,8 @@ from lightvla_ros.demonstrations.hdf5_access import (
     text_attribute,
 )
 from lightvla_ros.demonstrations.observation_order import find_order
+from lightvla_ros.errors import DemonstrationError, one_line
 from lightvla_ros.manifest import ACTION_SIZE
-from lightvla_ros.one_line import one_line
 
 CAMERAS = ('agentview', 'eye_in_hand')  # third person, wrist: the order of every policy's cameras
 DEMO = re.compile(r'demo_(\d+)')

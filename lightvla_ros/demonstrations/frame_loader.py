@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from lightvla_ros.demonstrations.episode import Episode
 from lightvla_ros.demonstrations.episode_arrays import Pairs, read_pairs, read_pictures
-from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.demonstrations.file_index import CAMERAS
 from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, PROPRIO_SIZE, Frames
 from lightvla_ros.demonstrations.reading_process import stream
+from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
 LOG = logging.getLogger(__name__)
 Plan = tuple[int, Episode, Pairs]  # with the number that the frames shall give it

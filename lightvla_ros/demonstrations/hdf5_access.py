@@ -10,8 +10,7 @@ from typing import Any
 
 import h5py
 
-from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
-from lightvla_ros.one_line import one_line
+from lightvla_ros.errors import DamagedFileError, DemonstrationError, one_line
 
 
 @contextlib.contextmanager

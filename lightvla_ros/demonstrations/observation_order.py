@@ -10,8 +10,8 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
-from lightvla_ros.demonstrations.errors import DemonstrationError
 from lightvla_ros.demonstrations.hdf5_access import text_attribute
+from lightvla_ros.errors import DemonstrationError
 
 ORDERS = ('before', 'after')
 # what create_dataset.py writes; regenerate_libero_dataset.py writes no attribute at all

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
+from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
 PATIENCE = 120  # s for one answer, which is at most an episode; also of a slow network disk
 _WHAT_ENDED_IT = {

@@ -19,9 +19,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.demonstrations.file_index import index_file
 from lightvla_ros.demonstrations.reading_process import stream
+from lightvla_ros.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.files import room_for
 
 MARGIN = 1_000_000  # bytes that HDF5 writes besides

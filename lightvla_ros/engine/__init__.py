@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.engine.base import Engine, EngineError
+from lightvla_ros.engine.base import Engine
+from lightvla_ros.errors import EngineError
 
 ENGINES = ('onnxruntime', 'openvino', 'tensorrt')
 

@@ -13,12 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lightvla_ros.errors import LightVLAError
-
-
-class EngineError(LightVLAError):
-    """An engine that cannot be loaded as asked, or that failed while running. One line."""
-
 
 @dataclass(frozen=True)
 class Prompt:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.tensor_layout import Layout
+from lightvla_ros.errors import EngineError
 
 try:
     from cuda.bindings import runtime as cudart

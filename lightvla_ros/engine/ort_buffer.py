@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from lightvla_ros.engine.base import EngineError
+from lightvla_ros.errors import EngineError
 
 
 class OrtBuffer:

@@ -18,7 +18,7 @@ T is the number type that a graph's metadata names under ``precision`` (``fp32``
 
 from __future__ import annotations
 
-from lightvla_ros.engine.base import EngineError
+from lightvla_ros.errors import EngineError
 from lightvla_ros.manifest import ACTION_SIZE, Manifest
 
 ANY = -1  # the size of an axis that is as long as the bucket

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.engine.base import EngineError, Prompt
+from lightvla_ros.engine.base import Prompt
+from lightvla_ros.errors import EngineError
 from lightvla_ros.manifest import Manifest
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.ports import ANY, Ports
+from lightvla_ros.errors import EngineError
 
 ALIGNMENT = 256  # bytes, which TensorRT asks of tensors and of scratch memory
 ITEM_BYTES = {'float32': 4, 'float16': 2, 'bfloat16': 2, 'int64': 8, 'int32': 4, 'bool': 1}

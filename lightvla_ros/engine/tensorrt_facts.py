@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightvla_ros.engine.base import EngineError
+from lightvla_ros.errors import EngineError
 from lightvla_ros.manifest import BuiltEngine, Manifest, fingerprint
 
 TARGET = 'tensorrt'

@@ -6,7 +6,7 @@ import functools
 from types import ModuleType
 from typing import Any
 
-from lightvla_ros.one_line import one_line
+from lightvla_ros.errors import one_line
 
 
 @functools.cache

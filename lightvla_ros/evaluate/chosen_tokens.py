@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightvla_ros.engine.base import Encoded, Engine, EngineError, Prompt
+from lightvla_ros.engine.base import Encoded, Engine, Prompt
+from lightvla_ros.errors import EngineError
 from lightvla_ros.evaluate.options import Conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.rates import Pairs
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.evaluate.summary import read_document

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lightvla_ros.contract import ContractError, Manifest
+from lightvla_ros.contract import Manifest
+from lightvla_ros.errors import ContractError, EvaluationError
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.closed_loop import run_closed_loop
 from lightvla_ros.evaluate.environments import Environments
-from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.options import Conditions, EvalOptions
 from lightvla_ros.evaluate.record import EpisodeRecord, state_digest
 from lightvla_ros.policy import Policy, Prediction

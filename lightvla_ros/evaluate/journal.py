@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.errors import EvaluationError, one_line
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.files import append
-from lightvla_ros.one_line import one_line
 from lightvla_ros.sim.episode import EpisodeSpec
 
 

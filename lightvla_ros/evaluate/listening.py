@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from lightvla_ros.errors import SimulationError
 from lightvla_ros.evaluate.closed_loop import run_closed_loop
 from lightvla_ros.evaluate.direct import load_policy
 from lightvla_ros.evaluate.environments import Environments
@@ -26,7 +27,7 @@ from lightvla_ros.evaluate.result_header import result_header
 from lightvla_ros.policy import Policy
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request
-from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
+from lightvla_ros.sim.libero_env import LiberoEnv
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.flops import merged_flops
 from lightvla_ros.evaluate.journal import first_difference
 from lightvla_ros.evaluate.summary import read_document, summarise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.evaluation import evaluate
 from lightvla_ros.evaluate.merge import merge
 from lightvla_ros.evaluate.options import EvalOptions

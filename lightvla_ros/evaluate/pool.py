@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
-from lightvla_ros.errors import LightVLAError, sentence
-from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.errors import EvaluationError, LightVLAError, sentence
 from lightvla_ros.evaluate.record import EpisodeRecord, failed_record
 from lightvla_ros.sim.episode import EpisodeSpec
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.evaluate.errors import EvaluationError
+from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.rates import rate_of
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.files import write_text

@@ -6,7 +6,7 @@ import json
 from bisect import bisect_left
 from pathlib import Path
 
-from lightvla_ros.export.errors import ExportError
+from lightvla_ros.errors import ExportError
 from lightvla_ros.vla.config import VLAConfig
 
 SIZES = 64  # that a bucket may have, evenly apart: 8, 16, ... of 512 tokens

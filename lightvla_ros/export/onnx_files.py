@@ -22,9 +22,8 @@ from onnxscript.optimizer import optimize_ir
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lightvla_ros.export.errors import ExportError
+from lightvla_ros.errors import ExportError, one_line
 from lightvla_ros.export.graphs import ActGraph, EncodeGraph
-from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import NUMBERS

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lightvla_ros.contract import ContractError
+from lightvla_ros.errors import ContractError, InstructionError
 from lightvla_ros.golden import INSTRUCTIONS
-from lightvla_ros.instruction import InstructionError, PromptEncoder
+from lightvla_ros.instruction import PromptEncoder
 from lightvla_ros.manifest import Manifest
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.export.errors import ExportError
+from lightvla_ros.errors import ExportError
 
 
 def read_observations(path: Path, cameras: int, proprio_size: int) -> dict[str, np.ndarray]:

@@ -15,14 +15,13 @@ from types import ModuleType
 from typing import Any
 
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.tensorrt_facts import (
     TARGET,
     engine_facts,
     import_tensorrt,
     machine_facts,
 )
-from lightvla_ros.export.tensorrt_errors import BuildError
+from lightvla_ros.errors import BuildError, EngineError
 from lightvla_ros.export.tensorrt_listing import folder_beside, list_plans
 from lightvla_ros.export.tensorrt_network import Configure, Say, build_plan, workspace_limit
 from lightvla_ros.export.tensorrt_rtx import RTX_TARGET, import_rtx

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lightvla_ros.export.errors import ExportError
-from lightvla_ros.one_line import one_line
+from lightvla_ros.errors import BuildError, one_line
 
 # In this order: a message of two kinds gets the advice of the first.
 ADVICE = (
@@ -33,10 +32,6 @@ ADVICE = (
     ),
     (r'driver|cudaError|CUDA init', 'TensorRT cannot use a GPU here; look at nvidia-smi'),
 )
-
-
-class BuildError(ExportError):
-    """A plan that cannot be built; one line: the graph and the layer or option, what to try."""
 
 
 def build_error(where: str, said: str) -> BuildError:

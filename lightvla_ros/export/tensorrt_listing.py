@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lightvla_ros.contract import amend_manifest
-from lightvla_ros.export.tensorrt_errors import BuildError
+from lightvla_ros.errors import BuildError
 from lightvla_ros.manifest import BuiltEngine, Manifest
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from lightvla_ros.engine.ports import ANY
 from lightvla_ros.engine.tensor_layout import sized
 from lightvla_ros.engine.tensorrt_log import error_log
-from lightvla_ros.export.tensorrt_errors import BuildError, build_error
+from lightvla_ros.errors import BuildError
+from lightvla_ros.export.tensorrt_errors import build_error
 from lightvla_ros.export.tensorrt_progress import ctrl_c_stops, progress_monitor
 
 Configure = Callable[[Any], None]  # sets options of an IBuilderConfig

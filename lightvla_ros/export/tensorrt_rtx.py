@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from lightvla_ros.export.tensorrt_errors import BuildError
+from lightvla_ros.errors import BuildError
 
 RTX_TARGET = 'tensorrt-rtx'
 

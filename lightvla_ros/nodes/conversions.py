@@ -12,10 +12,9 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from lightvla_ros.actions import Chunk
 from lightvla_ros.compressed_images import decode_compressed
-from lightvla_ros.errors import LightVLAError
+from lightvla_ros.errors import LightVLAError, quoted
 from lightvla_ros.images import check_layout, decode_image
 from lightvla_ros.msg import ActionChunk, InferenceStats
-from lightvla_ros.one_line import quoted
 
 UNIT_TOLERANCE = 1e-3
 # In pairs: of franka_ros and franka_ros2 (FER; the LIBERO bridge takes these, too) and of the FR3

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.images import ImageError
+from lightvla_ros.errors import ImageError, quoted
 from lightvla_ros.inbox import Inbox, Job
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import InputError, stamp_ns
@@ -30,7 +30,6 @@ from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.policy_parameters import limits_from
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
-from lightvla_ros.one_line import quoted
 from lightvla_ros.reasons import kind
 
 # Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no

@@ -26,6 +26,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
+from lightvla_ros.errors import RenderingError, SimulationError
 from lightvla_ros.msg import ActionChunk
 from lightvla_ros.nodes.bridge_modes import (
     PERIOD,
@@ -40,9 +41,8 @@ from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
-from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
+from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import Recording, end_state
-from lightvla_ros.sim.rendering import RenderingError
 
 BREAK = 2 * 10**9  # ns between episodes
 

@@ -16,8 +16,7 @@ from collections.abc import Callable
 from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from lightvla_ros.errors import LightVLAError
-from lightvla_ros.one_line import one_line
+from lightvla_ros.errors import LightVLAError, one_line
 
 
 class TransitionError(LightVLAError):

@@ -10,9 +10,9 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from lightvla_ros.files import resource
 from lightvla_ros.nodes.conductor import Conductor
 from lightvla_ros.nodes.processes import NodeProcess
-from lightvla_ros.resources import resource
 
 
 class NodePair:

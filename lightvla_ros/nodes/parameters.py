@@ -31,9 +31,8 @@ from rclpy.exceptions import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from lightvla_ros.errors import LightVLAError
+from lightvla_ros.errors import LightVLAError, one_line, quoted
 from lightvla_ros.nodes.qos_overrides import PREFIX, faulty_override
-from lightvla_ros.one_line import one_line, quoted
 
 # Declared by rclpy itself or by its clock and QoS helpers.
 _FOREIGN = ('use_sim_time', 'start_type_description_service', PREFIX)

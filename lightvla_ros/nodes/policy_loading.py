@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from lightvla_ros.contract import ContractError
-from lightvla_ros.engine.base import EngineError
+from lightvla_ros.errors import ContractError, EngineError
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.lifecycle import TransitionError
 from lightvla_ros.nodes.policy_parameters import engine_options

@@ -22,8 +22,9 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
+from lightvla_ros.errors import InstructionError, PolicyOutputError, one_line, quoted
 from lightvla_ros.inbox import Inbox, Job, NotReadyError, seconds
-from lightvla_ros.instruction import InstructionError, check_instruction, stop_words_in
+from lightvla_ros.instruction import check_instruction, stop_words_in
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.chunk_output import ChunkOutput
 from lightvla_ros.nodes.clock_watch import ClockWatch
@@ -43,8 +44,7 @@ from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.worker import Worker
-from lightvla_ros.one_line import one_line, quoted
-from lightvla_ros.policy import Policy, PolicyOutputError
+from lightvla_ros.policy import Policy
 from lightvla_ros.reasons import kind, reason
 from lightvla_ros.safety import limit_chunk
 

@@ -11,8 +11,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from lightvla_ros.errors import one_line
 from lightvla_ros.nodes.parameters import ParameterError
-from lightvla_ros.one_line import one_line
 
 # What terminals, ssh, init systems, ulimit and other programs end a process with, as far as it can
 # be caught. SIGKILL cannot: then `valid_until` of the last chunk is what stops the robot.

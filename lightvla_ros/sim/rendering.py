@@ -7,7 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from lightvla_ros.errors import LightVLAError
+from lightvla_ros.errors import RenderingError
 
 RENDER_SETTINGS = ('standard', 'cheap')
 BACK_ENDS = ('egl', 'osmesa')
@@ -22,10 +22,6 @@ from OpenGL import GL
 print(GL.glGetString(GL.GL_RENDERER).decode())
 context.free()
 """
-
-
-class RenderingError(LightVLAError):
-    """There is no way to render here; the message says what to install."""
 
 
 def choose_renderer() -> str:

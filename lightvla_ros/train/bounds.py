@@ -20,8 +20,8 @@ from lightvla_ros.demonstrations.statistics import (
     normalise_actions,
     normalise_states,
 )
+from lightvla_ros.errors import TrainError
 from lightvla_ros.manifest import ACTION_SIZE, Manifest
-from lightvla_ros.train.errors import TrainError
 from lightvla_ros.vla.model import LightVLA
 
 ROUNDING = 1e-5  # of normalised float32: the extremes themselves are inside

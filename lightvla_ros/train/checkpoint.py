@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from lightvla_ros.errors import TrainError
 from lightvla_ros.files import replace_whole
-from lightvla_ros.train.errors import TrainError
 
 CHECKPOINT = 'checkpoint.pt'
 FORM = 1

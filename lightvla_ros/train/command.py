@@ -11,10 +11,10 @@ import signal
 from contextlib import nullcontext
 from pathlib import Path
 
+from lightvla_ros.errors import TrainError
 from lightvla_ros.exit_code import exit_code
 from lightvla_ros.files import lock_beside, one_writer
 from lightvla_ros.train.config import TrainConfig, from_dict, read_config
-from lightvla_ros.train.errors import TrainError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.yaml_file import read_yaml
-from lightvla_ros.vla.config import NOISE_SCHEDULES, ConfigError
+from lightvla_ros.vla.config import NOISE_SCHEDULES
 
 OPTIMIZERS = ('adamw', 'muon')
 LEARNING_RATES = ('step', 'cosine', 'constant')

@@ -9,8 +9,8 @@ import numpy as np
 
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.reader import read_demonstrations
+from lightvla_ros.errors import TrainError
 from lightvla_ros.train.config import DataConfig
-from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.object_words import IGNORED, ObjectClasses, object_classes
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import LoraConfig
 from lightvla_ros.vla.action_head import L1ActionHead, ProprioProjector
-from lightvla_ros.vla.config import ConfigError
 from lightvla_ros.vla.lora import merged
 from lightvla_ros.vla.model import LightVLA
 

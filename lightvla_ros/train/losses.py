@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.alignment import NO_LABEL, Aligner
 from lightvla_ros.vla import pruner
-from lightvla_ros.vla.config import ConfigError
 from lightvla_ros.vla.model import Context, Encoded, LightVLA
 from lightvla_ros.vla.pruner import in_fp32, rms
 

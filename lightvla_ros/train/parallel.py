@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lightvla_ros.train.errors import TrainError
+from lightvla_ros.errors import TrainError
 from lightvla_ros.train.losses import Losses
 from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.vision import Block

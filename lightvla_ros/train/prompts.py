@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from lightvla_ros.instruction import InstructionError, PromptEncoder
+from lightvla_ros.errors import InstructionError, TrainError
+from lightvla_ros.instruction import PromptEncoder
 from lightvla_ros.manifest import Prompt
-from lightvla_ros.train.errors import TrainError
 
 UNKNOWN = '<unk>'
 

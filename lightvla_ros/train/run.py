@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from lightvla_ros import __version__
 from lightvla_ros.contract import MANIFEST_NAME
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
+from lightvla_ros.errors import ConfigError, TrainError
 from lightvla_ros.files import replace_whole, write_text
 from lightvla_ros.machine import measured_with
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
@@ -27,7 +28,6 @@ from lightvla_ros.train.average import RunningMean, between
 from lightvla_ros.train.bounds import cut_off
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
-from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.frames import Data, Gathered, load_data
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.train.losses import Batch, Losses
@@ -41,7 +41,7 @@ from lightvla_ros.train.start import POLICY, start
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer, Views
 from lightvla_ros.train.written_policy import write_policy
-from lightvla_ros.vla.config import ConfigError, noise_bound
+from lightvla_ros.vla.config import noise_bound
 from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.vision import Block
 

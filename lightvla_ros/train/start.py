@@ -16,18 +16,16 @@ import torch
 from lightvla_ros.contract import MANIFEST_NAME, SCHEMA_VERSION, parse_manifest
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
+from lightvla_ros.errors import ConfigError, ImageError, TrainError, one_line
 from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.files import write_text
-from lightvla_ros.images import ImageError
 from lightvla_ros.manifest import POINTING_DOWN, Manifest
-from lightvla_ros.one_line import one_line
 from lightvla_ros.preprocessor import check_aspect
 from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import ModelSource, TrainConfig
-from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.frames import FrameStore
 from lightvla_ros.train.views import CROP_AREA
-from lightvla_ros.vla.config import ConfigError, VLAConfig, preset
+from lightvla_ros.vla.config import VLAConfig, preset
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import config_of, load_model
 from lightvla_ros.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer

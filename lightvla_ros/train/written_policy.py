@@ -11,9 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lightvla_ros.contract import write_manifest
-from lightvla_ros.files import replace_whole
+from lightvla_ros.files import new_folder, replace_whole
 from lightvla_ros.manifest import Manifest
-from lightvla_ros.new_folder import new_folder
 from lightvla_ros.train.start import TOKENIZER
 
 GROUP_BYTES = 4 * 2**30  # of weights in one file

@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from lightvla_ros.one_line import one_line
-from lightvla_ros.vla.config import ConfigError
+from lightvla_ros.errors import ConfigError, one_line
 
 
 def read_yaml(path: Path) -> Any:

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightvla_ros.one_line import one_line
+from lightvla_ros.errors import CheckpointError, one_line
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.dropped import Shapes, dropped_shapes, used_shapes
-from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.lora import Adapter, load_adapter, merged
 from lightvla_ros.vla.published_config import model_config, normalisation
 from lightvla_ros.vla.published_files import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from lightvla_ros.errors import LightVLAError
+from lightvla_ros.errors import ConfigError
 
 PRUNING = ('off', 'lightvla', 'lightvla_star_encoder', 'lightvla_star_llm')
 FORMULAS = ('published', 'paper')
@@ -14,10 +14,6 @@ SLICES = ('training', 'release')
 NOISE_SCHEDULES = ('linear', 'constant', 'none')
 STAR_LAYERS = (1, 2, 3)
 MOST_LAYERS = 1000  # a slip of a file must not build a million
-
-
-class ConfigError(LightVLAError, ValueError):
-    """A configuration that cannot be; one line names the field and what is allowed."""
 
 
 @dataclass(frozen=True)

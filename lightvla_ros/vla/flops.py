@@ -14,8 +14,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.errors import ArgumentError
-from lightvla_ros.vla.config import ConfigError, VLAConfig, preset
+from lightvla_ros.errors import ArgumentError, ConfigError
+from lightvla_ros.vla.config import VLAConfig, preset
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.pruner import token_scores
 from lightvla_ros.vla.weights import config_of

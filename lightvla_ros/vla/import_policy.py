@@ -13,13 +13,12 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from lightvla_ros.contract import write_manifest
-from lightvla_ros.files import write_text
+from lightvla_ros.errors import CheckpointError
+from lightvla_ros.files import whole_folder, write_text
 from lightvla_ros.manifest import ACTION_SIZE, POINTING_DOWN, Manifest
-from lightvla_ros.new_folder import whole_folder
 from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
 from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig
-from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.published_files import check_file
 from lightvla_ros.vla.statistics import choose_statistics
 

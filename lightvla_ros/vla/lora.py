@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightvla_ros.one_line import one_line
-from lightvla_ros.vla.errors import CheckpointError
+from lightvla_ros.errors import CheckpointError, one_line
 from lightvla_ros.vla.published_files import (
     check_fields,
     check_file,

@@ -10,10 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.one_line import one_line
-from lightvla_ros.vla.config import ConfigError, LanguageConfig, TowerConfig, VLAConfig
+from lightvla_ros.errors import CheckpointError, ConfigError, one_line
+from lightvla_ros.vla.config import LanguageConfig, TowerConfig, VLAConfig
 from lightvla_ros.vla.dropped import Shapes
-from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.published_files import check_fields
 
 BACKBONE = 'dinosiglip-vit-so-224px'

@@ -16,9 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lightvla_ros.git_lfs import LFS_POINTER, is_lfs_pointer
-from lightvla_ros.one_line import one_line
-from lightvla_ros.vla.errors import CheckpointError
+from lightvla_ros.errors import CheckpointError, one_line
+from lightvla_ros.files import LFS_POINTER, is_lfs_pointer
 
 # Dense floating numbers alone: a quantised weight without its scale is another weight.
 STORED = {'F64', 'F32', 'F16', 'BF16'}

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.one_line import one_line
-from lightvla_ros.vla.errors import CheckpointError
+from lightvla_ros.errors import CheckpointError, one_line
 from lightvla_ros.vla.published_files import check_fields
 
 COUNTS = {'action', 'proprio', 'num_trajectories', 'num_transitions'}

@@ -10,11 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.errors import CheckpointError, ContractError, one_line
 from lightvla_ros.manifest import Manifest
-from lightvla_ros.one_line import one_line
 from lightvla_ros.vla.config import VLAConfig
-from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.published_files import check_dense
 

@@ -21,7 +21,7 @@ from launch.actions import IncludeLaunchDescription  # noqa: E402
 from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
 from rig import Robot  # noqa: E402
 
-from lightvla_ros.resources import resource  # noqa: E402
+from lightvla_ros.files import resource  # noqa: E402
 
 
 @pytest.mark.launch_test

@@ -18,7 +18,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource  # n
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
-from lightvla_ros.resources import resource  # noqa: E402
+from lightvla_ros.files import resource  # noqa: E402
 
 pytestmark = pytest.mark.sim
 

@@ -16,10 +16,10 @@ from rig import rig
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
+from lightvla_ros.files import resource
 from lightvla_ros.nodes.launch_arguments import PARAMETERS, TOPICS
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.policy import Policy
-from lightvla_ros.resources import resource
 
 WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
 

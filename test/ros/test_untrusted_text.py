@@ -8,7 +8,7 @@ from lightvla_ros.msg import ActionChunk, VlaStatus
 from rig import rig
 from sensor_msgs.msg import Image, JointState
 
-from lightvla_ros.images import ImageError
+from lightvla_ros.errors import ImageError
 from lightvla_ros.nodes.bridge_modes import executable
 from lightvla_ros.nodes.conversions import InputError, MessageError, check_image_message
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS

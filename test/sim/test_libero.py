@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from lightvla_ros.errors import SimulationError
 from lightvla_ros.manifest import POINTING_DOWN
 from lightvla_ros.proprio import on_side_of
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
-from lightvla_ros.sim.libero_env import LiberoEnv, SimulationError
+from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import (
     end_state,
     load_recording,
@@ -56,7 +57,7 @@ def test_renderer_is_chosen_and_named(env):
 
 
 def test_unknown_back_end_is_refused(monkeypatch):
-    from lightvla_ros.sim.rendering import RenderingError
+    from lightvla_ros.errors import RenderingError
 
     monkeypatch.delenv('LIGHTVLA_RENDERER', raising=False)
     monkeypatch.setenv('MUJOCO_GL', 'crayons')

@@ -5,7 +5,8 @@ import time
 
 import numpy as np
 
-from lightvla_ros.engine.base import Encoded, EngineError
+from lightvla_ros.engine.base import Encoded
+from lightvla_ros.errors import EngineError
 
 
 class FakeEngine:

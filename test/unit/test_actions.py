@@ -12,7 +12,8 @@ from lightvla_ros.actions import (
     unnormalise,
 )
 from lightvla_ros.contract import Action
-from lightvla_ros.policy import PolicyOutputError, check_output
+from lightvla_ros.errors import PolicyOutputError
+from lightvla_ros.policy import check_output
 from lightvla_ros.safety import limit_chunk
 
 SPEC = Action(

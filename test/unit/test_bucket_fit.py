@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from lightvla_ros.errors import ExportError
 from lightvla_ros.export.bucket_fit import act_flops, choose_buckets, fit_buckets
-from lightvla_ros.export.errors import ExportError
 from lightvla_ros.vla.config import preset
 
 SEVEN = preset('openvla-oft-7b')

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lightvla_ros.compressed_images import decode_compressed
-from lightvla_ros.images import ImageError
+from lightvla_ros.errors import ImageError
 from lightvla_ros.jpeg_segments import MAX_SCANS
 from lightvla_ros.png_chunks import SIGNATURE
 

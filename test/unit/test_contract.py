@@ -10,13 +10,13 @@ import pytest
 from lightvla_ros.contract import (
     MANIFEST_NAME,
     SCHEMA_PATH,
-    ContractError,
     amend_manifest,
     file_sha256,
     load_manifest,
     parse_manifest,
     write_manifest,
 )
+from lightvla_ros.errors import ContractError
 from lightvla_ros.policy import Policy
 
 

@@ -14,7 +14,6 @@ import pytest
 from lightvla_ros.actions import unnormalise
 from lightvla_ros.contract import Action, Proprio
 from lightvla_ros.demonstrations import reading_process, writer
-from lightvla_ros.demonstrations.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.demonstrations.frames import NO_SEGMENTATION
 from lightvla_ros.demonstrations.pairs import cut_chunks, moving_steps
 from lightvla_ros.demonstrations.reader import read_demonstrations
@@ -24,6 +23,7 @@ from lightvla_ros.demonstrations.statistics import (
     normalise_states,
     statistics_of,
 )
+from lightvla_ros.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.proprio import normalise_proprio
 
 MILK = 'pick_up_the_milk_and_place_it_in_the_basket'

@@ -19,12 +19,16 @@ import pytest
 from lightvla_ros.actions import Chunk, osc_from_chunk, quaternion_from_axis_angle
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.engine.base import EngineError
-from lightvla_ros.errors import ArgumentError
+from lightvla_ros.errors import (
+    ArgumentError,
+    EngineError,
+    EvaluationError,
+    PolicyOutputError,
+    SimulationError,
+)
 from lightvla_ros.evaluate import closed_loop, direct
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.command import options_from, parse_shard
-from lightvla_ros.evaluate.errors import EvaluationError
 from lightvla_ros.evaluate.evaluation import evaluate, journal_path
 from lightvla_ros.evaluate.flops import chunk_flops, merged_flops
 from lightvla_ros.evaluate.journal import Journal, first_difference
@@ -34,10 +38,9 @@ from lightvla_ros.evaluate.rates import Pairs, rate_of
 from lightvla_ros.evaluate.record import EpisodeRecord, failed_record
 from lightvla_ros.evaluate.summary import read_document, table, write_document
 from lightvla_ros.files import LockedError, one_writer
-from lightvla_ros.policy import Policy, PolicyOutputError, observations
+from lightvla_ros.policy import Policy, observations
 from lightvla_ros.safety import limit_chunk
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.libero_env import SimulationError
 
 # Workers are forked here, because what they run stands in this file, which no child can import.
 pytestmark = pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
@@ -613,7 +616,8 @@ def test_engine_that_keeps_its_tokens_says_so(golden):
 def test_direct_run_wants_a_verified_policy_as_the_node_does(options, small_policy, tmp_path):
     folder = tmp_path / 'unverified'
     shutil.copytree(small_policy, folder)
-    from lightvla_ros.contract import ContractError, amend_manifest
+    from lightvla_ros.contract import amend_manifest
+    from lightvla_ros.errors import ContractError
 
     amend_manifest(folder, verified=[])
     unverified = replace(options, policy=folder)

@@ -8,8 +8,7 @@ import pytest
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.onnxruntime import provider_options
-from lightvla_ros.files import WriteError
-from lightvla_ros.new_folder import whole_folder
+from lightvla_ros.files import WriteError, whole_folder
 from lightvla_ros.policy import Policy
 
 pytest.importorskip('torch')

@@ -6,7 +6,8 @@ import pytest
 import simplejpeg
 
 from lightvla_ros.contract import Camera, Normalisation, Preprocessing
-from lightvla_ros.images import ImageError, check_layout, decode_image
+from lightvla_ros.errors import ImageError
+from lightvla_ros.images import check_layout, decode_image
 from lightvla_ros.preprocessor import Preprocessor
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightvla_ros.one_line import quoted
+from lightvla_ros.errors import quoted
 
 
 @pytest.mark.parametrize(

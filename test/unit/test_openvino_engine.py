@@ -9,9 +9,10 @@ import openvino as ov
 import pytest
 
 from lightvla_ros.engine import load_engine
-from lightvla_ros.engine.base import EngineError, Prompt
+from lightvla_ros.engine.base import Prompt
 from lightvla_ros.engine.openvino import _check_precision
 from lightvla_ros.engine.openvino_split import split_at_scores
+from lightvla_ros.errors import EngineError
 from lightvla_ros.golden import random_inputs
 from lightvla_ros.policy import Policy, observations
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lightvla_ros.contract import Camera, load_manifest
+from lightvla_ros.errors import ImageError
 from lightvla_ros.golden import random_inputs
-from lightvla_ros.images import ImageError
 from lightvla_ros.picture_doubts import FrozenPictures, check_contrast, check_unlike, contrast
 from lightvla_ros.preprocessor import check_aspect, fitted
 

@@ -7,11 +7,10 @@ import torch
 from published_folder import tiny_published_config, write_published
 from safetensors.torch import load_file, save_file
 
-from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.errors import CheckpointError, ContractError, TrainError
 from lightvla_ros.train.checkpoint import load_checkpoint
-from lightvla_ros.train.errors import TrainError
 from lightvla_ros.vla.checkpoint import INDEX
-from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.import_policy import import_policy
 from lightvla_ros.vla.weights import load_model
 

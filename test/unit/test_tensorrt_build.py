@@ -13,12 +13,12 @@ import pytest
 import tensorrt_rtx
 
 from lightvla_ros.contract import amend_manifest, load_manifest
-from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.tensorrt_facts import engine_facts, find_built, import_tensorrt
 from lightvla_ros.engine.tensorrt_log import error_log
+from lightvla_ros.errors import BuildError, EngineError
 from lightvla_ros.export import tensorrt_build, tensorrt_listing
 from lightvla_ros.export.tensorrt_build import build_engines, check_target
-from lightvla_ros.export.tensorrt_errors import BuildError, build_error
+from lightvla_ros.export.tensorrt_errors import build_error
 from lightvla_ros.export.tensorrt_network import build_plan, refuse_data_dependence, workspace_limit
 from lightvla_ros.export.tensorrt_progress import Phases, ctrl_c_stops, progress_monitor
 from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path

@@ -13,7 +13,6 @@ import tensorrt_rtx
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine import cuda
-from lightvla_ros.engine.base import EngineError
 from lightvla_ros.engine.ports import ANY, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 from lightvla_ros.engine.tensor_layout import (
@@ -27,6 +26,7 @@ from lightvla_ros.engine.tensor_layout import (
 from lightvla_ros.engine.tensorrt import TensorRTEngine
 from lightvla_ros.engine.tensorrt_facts import differences, engine_facts, find_built
 from lightvla_ros.engine.tensorrt_plan import Plan
+from lightvla_ros.errors import EngineError
 from lightvla_ros.manifest import BuiltEngine, fingerprint
 
 THOR = {

@@ -10,7 +10,8 @@ from small_policy import export
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from lightvla_ros.cli import main
-from lightvla_ros.contract import MANIFEST_NAME, ContractError, load_manifest, write_manifest
+from lightvla_ros.contract import MANIFEST_NAME, load_manifest, write_manifest
+from lightvla_ros.errors import ContractError
 from lightvla_ros.export.verify import verify
 from lightvla_ros.policy import Policy
 from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer

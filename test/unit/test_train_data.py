@@ -8,12 +8,12 @@ import pytest
 import torch
 import train_rig
 
+from lightvla_ros.errors import TrainError
 from lightvla_ros.manifest import Camera, Normalisation, Preprocessing, Prompt
 from lightvla_ros.preprocessor import Preprocessor
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
 from lightvla_ros.train.colour import change_colours, saturate, shift_hue
 from lightvla_ros.train.config import DataConfig, DataSource
-from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.frames import FrameStore, load_data
 from lightvla_ros.train.measurements import PLACES, places_of
 from lightvla_ros.train.object_words import IGNORED, object_classes

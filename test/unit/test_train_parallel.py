@@ -6,7 +6,7 @@ import pytest
 import torch
 from train_processes import begin, gradients, work
 
-from lightvla_ros.train.errors import TrainError
+from lightvla_ros.errors import TrainError
 from lightvla_ros.train.parallel import Place, join
 
 

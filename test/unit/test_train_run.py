@@ -15,17 +15,16 @@ import yaml
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.torch import TorchEngine
+from lightvla_ros.errors import ConfigError, TrainError
 from lightvla_ros.policy import Policy, observations
 from lightvla_ros.train.checkpoint import load_checkpoint
 from lightvla_ros.train.command import main
 from lightvla_ros.train.config import OptimizerConfig, from_dict
-from lightvla_ros.train.errors import TrainError
 from lightvla_ros.train.frames import Data, FrameStore
 from lightvla_ros.train.optimizers import make_optimizers, rate_factor
 from lightvla_ros.train.parallel import Place
 from lightvla_ros.train.run import Run
 from lightvla_ros.train.start import spread_words
-from lightvla_ros.vla.config import ConfigError
 from lightvla_ros.vla.weights import load_model
 
 HERE = Place(0, 1, torch.device('cpu'))

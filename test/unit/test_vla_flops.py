@@ -5,7 +5,8 @@ import json
 import pytest
 
 from lightvla_ros.cli import main
-from lightvla_ros.vla.config import ConfigError, preset
+from lightvla_ros.errors import ConfigError
+from lightvla_ros.vla.config import preset
 from lightvla_ros.vla.flops import count_flops
 
 

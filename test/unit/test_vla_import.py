@@ -8,12 +8,12 @@ from published_folder import STATISTICS, tiny_published_config, write_adapter, w
 from safetensors.torch import load_file, save_file
 
 from lightvla_ros.cli import main
-from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.errors import CheckpointError, ContractError
 from lightvla_ros.policy import Policy
 from lightvla_ros.vla.checkpoint import INDEX
 from lightvla_ros.vla.config import PrunerConfig, preset
 from lightvla_ros.vla.dropped import dropped_shapes, used_shapes
-from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.import_policy import import_policy
 from lightvla_ros.vla.weights import load_model
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from published_folder import tiny_published_config, write_adapter, write_published
 
-from lightvla_ros.contract import ContractError, load_manifest
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.errors import CheckpointError, ContractError
 from lightvla_ros.vla.checkpoint import INDEX
-from lightvla_ros.vla.errors import CheckpointError
 from lightvla_ros.vla.import_policy import import_policy
 
 SEEDS = 200

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lightvla_ros.errors import ConfigError
 from lightvla_ros.vla.ablation import ablated, add_random, drop_random
 from lightvla_ros.vla.config import (
     PRUNING,
-    ConfigError,
     LanguageConfig,
     PrunerConfig,
     TowerConfig,

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from lightvla_ros.errors import ConfigError
 from lightvla_ros.vla import pruner
 from lightvla_ros.vla.ablation import add_random, drop_random
-from lightvla_ros.vla.config import ConfigError, noise_bound
+from lightvla_ros.vla.config import noise_bound
 
 FORMULAS = ('published', 'paper')
 
