@@ -7,8 +7,8 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
+from lightvla_ros.contract.libero import INIT_STATES, TASKS
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.sim.suites import INIT_STATES, TASKS
 
 LARGEST_SEED = 2**31 - 1
 MOST = 10_000  # numbers in a list; a slip of the finger must not fill the memory

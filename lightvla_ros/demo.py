@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightvla_ros.arguments import check_episodes, parse_count, parse_range
+from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.suites import MAX_STEPS
-
-SUITES = ('libero_object', 'libero_spatial')  # what the scripted expert can do
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--suite',
         choices=(*MAX_STEPS, 'all'),
         default='all',
-        help=f'default: all, which is {" and ".join(SUITES)}',
+        help=f'default: all, which is {" and ".join(EXPERT_SUITES)}',
     )
     parser.add_argument(
         '--tasks', type=parse_range, default=(1, 2), help='such as 0-9 or 0,3; default: 1,2'
@@ -74,7 +72,7 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
     """
     if arguments.replay and arguments.mode != 'lockstep':
         raise ArgumentError('--replay needs --mode lockstep: only there is it the same every time')
-    suites = SUITES if arguments.suite == 'all' else (arguments.suite,)
+    suites = EXPERT_SUITES if arguments.suite == 'all' else (arguments.suite,)
     check_episodes(suites, arguments.tasks, arguments.inits)
     specs = tuple(
         EpisodeSpec(suite, task, init)

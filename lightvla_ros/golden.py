@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.manifest import Manifest
+from lightvla_ros.contract import Manifest
 from lightvla_ros.policy import Policy, observations
 
 INSTRUCTIONS = (

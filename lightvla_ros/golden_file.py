@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lightvla_ros.contract import ACTION_SIZE, Manifest
 from lightvla_ros.errors import ContractError
-from lightvla_ros.manifest import ACTION_SIZE, Manifest
 
 
 def read_golden(policy_dir: Path, manifest: Manifest) -> dict[str, np.ndarray]:

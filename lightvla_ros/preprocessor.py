@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from lightvla_ros.contract import Camera, Preprocessing
 from lightvla_ros.errors import ImageError
-from lightvla_ros.manifest import Camera, Preprocessing
 from lightvla_ros.resampling import crop_weights, resample, resize_weights
 
 ASPECT_TOLERANCE = 0.01

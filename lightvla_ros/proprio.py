@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.contract import Proprio
-from lightvla_ros.manifest import PROPRIO_SIZES
+from lightvla_ros.contract import PROPRIO_SIZES, Proprio
 
 LEAST_RANGE = 0.01  # m or rad; data in which a number stood still say little about where it may be
 ROUNDING = 1e-5  # of the range: the extremes of float32 data themselves are inside

@@ -14,12 +14,11 @@ from lightvla_ros.bench.load_watch import LoadWatch
 from lightvla_ros.bench.matrix_rate import MatrixProduct, gflop_per_second, has_torch
 from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
 from lightvla_ros.bench.turns import take_turns
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import BenchError, ContractError, EngineError
 from lightvla_ros.export.variants import Variant, variants
 from lightvla_ros.golden_file import read_golden
 from lightvla_ros.machine import has_bf16, measured_with
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.policy import Observation, Policy, observations
 
 WARM_UP = 5  # rounds

@@ -9,13 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lightvla_ros.contract import POINTING_DOWN
 from lightvla_ros.demonstrations.episode import Episode
 from lightvla_ros.demonstrations.file_index import CAMERAS
 from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE
 from lightvla_ros.demonstrations.hdf5_access import open_file
 from lightvla_ros.demonstrations.pairs import cut_chunks
 from lightvla_ros.errors import DamagedFileError, DemonstrationError, one_line
-from lightvla_ros.manifest import POINTING_DOWN
 from lightvla_ros.proprio import wrap_axis_angles
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lightvla_ros.contract import ACTION_SIZE
 from lightvla_ros.demonstrations.episode import Episode
 from lightvla_ros.demonstrations.frames import CHUNK_SHAPE
 from lightvla_ros.demonstrations.hdf5_access import (
@@ -20,7 +21,6 @@ from lightvla_ros.demonstrations.hdf5_access import (
 )
 from lightvla_ros.demonstrations.observation_order import find_order
 from lightvla_ros.errors import DemonstrationError, one_line
-from lightvla_ros.manifest import ACTION_SIZE
 
 CAMERAS = ('agentview', 'eye_in_hand')  # third person, wrist: the order of every policy's cameras
 DEMO = re.compile(r'demo_(\d+)')

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.manifest import ACTION_SIZE
+from lightvla_ros.contract import ACTION_SIZE
+from lightvla_ros.contract.libero import CHUNK_LENGTH
 
-CHUNK_LENGTH = 8  # steps; OpenVLA-OFT's for LIBERO (prismatic/vla/constants.py)
-PROPRIO_LAYOUT = ('ee_position', 'ee_axis_angle', 'gripper_qpos')
 PROPRIO_SIZE = 8
 CHUNK_SHAPE = (CHUNK_LENGTH, ACTION_SIZE)
 NO_SEGMENTATION = 255  # every pixel of a frame that has none, among others that do

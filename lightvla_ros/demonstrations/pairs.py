@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightvla_ros.demonstrations.frames import CHUNK_LENGTH, CHUNK_SHAPE
+from lightvla_ros.contract.libero import CHUNK_LENGTH
+from lightvla_ros.demonstrations.frames import CHUNK_SHAPE
 
 NOOP_NORM = 1e-4  # of an action without its gripper; OpenVLA's regenerate_libero_dataset.py
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.demonstrations.frames import PROPRIO_LAYOUT, PROPRIO_SIZE, Frames
-from lightvla_ros.manifest import ACTION_SIZE, PROPRIO_SIZES, Action, Proprio
+from lightvla_ros.contract import ACTION_SIZE, PROPRIO_SIZES, Action, Proprio
+from lightvla_ros.contract.libero import PROPRIO_LAYOUT
+from lightvla_ros.demonstrations.frames import PROPRIO_SIZE, Frames
 
 ACTION_MASK = (True,) * 6 + (False,)  # OpenVLA's oxe/materialize.py: the gripper stays as it is
 # Between q01 and q99. A number that varies less is constant; its quantiles are moved apart to this

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from lightvla_ros.contract import Manifest
+from lightvla_ros.contract import Manifest, fingerprint
 from lightvla_ros.engine.base import Encoded, Prompt
 from lightvla_ros.engine.ort_buffer import OrtBuffer, check_shape
 from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 from lightvla_ros.errors import EngineError, one_line
-from lightvla_ros.manifest import fingerprint
 
 TYPES = {
     'tensor(float)': 'float32',

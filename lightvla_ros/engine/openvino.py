@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.contract import Manifest
+from lightvla_ros.contract import Manifest, fingerprint
 from lightvla_ros.engine.base import Encoded, Prompt
 from lightvla_ros.engine.openvino_split import split_at_scores
 from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 from lightvla_ros.errors import EngineError, one_line
-from lightvla_ros.manifest import fingerprint
 
 try:
     import openvino as ov

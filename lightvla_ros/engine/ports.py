@@ -18,8 +18,8 @@ T is the number type that a graph's metadata names under ``precision`` (``fp32``
 
 from __future__ import annotations
 
+from lightvla_ros.contract import ACTION_SIZE, Manifest
 from lightvla_ros.errors import EngineError
-from lightvla_ros.manifest import ACTION_SIZE, Manifest
 
 ANY = -1  # the size of an axis that is as long as the bucket
 FLOAT_OF = {'fp32': 'float32', 'fp16': 'float16', 'bf16': 'bfloat16'}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Prompt
 from lightvla_ros.errors import EngineError
-from lightvla_ros.manifest import Manifest
 
 
 class PromptWords:

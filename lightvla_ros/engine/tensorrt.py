@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, Prompt
 from lightvla_ros.engine.ports import policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
 from lightvla_ros.engine.tensor_layout import aligned, lay_out, profile_index
 from lightvla_ros.engine.tensorrt_facts import find_built, import_tensorrt, machine_facts
 from lightvla_ros.errors import EngineError
-from lightvla_ros.manifest import Manifest
 
 if TYPE_CHECKING:
     from lightvla_ros.engine.tensorrt_plan import Plan

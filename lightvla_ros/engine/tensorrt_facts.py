@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lightvla_ros.contract import BuiltEngine, Manifest, fingerprint
 from lightvla_ros.errors import EngineError
-from lightvla_ros.manifest import BuiltEngine, Manifest, fingerprint
 
 TARGET = 'tensorrt'
 

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lightvla_ros.contract import Manifest
+from lightvla_ros.contract import Manifest, fingerprint
 from lightvla_ros.engine.base import Encoded, Prompt
-from lightvla_ros.manifest import fingerprint
 from lightvla_ros.vla.weights import NUMBERS, load_model
 
 

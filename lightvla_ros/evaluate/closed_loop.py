@@ -9,11 +9,12 @@ import numpy as np
 
 from lightvla_ros.actions import Chunk, osc_from_chunk
 from lightvla_ros.contract import Manifest
+from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.policy import Observation, Policy, Prediction
 from lightvla_ros.proprio import state_vector
 from lightvla_ros.safety import limit_chunk
 from lightvla_ros.sim.episode import EpisodeRunner
-from lightvla_ros.sim.libero_env import ROTATION_SCALE, TRANSLATION_SCALE, LiberoEnv
+from lightvla_ros.sim.libero_env import LiberoEnv
 
 # What the node's parameters of these names are by default (a test compares them): a policy must not
 # do better here than where its steps are limited.

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.arguments import check_episodes, parse_count, parse_range, parse_seed
-from lightvla_ros.demo import SUITES
+from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.evaluate.run_arguments import add_conditions
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.suites import MAX_STEPS
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.options import EvalOptions
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         choices=(*MAX_STEPS, 'all'),
         default=['all'],
-        help=f'one or more; default: all, which is {" and ".join(SUITES)}',
+        help=f'one or more; default: all, which is {" and ".join(EXPERT_SUITES)}',
     )
     parser.add_argument(
         '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
@@ -92,7 +91,7 @@ def options_from(arguments: argparse.Namespace) -> EvalOptions:
     """
     from lightvla_ros.evaluate.options import Conditions, EvalOptions
 
-    suites = [s for name in arguments.suite for s in (SUITES if name == 'all' else (name,))]
+    suites = [s for name in arguments.suite for s in (EXPERT_SUITES if name == 'all' else (name,))]
     check_episodes(suites, arguments.tasks, arguments.inits)
     specs = {
         EpisodeSpec(suite, task, init, arguments.seed): None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lightvla_ros.contract import Manifest
+from lightvla_ros.contract.libero import CAMERAS, CONTROL_PERIOD
 from lightvla_ros.errors import ContractError, EvaluationError
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.closed_loop import run_closed_loop
@@ -15,7 +16,7 @@ from lightvla_ros.evaluate.options import Conditions, EvalOptions
 from lightvla_ros.evaluate.record import EpisodeRecord, state_digest
 from lightvla_ros.policy import Policy, Prediction
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
-from lightvla_ros.sim.libero_env import CAMERAS, CONTROL_PERIOD, LiberoEnv
+from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import end_state
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.evaluate.direct import direct_episodes
 from lightvla_ros.evaluate.flops import chunk_flops
@@ -19,7 +20,6 @@ from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.evaluate.summary import summarise, write_document
 from lightvla_ros.files import one_writer
 from lightvla_ros.machine import machine, versions
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.libero_env import PACKAGES
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.manifest import Manifest
+from lightvla_ros.contract import Manifest
 
 COUNTED = ('lightvla', 'off')  # ways of pruning that `count_flops` knows
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.evaluate.direct import check_for_libero
 from lightvla_ros.evaluate.options import EvalOptions, pieces
 from lightvla_ros.evaluate.pool import Start, run_pieces
 from lightvla_ros.evaluate.record import EpisodeRecord
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.sim.episode import EpisodeSpec
 
 

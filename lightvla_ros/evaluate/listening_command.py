@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from lightvla_ros.arguments import parse_count
-from lightvla_ros.demo import SUITES
+from lightvla_ros.contract.libero import EXPERT_SUITES
 from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 from lightvla_ros.files import write_text
 
@@ -16,7 +16,7 @@ TASKS, INITS = tuple(range(10)), (0, 1)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla listen``."""
-    add_run_arguments(parser, SUITES)
+    add_run_arguments(parser, EXPERT_SUITES)
     add_episodes(parser, tasks='0-9', inits='0-1')
     parser.add_argument(
         '--others',

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.evaluate.evaluation import header_of
 from lightvla_ros.evaluate.options import EvalOptions
 from lightvla_ros.machine import machine
-from lightvla_ros.manifest import Manifest
 
 
 def result_header(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightvla_ros.arguments import check_episodes, parse_count, parse_range, parse_seed
-from lightvla_ros.demo import SUITES
+from lightvla_ros.contract.libero import EXPERT_SUITES
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.sim.episode import EpisodeSpec
 
@@ -25,7 +25,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) 
         '--suite',
         choices=(*suites, 'all'),
         default='all',
-        help=f'default: all, which is {" and ".join(SUITES)}',
+        help=f'default: all, which is {" and ".join(EXPERT_SUITES)}',
     )
     add_conditions(parser)
 
@@ -76,7 +76,7 @@ def eval_options(
     from lightvla_ros.evaluate.options import Conditions, EvalOptions
 
     names = ('render', 'replan', 'max_steps', 'engine', 'provider', 'threads')
-    suites = SUITES if parsed.suite == 'all' else (parsed.suite,)
+    suites = EXPERT_SUITES if parsed.suite == 'all' else (parsed.suite,)
     tasks, inits = parsed.tasks or tasks, parsed.inits or inits
     check_episodes(suites, tasks, inits)
     specs = tuple(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightvla_ros.actions import chunk_from_policy
+from lightvla_ros.contract import Action
 from lightvla_ros.export.limits import COIN_TOSS
-from lightvla_ros.manifest import Action
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.export.bucket_fit import act_flops
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.vla.config import VLAConfig
 
 BYTES = {'fp32': 4, 'fp16': 2, 'bf16': 2}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.arguments import parse_count
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import ExportError
 from lightvla_ros.exit_code import exit_code
 from lightvla_ros.export.bucket_fit import choose_buckets
@@ -23,7 +23,6 @@ from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.recorded import read_observations
 from lightvla_ros.export.tensorrt_build import TARGETS, build_engines, check_target
 from lightvla_ros.files import lock_beside, one_writer, whole_folder
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
 
 # Options that not every source takes

@@ -13,7 +13,7 @@ import onnx
 import torch
 
 from lightvla_ros import __version__
-from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, load_manifest
+from lightvla_ros.contract import MANIFEST_NAME, Manifest, amend_manifest, load_manifest
 from lightvla_ros.engine.torch import TorchEngine
 from lightvla_ros.errors import ExportError
 from lightvla_ros.export.limits import LIMITS
@@ -25,7 +25,6 @@ from lightvla_ros.export.onnx_files import (
 )
 from lightvla_ros.files import new_folder
 from lightvla_ros.golden import random_inputs, record
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.policy import Policy
 from lightvla_ros.vla.weights import StoredWeights, config_of
 

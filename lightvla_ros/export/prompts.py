@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import ContractError, InstructionError
 from lightvla_ros.golden import INSTRUCTIONS
 from lightvla_ros.instruction import PromptEncoder
-from lightvla_ros.manifest import Manifest
 
 
 def check_prompts(policy_dir: Path, manifest: Manifest, instructions: Iterable[str]) -> None:

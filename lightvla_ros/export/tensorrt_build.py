@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import BuiltEngine, Manifest, fingerprint, load_manifest
 from lightvla_ros.engine.tensorrt_facts import (
     TARGET,
     engine_facts,
@@ -27,7 +27,6 @@ from lightvla_ros.export.tensorrt_network import Configure, Say, build_plan, wor
 from lightvla_ros.export.tensorrt_rtx import RTX_TARGET, import_rtx
 from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
 from lightvla_ros.files import disk_errors
-from lightvla_ros.manifest import BuiltEngine, Manifest, fingerprint
 
 TARGETS = (TARGET, RTX_TARGET)
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lightvla_ros.contract import amend_manifest
+from lightvla_ros.contract import BuiltEngine, Manifest, amend_manifest
 from lightvla_ros.errors import BuildError
-from lightvla_ros.manifest import BuiltEngine, Manifest
 
 
 @contextlib.contextmanager

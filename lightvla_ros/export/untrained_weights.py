@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from lightvla_ros.contract import write_manifest
-from lightvla_ros.export.libero_manifest import manifest_document
+from lightvla_ros.contract import Manifest, write_manifest
+from lightvla_ros.contract.libero import manifest_document
 from lightvla_ros.files import whole_folder
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer

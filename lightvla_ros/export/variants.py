@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightvla_ros.manifest import Manifest
+from lightvla_ros.contract import Manifest
 
 DEFAULT_BACKEND = 'onnxruntime-cpu'  # what a node runs that was told nothing
 

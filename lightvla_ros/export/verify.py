@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.contract import amend_manifest, load_manifest
+from lightvla_ros.contract import Manifest, Verification, amend_manifest, load_manifest
 from lightvla_ros.engine.base import Encoded, Prompt
 from lightvla_ros.engine.buckets import smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError
@@ -29,7 +29,6 @@ from lightvla_ros.export.prompts import check_prompts
 from lightvla_ros.export.variants import Variant, choose, variants
 from lightvla_ros.golden import random_inputs
 from lightvla_ros.golden_file import read_golden
-from lightvla_ros.manifest import Manifest, Verification
 from lightvla_ros.policy import Observation, Policy, observations
 
 SEED = 20261125

@@ -8,10 +8,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from lightvla_ros.contract import MANIFEST_NAME
+from lightvla_ros.contract import MANIFEST_NAME, Verification
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.export.verify import news, verify, write_verifications
-from lightvla_ros.manifest import Verification
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 

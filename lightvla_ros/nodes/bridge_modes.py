@@ -9,13 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from lightvla_ros.actions import osc_from_chunk
+from lightvla_ros.contract.libero import PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import LightVLAError, quoted
 from lightvla_ros.msg import ActionChunk
 from lightvla_ros.nodes.chunk_schedule import ChunkSchedule, TimedChunk
 from lightvla_ros.nodes.conversions import MessageError, chunk_from_message, stamp_ns
-from lightvla_ros.sim.libero_env import ROTATION_SCALE, TRANSLATION_SCALE
-
-PERIOD = 50_000_000  # ns, LIBERO's control period
 
 
 class EpisodeAbortedError(LightVLAError):

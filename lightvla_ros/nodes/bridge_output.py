@@ -13,13 +13,13 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
+from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.nodes.conversions import (
     gripper_to_message,
     image_to_message,
     pose_to_message,
     time_message,
 )
-from lightvla_ros.sim.libero_env import CAMERAS
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lightvla_ros.contract.libero import INIT_STATES, MAX_STEPS, TASKS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
-from lightvla_ros.sim.suites import INIT_STATES, MAX_STEPS, TASKS
 
 BRIDGE_PARAMETERS = ParameterTable(
     [

@@ -21,16 +21,15 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from lightvla_ros.contract import Manifest
+from lightvla_ros.contract.libero import CAMERAS, PERIOD
 from lightvla_ros.demo_report import StageStatistics
 from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
 from lightvla_ros.reasons import kind
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.libero_env import CAMERAS
 from lightvla_ros.video import Caption, VideoWriter, compose_frame
 
-PERIOD = 50_000_000  # ns per step
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

@@ -26,10 +26,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
+from lightvla_ros.contract.libero import PERIOD
 from lightvla_ros.errors import RenderingError, SimulationError
 from lightvla_ros.msg import ActionChunk
 from lightvla_ros.nodes.bridge_modes import (
-    PERIOD,
     EpisodeAbortedError,
     EpisodeCounts,
     run_lockstep,

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
+from lightvla_ros.contract import Camera
 from lightvla_ros.errors import ImageError
 from lightvla_ros.inbox import Job
-from lightvla_ros.manifest import Camera
 from lightvla_ros.nodes.conversions import (
     InputError,
     check_image_message,

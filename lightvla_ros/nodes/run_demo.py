@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lightvla_ros.contract import Manifest, load_manifest
+from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.demo import DemoOptions
 from lightvla_ros.demo_report import SUMMARY, Progress, compare, summary, write_summary
 from lightvla_ros.files import one_writer
@@ -19,7 +20,6 @@ from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import load_recording, record_all, recording_path
 
 VIDEO_CAMERA_EVERY = 2
-CHUNK_LENGTH = 8
 
 
 class StoppedError(Exception):

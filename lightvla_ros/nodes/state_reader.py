@@ -8,7 +8,7 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 
-from lightvla_ros.manifest import Proprio
+from lightvla_ros.contract import Proprio
 from lightvla_ros.nodes.conversions import (
     InputError,
     MessageError,

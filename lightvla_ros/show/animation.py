@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lightvla_ros.contract import Manifest
+from lightvla_ros.contract.libero import CONTROL_PERIOD
 from lightvla_ros.files import replace_whole
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.show.key_frames import pictures
 from lightvla_ros.show.moments import Moment, Seen
-from lightvla_ros.sim.libero_env import CONTROL_PERIOD
 
 SIDE = 256  # px of a camera
 FOOTER = 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightvla_ros.manifest import Camera
+from lightvla_ros.contract import Camera
 
 GREY = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
 

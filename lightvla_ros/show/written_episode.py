@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.files import write_text
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.show.animation import write_animation
 from lightvla_ros.show.concentration import figures
 from lightvla_ros.show.key_frames import write_key_frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from lightvla_ros.sim.libero_env import ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
 
 
 class Arm:

@@ -10,18 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from lightvla_ros.contract.libero import CAMERAS, CHUNK_LENGTH, PROPRIO
 from lightvla_ros.demonstrations.writer import DemonstrationWriter, Episode, Task
-from lightvla_ros.manifest import Proprio
 from lightvla_ros.proprio import state_vector
 from lightvla_ros.sim.disturbances import disturbances
-from lightvla_ros.sim.episode import CHUNK_LENGTH
 from lightvla_ros.sim.goals import Request, other_requests, own_request
-from lightvla_ros.sim.libero_env import CAMERAS, LiberoEnv, versions
+from lightvla_ros.sim.libero_env import LiberoEnv, versions
 from lightvla_ros.sim.memoryless_expert import MemorylessExpert
 from lightvla_ros.sim.segmentation import Segmentation
 
-# OpenVLA-OFT's state vector of LIBERO
-PROPRIO = Proprio(('ee_position', 'ee_axis_angle', 'gripper_qpos'), (), ())
 AFTER_THE_END = 3  # steps recorded of standing still
 SLOWEST = 260  # steps; an episode that takes longer has gone wrong
 

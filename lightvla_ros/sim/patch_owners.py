@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.manifest import Camera, Manifest
+from lightvla_ros.contract import Camera, Manifest
+from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.preprocessor import fitted
-from lightvla_ros.sim.libero_env import CAMERAS, LiberoEnv
+from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.segmentation import BACKGROUND, GRIPPER, ROBOT, Segmentation
 
 ROLES = ('object', 'target', 'gripper', 'robot', 'other', 'background')

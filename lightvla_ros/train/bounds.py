@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightvla_ros.demonstrations.frames import PROPRIO_LAYOUT
+from lightvla_ros.contract import ACTION_SIZE, Manifest
+from lightvla_ros.contract.libero import PROPRIO_LAYOUT
 from lightvla_ros.demonstrations.statistics import (
     MIN_SPREAD,
     Figures,
@@ -21,7 +22,6 @@ from lightvla_ros.demonstrations.statistics import (
     normalise_states,
 )
 from lightvla_ros.errors import TrainError
-from lightvla_ros.manifest import ACTION_SIZE, Manifest
 from lightvla_ros.vla.model import LightVLA
 
 ROUNDING = 1e-5  # of normalised float32: the extremes themselves are inside

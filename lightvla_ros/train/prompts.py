@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from lightvla_ros.contract import Prompt
 from lightvla_ros.errors import InstructionError, TrainError
 from lightvla_ros.instruction import PromptEncoder
-from lightvla_ros.manifest import Prompt
 
 UNKNOWN = '<unk>'
 

@@ -13,13 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightvla_ros.contract import MANIFEST_NAME, SCHEMA_VERSION, parse_manifest
+from lightvla_ros.contract import (
+    MANIFEST_NAME,
+    POINTING_DOWN,
+    SCHEMA_VERSION,
+    Manifest,
+    parse_manifest,
+)
+from lightvla_ros.contract.libero import manifest_document
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.errors import ConfigError, ImageError, TrainError, one_line
-from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.files import write_text
-from lightvla_ros.manifest import POINTING_DOWN, Manifest
 from lightvla_ros.preprocessor import check_aspect
 from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import ModelSource, TrainConfig

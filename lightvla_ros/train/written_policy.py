@@ -10,9 +10,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lightvla_ros.contract import write_manifest
+from lightvla_ros.contract import Manifest, write_manifest
 from lightvla_ros.files import new_folder, replace_whole
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.train.start import TOKENIZER
 
 GROUP_BYTES = 4 * 2**30  # of weights in one file

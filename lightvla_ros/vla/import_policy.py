@@ -12,10 +12,9 @@ from typing import Any
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from lightvla_ros.contract import write_manifest
+from lightvla_ros.contract import ACTION_SIZE, POINTING_DOWN, Manifest, write_manifest
 from lightvla_ros.errors import CheckpointError
 from lightvla_ros.files import whole_folder, write_text
-from lightvla_ros.manifest import ACTION_SIZE, POINTING_DOWN, Manifest
 from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
 from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig

@@ -10,9 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import CheckpointError, ContractError, one_line
-from lightvla_ros.manifest import Manifest
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.published_files import check_dense

@@ -5,8 +5,8 @@ import pytest
 from lightvla_ros.msg import ActionChunk, InferenceStats
 
 from lightvla_ros.actions import chunk_from_osc, hold
+from lightvla_ros.contract.libero import PERIOD
 from lightvla_ros.nodes.bridge_modes import (
-    PERIOD,
     EpisodeAbortedError,
     EpisodeCounts,
     run_lockstep,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from lightvla_ros.contract import POINTING_DOWN
 from lightvla_ros.errors import SimulationError
-from lightvla_ros.manifest import POINTING_DOWN
 from lightvla_ros.proprio import on_side_of
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv

@@ -9,8 +9,9 @@ import mujoco
 import numpy as np
 import pytest
 
+from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.errors import RenderingError, SimulationError
-from lightvla_ros.sim.libero_env import CAMERAS, LiberoEnv
+from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.rendering import choose_renderer
 
 pytestmark = pytest.mark.sim

@@ -20,7 +20,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from lightvla_ros.actions import chunk_from_osc
-from lightvla_ros.nodes.bridge_modes import PERIOD
+from lightvla_ros.contract.libero import PERIOD
 from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_message
 from lightvla_ros.nodes.libero_bridge_node import LiberoBridge
 from lightvla_ros.nodes.spin import spin

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lightvla_ros import __version__, cli
+from lightvla_ros.contract.libero import INIT_STATES, MAX_STEPS, TASKS
 from lightvla_ros.export import export_command
 from lightvla_ros.sim import collect_command
-from lightvla_ros.sim.suites import INIT_STATES, MAX_STEPS, TASKS
 from lightvla_ros.train import command as train_command
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from lightvla_ros.contract import Prompt, Proprio, load_manifest
+from lightvla_ros.contract import POINTING_DOWN, Prompt, Proprio, load_manifest
 from lightvla_ros.errors import InstructionError
 from lightvla_ros.instruction import STOP_WORDS, PromptEncoder, check_instruction, stop_words_in
-from lightvla_ros.manifest import POINTING_DOWN
 from lightvla_ros.proprio import (
     normalise_proprio,
     on_side_of,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lightvla_ros.actions import chunk_from_policy, osc_from_chunk, unnormalise
-from lightvla_ros.manifest import Action, Camera, Normalisation, Preprocessing, Proprio
+from lightvla_ros.contract import Action, Camera, Normalisation, Preprocessing, Proprio
 from lightvla_ros.preprocessor import Preprocessor
 from lightvla_ros.proprio import normalise_proprio
 

@@ -12,7 +12,7 @@ import onnx.parser
 import pytest
 import tensorrt_rtx
 
-from lightvla_ros.contract import amend_manifest, load_manifest
+from lightvla_ros.contract import amend_manifest, fingerprint, load_manifest
 from lightvla_ros.engine.tensorrt_facts import engine_facts, find_built, import_tensorrt
 from lightvla_ros.engine.tensorrt_log import error_log
 from lightvla_ros.errors import BuildError, EngineError
@@ -22,7 +22,6 @@ from lightvla_ros.export.tensorrt_errors import build_error
 from lightvla_ros.export.tensorrt_network import build_plan, refuse_data_dependence, workspace_limit
 from lightvla_ros.export.tensorrt_progress import Phases, ctrl_c_stops, progress_monitor
 from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
-from lightvla_ros.manifest import fingerprint
 
 # TensorRT-RTX has the timing cache's functions, but does nothing in them.
 no_timings = pytest.mark.filterwarnings(

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import tensorrt_rtx
 
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import BuiltEngine, fingerprint, load_manifest
 from lightvla_ros.engine import cuda
 from lightvla_ros.engine.ports import ANY, check_ports, policy_ports
 from lightvla_ros.engine.prompt_words import PromptWords
@@ -27,7 +27,6 @@ from lightvla_ros.engine.tensorrt import TensorRTEngine
 from lightvla_ros.engine.tensorrt_facts import differences, engine_facts, find_built
 from lightvla_ros.engine.tensorrt_plan import Plan
 from lightvla_ros.errors import EngineError
-from lightvla_ros.manifest import BuiltEngine, fingerprint
 
 THOR = {
     'tensorrt': '10.13.3.9',

@@ -8,13 +8,13 @@ import torch
 import train_rig
 
 from lightvla_ros.actions import unnormalise
+from lightvla_ros.contract.libero import manifest_document
 from lightvla_ros.demonstrations.statistics import (
     normalise_actions,
     normalise_states,
     statistics_of,
 )
 from lightvla_ros.errors import TrainError
-from lightvla_ros.export.libero_manifest import manifest_document
 from lightvla_ros.train.bounds import cut_off, move_bounds, set_bounds
 from lightvla_ros.train.start import changed, typed
 from lightvla_ros.vla.config import preset

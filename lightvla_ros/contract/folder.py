@@ -17,9 +17,7 @@ from typing import Any
 
 import jsonschema
 
-from lightvla_ros.errors import ContractError
-from lightvla_ros.files import LFS_POINTER, is_lfs_pointer, part_of, write_text
-from lightvla_ros.manifest import (
+from lightvla_ros.contract.manifest import (
     ACTION_SIZE,
     Action,
     BuiltEngine,
@@ -37,6 +35,8 @@ from lightvla_ros.manifest import (
     Verification,
     fingerprint,
 )
+from lightvla_ros.errors import ContractError
+from lightvla_ros.files import LFS_POINTER, is_lfs_pointer, part_of, write_text
 
 MANIFEST_NAME = 'manifest.json'
 PART_NAME = part_of(Path(MANIFEST_NAME)).name  # while it is written

@@ -4,7 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightvla_ros.manifest import POINTING_DOWN
+from lightvla_ros.contract import Proprio
+from lightvla_ros.contract.manifest import POINTING_DOWN
+
+# LIBERO's suites. No imports: the command line knows them without the simulator.
+
+
+# As LIBERO's benchmark has them; a test compares. Each task has as many saved initial states.
+TASKS = {
+    'libero_spatial': 10,
+    'libero_object': 10,
+    'libero_goal': 10,
+    'libero_10': 10,
+    'libero_90': 90,
+}
+INIT_STATES = 50
+
+# Steps per episode by suite, as in OpenVLA-OFT's run_libero_eval.py
+MAX_STEPS = {
+    'libero_spatial': 220,
+    'libero_object': 280,
+    'libero_goal': 300,
+    'libero_10': 520,
+    'libero_90': 400,
+}
+
+EXPERT_SUITES = ('libero_object', 'libero_spatial')  # what the scripted expert can do
+
+CHUNK_LENGTH = 8  # steps; OpenVLA-OFT's for LIBERO (prismatic/vla/constants.py)
+PROPRIO_LAYOUT = ('ee_position', 'ee_axis_angle', 'gripper_qpos')
+
+# OpenVLA-OFT's state vector of LIBERO
+PROPRIO = Proprio(('ee_position', 'ee_axis_angle', 'gripper_qpos'), (), ())
+CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
+CONTROL_PERIOD = 0.05  # s
+
+PERIOD = 50_000_000  # ns, LIBERO's control period
+TRANSLATION_SCALE = 0.05  # m per unit, robosuite's osc_pose.json
+ROTATION_SCALE = 0.5  # rad per unit
 
 
 def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a manifest says, typed. ``contract.py`` reads and checks it."""
+"""What a manifest says, typed. ``folder.py`` reads and checks it."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked manifest. Build it with :func:`lightvla_ros.contract.load_manifest`.
+    """A checked manifest. Build it with :func:`lightvla_ros.contract.folder.load_manifest`.
 
     :param model: None where a folder holds graphs alone.
     :param graphs: None before export, and ``golden`` with it.

@@ -1,0 +1,51 @@
+"""contract."""
+
+from lightvla_ros.contract.folder import (
+    MANIFEST_NAME,
+    SCHEMA_PATH,
+    SCHEMA_VERSION,
+    amend_manifest,
+    file_sha256,
+    load_manifest,
+    parse_manifest,
+    write_manifest,
+)
+from lightvla_ros.contract.manifest import (
+    ACTION_SIZE,
+    POINTING_DOWN,
+    PROPRIO_SIZES,
+    Action,
+    BuiltEngine,
+    Camera,
+    Manifest,
+    Normalisation,
+    Preprocessing,
+    Prompt,
+    Proprio,
+    Verification,
+    fingerprint,
+)
+
+__all__ = [
+    'ACTION_SIZE',
+    'Action',
+    'BuiltEngine',
+    'Camera',
+    'MANIFEST_NAME',
+    'Manifest',
+    'Normalisation',
+    'POINTING_DOWN',
+    'PROPRIO_SIZES',
+    'Preprocessing',
+    'Prompt',
+    'Proprio',
+    'SCHEMA_PATH',
+    'SCHEMA_VERSION',
+    'Verification',
+    'amend_manifest',
+    'file_sha256',
+    'fingerprint',
+    'load_manifest',
+    'parse_manifest',
+    'write_manifest',
+]
