@@ -133,8 +133,8 @@ def count_costs(preset_name: str, kept: Sequence[int], text: int) -> Costs:
     :raises ModuleNotFoundError: Without torch.
     """
     from lightvla_ros.vla.config import preset
-    from lightvla_ros.vla.dropped import used_shapes
     from lightvla_ros.vla.flops import count_flops
+    from lightvla_ros.vla.weights import used_shapes
 
     config = preset(preset_name)
     wanted = dict.fromkeys([*(kept or (config.patches, 78)), config.patches])

@@ -17,9 +17,8 @@ from lightvla_ros.bench.matrix_rate import MatrixProduct, gflop_per_second, has_
 from lightvla_ros.bench.statistics import percentiles_ms
 from lightvla_ros.bench.turns import take_turns
 from lightvla_ros.errors import BenchError, ConfigError
-from lightvla_ros.export.bucket_fit import act_flops
 from lightvla_ros.machine import available_memory, has_bf16, measured_with
-from lightvla_ros.vla.config import LanguageConfig, VLAConfig, preset
+from lightvla_ros.vla.config import LanguageConfig, VLAConfig, act_flops, preset
 
 WARM_UP = 1  # rounds
 SEED = 0

@@ -7,22 +7,12 @@ from bisect import bisect_left
 from pathlib import Path
 
 from lightvla_ros.errors import ExportError
-from lightvla_ros.vla.config import VLAConfig
+from lightvla_ros.vla.config import VLAConfig, act_flops
 
 SIZES = 64  # that a bucket may have, evenly apart: 8, 16, ... of 512 tokens
 MOST = 6  # buckets; each is a profile and a CUDA graph
 # of all visual tokens, where nothing is known about the counts (64, 96, 128, 192, 256, 512 of 512)
 LADDER = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 1)
-
-
-def act_flops(config: VLAConfig, context: int, tokens: int) -> int:
-    """FLOPs of the decoder layers for a number of visual tokens, 2 per multiply-add.
-
-    :param context: Tokens of the sequence besides the visual ones.
-    """
-    language, length = config.language, context + tokens
-    matrices = 4 * language.width**2 + 3 * language.width * language.mlp_width
-    return language.layers * (2 * length * matrices + 4 * length**2 * language.width)
 
 
 def fit_buckets(

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.export.bucket_fit import act_flops
-from lightvla_ros.vla.config import VLAConfig
+from lightvla_ros.vla.config import VLAConfig, act_flops
 
 BYTES = {'fp32': 4, 'fp16': 2, 'bf16': 2}
 SECONDS, SECONDS_PER_GB = 20, 10  # to trace and write, measured on two cores
@@ -22,7 +21,7 @@ def export_estimate(
     :param context: Tokens of the sequence besides the visual ones.
     :param copied: Whether the weights are written anew (a checkpoint's), and not linked.
     """
-    from lightvla_ros.vla.dropped import used_shapes  # needs PyTorch
+    from lightvla_ros.vla.weights import used_shapes  # needs PyTorch
 
     sizes = {'encode': 0, 'act': 0, 'embedding': 0}
     parameters = 0

@@ -12,7 +12,7 @@ from lightvla_ros.contract.libero import manifest_document
 from lightvla_ros.files import whole_folder
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
-from lightvla_ros.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
+from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
 
 def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) -> Manifest:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import LoraConfig
-from lightvla_ros.vla.action_head import L1ActionHead, ProprioProjector
-from lightvla_ros.vla.lora import merged
+from lightvla_ros.vla.layers import L1ActionHead, ProprioProjector
 from lightvla_ros.vla.model import LightVLA
+from lightvla_ros.vla.weights import merged
 
 ADAPTED = ('vision_backbone.', 'projector.', 'language_model.')
 TRAINED_WHOLE = ('action_head.', 'proprio_projector.', 'queries.')

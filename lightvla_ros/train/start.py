@@ -33,7 +33,7 @@ from lightvla_ros.train.views import CROP_AREA
 from lightvla_ros.vla.config import VLAConfig, preset
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import config_of, load_model
-from lightvla_ros.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
+from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
 DOCUMENT, TOKENIZER = 'policy_document.json', 'tokenizer.json'
 POLICY = 'policy'  # the folder in a run's folder

@@ -6,17 +6,17 @@ be exported in there: the released code once shipped with its 10 % drop on (ligh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lightvla_ros.vla.pruner import Ablation
+
 if TYPE_CHECKING:
     from lightvla_ros.vla.model import LightVLA
-
-Ablation = Callable[[Tensor], Tensor]  # kept bool [B, Lv] -> another
 
 
 def add_random(seed: int) -> Ablation:

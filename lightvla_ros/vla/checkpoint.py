@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lightvla_ros.errors import CheckpointError, one_line
 from lightvla_ros.vla.config import VLAConfig
-from lightvla_ros.vla.dropped import Shapes, dropped_shapes, used_shapes
-from lightvla_ros.vla.lora import Adapter, load_adapter, merged
+from lightvla_ros.vla.dropped import dropped_shapes
+from lightvla_ros.vla.lora import Adapter, load_adapter
 from lightvla_ros.vla.published_config import model_config, normalisation
 from lightvla_ros.vla.published_files import (
     open_tensors,
@@ -27,6 +27,7 @@ from lightvla_ros.vla.published_files import (
     read_tensor,
     stored_shapes,
 )
+from lightvla_ros.vla.weights import Shapes, merged, used_shapes
 
 INDEX = 'model.safetensors.index.json'
 GROUP_BYTES = 256 * 2**20  # of tensors in memory at once, and of a file that is written

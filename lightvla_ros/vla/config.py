@@ -335,3 +335,13 @@ def _not_positive(config: Any, names: Sequence[str]) -> list[str]:
 
 def _listing(values: Sequence[Any]) -> str:
     return ', '.join(map(str, values))
+
+
+def act_flops(config: VLAConfig, context: int, tokens: int) -> int:
+    """FLOPs of the decoder layers for a number of visual tokens, 2 per multiply-add.
+
+    :param context: Tokens of the sequence besides the visual ones.
+    """
+    language, length = config.language, context + tokens
+    matrices = 4 * language.width**2 + 3 * language.width * language.mlp_width
+    return language.layers * (2 * length * matrices + 4 * length**2 * language.width)

@@ -5,17 +5,8 @@ from __future__ import annotations
 import torch
 
 from lightvla_ros.vla.config import VLAConfig
-from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.vision import Block
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def used_shapes(config: VLAConfig) -> Shapes:
-    """Return every parameter that the model holds."""
-    with torch.device('meta'):
-        model = LightVLA(config)
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+from lightvla_ros.vla.weights import Shapes
 
 
 def dropped_shapes(config: VLAConfig) -> Shapes:

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightvla_ros.vla.attention import attend
 from lightvla_ros.vla.config import LanguageConfig
-from lightvla_ros.vla.norms import RMSNorm
+from lightvla_ros.vla.layers import RMSNorm, attend
 
 Rotation = tuple[Tensor, Tensor]  # cos and signed sin of RoPE's angles, [B, 1, N, head_size]
 
@@ -127,7 +126,7 @@ class LlamaModel(nn.Module):
         :param x: [B, N, D] embeddings, or states where earlier layers have run.
         :param positions: int [B, N].
         :param key_mask: bool [B, N], False where a token is padding; None when none is.
-        :param copies: float32 [B, K], how often each of the first K tokens counts (``copies.py``);
+        :param copies: float32 [B, K], how often each of the first K tokens counts (``pruner.py``);
             None: once.
         :returns: [B, N, D], not yet normed: :attr:`norm` is applied where somebody reads.
         """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightvla_ros.vla.language import LlamaBlock, Rotation
-from lightvla_ros.vla.norms import RMSNorm
+from lightvla_ros.vla.layers import RMSNorm
 from lightvla_ros.vla.pruner import in_fp32
 
 

@@ -118,8 +118,3 @@ def _target(key: str, path: Path) -> tuple[str, str]:
         if key.startswith(PREFIX) and key.endswith(end):
             return key.removeprefix(PREFIX).removesuffix(end) + '.weight', part
     raise CheckpointError(f'{path}: {key} is not a LoRA factor of a linear layer')
-
-
-def merged(weight: Tensor, delta: Tensor) -> Tensor:
-    """Add a delta in fp32 and return the weight's own type."""
-    return (weight.float() + delta).to(weight.dtype)

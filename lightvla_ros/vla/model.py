@@ -21,17 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from lightvla_ros.vla import pruner
-from lightvla_ros.vla.ablation import Ablation
-from lightvla_ros.vla.action_head import L1ActionHead, ProprioProjector
 from lightvla_ros.vla.config import VLAConfig
-from lightvla_ros.vla.copies import merge_copies
 from lightvla_ros.vla.language import LanguageModel, padding_bias
+from lightvla_ros.vla.layers import L1ActionHead, ProprioProjector
 from lightvla_ros.vla.learned_queries import (
     DecoderQueries,
     EncoderQueries,
     text_to_patch_attention,
 )
-from lightvla_ros.vla.pruner import Selection
+from lightvla_ros.vla.pruner import Ablation, Selection, merge_copies
 from lightvla_ros.vla.vision import Projector, VisionBackbone
 
 

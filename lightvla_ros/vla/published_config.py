@@ -12,8 +12,8 @@ from typing import Any
 
 from lightvla_ros.errors import CheckpointError, ConfigError, one_line
 from lightvla_ros.vla.config import LanguageConfig, TowerConfig, VLAConfig
-from lightvla_ros.vla.dropped import Shapes
 from lightvla_ros.vla.published_files import check_fields
+from lightvla_ros.vla.weights import Shapes
 
 BACKBONE = 'dinosiglip-vit-so-224px'
 TOWERS = ['vit_large_patch14_reg4_dinov2.lvd142m', 'vit_so400m_patch14_siglip_224']

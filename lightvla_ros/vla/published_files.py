@@ -18,10 +18,10 @@ from torch import Tensor
 
 from lightvla_ros.errors import CheckpointError, one_line
 from lightvla_ros.files import LFS_POINTER, is_lfs_pointer
+from lightvla_ros.vla.weights import check_dense, other_numbers
 
 # Dense floating numbers alone: a quantised weight without its scale is another weight.
 STORED = {'F64', 'F32', 'F16', 'BF16'}
-NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 NAME_LENGTH = 200  # characters; the longest of a published checkpoint takes 78
 
 
@@ -118,7 +118,7 @@ def stored_shapes(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
         check_name(name, path)
         stored = file.get_slice(name)
         if stored.get_dtype() not in STORED:
-            raise CheckpointError(_other_numbers(path, name, stored.get_dtype()))
+            raise CheckpointError(other_numbers(path, name, stored.get_dtype()))
         shapes[name] = tuple(stored.get_shape())
     return shapes
 
@@ -168,27 +168,6 @@ def read_pt(path: Path) -> dict[str, Tensor]:
         check_dense(value, name, path)
         tensors[name] = value.detach().clone(memory_format=torch.contiguous_format)
     return tensors
-
-
-def check_dense(value: Tensor, name: str, path: Path) -> None:
-    """Find out whether a tensor holds plain floating numbers.
-
-    :raises CheckpointError: When it is quantised, sparse, of integers or the like.
-    """
-    if value.is_quantized or value.is_nested or value.layout != torch.strided:
-        kind = 'quantised' if value.is_quantized else 'nested' if value.is_nested else 'sparse'
-        raise CheckpointError(f'{path}: {name} is {kind}; only dense tensors are taken')
-    if value.dtype not in NUMBERS:
-        raise CheckpointError(_other_numbers(path, name, str(value.dtype).removeprefix('torch.')))
-    if value.is_meta:
-        raise CheckpointError(f'{path}: {name} holds no numbers; save it again from a full model')
-
-
-def _other_numbers(path: Path, name: str, kind: str) -> str:
-    return (
-        f'{path}: {name} holds {kind} numbers; weights must be fp32, fp16, bf16 or fp64: take the '
-        'checkpoint before it was quantised or converted'
-    )
 
 
 def check_name(name: str, path: Path) -> None:

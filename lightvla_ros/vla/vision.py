@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightvla_ros.vla.attention import attend
 from lightvla_ros.vla.config import TowerConfig, VLAConfig
-from lightvla_ros.vla.norms import LayerNorm
+from lightvla_ros.vla.layers import LayerNorm, attend
 
 
 class LayerScale(nn.Module):

@@ -14,9 +14,11 @@ from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import CheckpointError, ContractError, one_line
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
-from lightvla_ros.vla.published_files import check_dense
 
 NUMBERS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+
+Shapes = dict[str, tuple[int, ...]]
+TAKEN_NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 class StoredWeights(Mapping[str, Tensor]):
@@ -79,3 +81,36 @@ def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
     if missing:
         raise CheckpointError(f'{policy_dir}: no weights for {sorted(missing)[0]}')
     return model.eval()
+
+
+def used_shapes(config: VLAConfig) -> Shapes:
+    """Return every parameter that the model holds."""
+    with torch.device('meta'):
+        model = LightVLA(config)
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def merged(weight: Tensor, delta: Tensor) -> Tensor:
+    """Add a delta in fp32 and return the weight's own type."""
+    return (weight.float() + delta).to(weight.dtype)
+
+
+def check_dense(value: Tensor, name: str, path: Path) -> None:
+    """Find out whether a tensor holds plain floating numbers.
+
+    :raises CheckpointError: When it is quantised, sparse, of integers or the like.
+    """
+    if value.is_quantized or value.is_nested or value.layout != torch.strided:
+        kind = 'quantised' if value.is_quantized else 'nested' if value.is_nested else 'sparse'
+        raise CheckpointError(f'{path}: {name} is {kind}; only dense tensors are taken')
+    if value.dtype not in TAKEN_NUMBERS:
+        raise CheckpointError(other_numbers(path, name, str(value.dtype).removeprefix('torch.')))
+    if value.is_meta:
+        raise CheckpointError(f'{path}: {name} holds no numbers; save it again from a full model')
+
+
+def other_numbers(path: Path, name: str, kind: str) -> str:
+    return (
+        f'{path}: {name} holds {kind} numbers; weights must be fp32, fp16, bf16 or fp64: take the '
+        'checkpoint before it was quantised or converted'
+    )

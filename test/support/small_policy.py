@@ -8,7 +8,7 @@ from lightvla_ros.export.export_policy import add_graphs, copy_weights
 from lightvla_ros.export.untrained_weights import write_untrained_weights
 from lightvla_ros.export.verify import verify, write_verifications
 from lightvla_ros.vla.config import LanguageConfig, PrunerConfig, TowerConfig, VLAConfig
-from lightvla_ros.word_tokenizer import PROMPT_LENGTH
+from lightvla_ros.vla.word_tokenizer import PROMPT_LENGTH
 
 BUCKETS = (4, 16, 32)
 ROBOT_BUCKETS = (16, 32, 64, 96, 128)

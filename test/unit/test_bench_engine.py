@@ -18,8 +18,8 @@ from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.policy import Policy, observations
 from lightvla_ros.vla.config import openvla_oft_7b
-from lightvla_ros.vla.dropped import used_shapes
 from lightvla_ros.vla.flops import count_flops
+from lightvla_ros.vla.weights import used_shapes
 
 PERCENTILES = {'min', 'p50', 'p95', 'p99', 'max'}
 

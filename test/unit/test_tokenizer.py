@@ -17,7 +17,7 @@ from lightvla_ros.policy import Policy
 from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
 from lightvla_ros.vla.checkpoint import read_published
 from lightvla_ros.vla.import_policy import check_published, import_policy
-from lightvla_ros.word_tokenizer import word_tokenizer
+from lightvla_ros.vla.word_tokenizer import word_tokenizer
 
 TEMPLATE = 'In: What action should the robot take to {instruction}?\nOut:'
 

@@ -21,7 +21,7 @@ from lightvla_ros.train.prompts import PromptTable, word_ids
 from lightvla_ros.train.sampler import Sampler, step_seed
 from lightvla_ros.train.views import Viewer
 from lightvla_ros.vla import pruner
-from lightvla_ros.word_tokenizer import word_tokenizer
+from lightvla_ros.vla.word_tokenizer import word_tokenizer
 
 TOWERS = (
     Normalisation((0.484375, 0.455078125, 0.40625), (0.228515625, 0.2236328125, 0.224609375)),

@@ -13,9 +13,9 @@ from lightvla_ros.errors import CheckpointError, ContractError
 from lightvla_ros.policy import Policy
 from lightvla_ros.vla.checkpoint import INDEX
 from lightvla_ros.vla.config import PrunerConfig, preset
-from lightvla_ros.vla.dropped import dropped_shapes, used_shapes
+from lightvla_ros.vla.dropped import dropped_shapes
 from lightvla_ros.vla.import_policy import import_policy
-from lightvla_ros.vla.weights import load_model
+from lightvla_ros.vla.weights import load_model, used_shapes
 
 Q_PROJ = 'language_model.model.layers.0.self_attn.q_proj.weight'
 FC1 = 'projector.fc1.weight'

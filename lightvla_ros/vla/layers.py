@@ -2,11 +2,60 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightvla_ros.vla.config import VLAConfig
-from lightvla_ros.vla.norms import LayerNorm
+
+# Norms, computed in fp32 whatever the model runs in: an engine's graph takes them over so.
+
+
+class LayerNorm(nn.LayerNorm):
+    """PyTorch's, in fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square and multiply by a learned gain (LLaMA's)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        wide = x.float()
+        # a division and not rsqrt: in this form engines know the pattern and fuse it
+        wide = wide / torch.sqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+# Attention of every query to every key: nothing here can be causal.
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
+    """Softmax(Q K^T / sqrt(size) + bias) V.
+
+    :param query: [B, heads, N, size]; ``key`` and ``value`` likewise.
+    :param key_bias: [B, 1, 1, N], added to every query's scores; None where no key is padding.
+    :returns: [B, heads, N, size].
+    """
+    if not torch.compiler.is_exporting():
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
+    # In a graph the softmax is spelt out, in fp32: an engine of another make decides nothing.
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3)
+    scores = scores.float()
+    if key_bias is not None:
+        scores = scores + key_bias.float()
+    return scores.softmax(-1).to(value.dtype) @ value
 
 
 class ResidualBlock(nn.Module):
