@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightvla_ros.contract import Proprio
-from lightvla_ros.contract.manifest import POINTING_DOWN
+from lightvla_ros.contract.manifest import POINTING_DOWN, Proprio
 
 # LIBERO's suites. No imports: the command line knows them without the simulator.
 

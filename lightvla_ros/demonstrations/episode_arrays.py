@@ -10,10 +10,9 @@ import h5py
 import numpy as np
 
 from lightvla_ros.contract import POINTING_DOWN
-from lightvla_ros.demonstrations.episode import Episode
-from lightvla_ros.demonstrations.file_index import CAMERAS
-from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE
-from lightvla_ros.demonstrations.hdf5_access import open_file
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE, Episode
+from lightvla_ros.demonstrations.hdf5 import open_file
+from lightvla_ros.demonstrations.index import CAMERAS
 from lightvla_ros.demonstrations.pairs import cut_chunks
 from lightvla_ros.errors import DamagedFileError, DemonstrationError, one_line
 from lightvla_ros.proprio import wrap_axis_angles
@@ -51,7 +50,7 @@ class Pictures:
 def read_pairs(path: Path, episodes: Sequence[Episode], drop_noops: bool | None) -> Iterator[Pairs]:
     """Decide on the frames of a file's episodes, before any image is read.
 
-    :param drop_noops: As in :func:`~lightvla_ros.demonstrations.frame_loader.load_frames`.
+    :param drop_noops: As in :func:`~lightvla_ros.demonstrations.loader.load_frames`.
     :raises DamagedFileError: When the file is.
     :raises DemonstrationError: When actions are not finite.
     """

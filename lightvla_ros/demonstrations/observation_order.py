@@ -10,7 +10,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
-from lightvla_ros.demonstrations.hdf5_access import text_attribute
+from lightvla_ros.demonstrations.hdf5 import text_attribute
 from lightvla_ros.errors import DemonstrationError
 
 ORDERS = ('before', 'after')

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightvla_ros.demonstrations.episode import Episode
-from lightvla_ros.demonstrations.file_index import index_file
-from lightvla_ros.demonstrations.frame_loader import load_frames
-from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, Frames
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, Episode, Frames
+from lightvla_ros.demonstrations.index import index_file
+from lightvla_ros.demonstrations.loader import load_frames
 from lightvla_ros.demonstrations.observation_order import ORDERS
 from lightvla_ros.demonstrations.reading_process import stream
 from lightvla_ros.errors import DamagedFileError, DemonstrationError

@@ -19,7 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lightvla_ros.demonstrations.file_index import index_file
+from lightvla_ros.demonstrations.index import index_file
 from lightvla_ros.demonstrations.reading_process import stream
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
 from lightvla_ros.files import room_for

@@ -11,9 +11,8 @@ import h5py
 import numpy as np
 
 from lightvla_ros.contract import ACTION_SIZE
-from lightvla_ros.demonstrations.episode import Episode
-from lightvla_ros.demonstrations.frames import CHUNK_SHAPE
-from lightvla_ros.demonstrations.hdf5_access import (
+from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, Episode
+from lightvla_ros.demonstrations.hdf5 import (
     json_attribute,
     number_attribute,
     open_file,

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lightvla_ros.demonstrations.episode import Episode
 from lightvla_ros.demonstrations.episode_arrays import Pairs, read_pairs, read_pictures
-from lightvla_ros.demonstrations.file_index import CAMERAS
-from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, PROPRIO_SIZE, Frames
+from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, PROPRIO_SIZE, Episode, Frames
+from lightvla_ros.demonstrations.index import CAMERAS
 from lightvla_ros.demonstrations.reading_process import stream
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
