@@ -16,8 +16,7 @@ from threadpoolctl import threadpool_limits
 from lightvla_ros.actions import Chunk, chunk_from_policy
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.engine import load_engine
-from lightvla_ros.engine.base import Engine, Prompt
-from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.engine.base import Engine, Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, PolicyOutputError
 from lightvla_ros.golden_file import read_golden
 from lightvla_ros.instruction import PromptEncoder, check_instruction

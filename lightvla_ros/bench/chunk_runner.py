@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from lightvla_ros.bench.graph_clock import GraphClock
 from lightvla_ros.bench.turns import rotated
-from lightvla_ros.engine.base import Engine
-from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.engine.base import Engine, smallest_bucket
 from lightvla_ros.policy import Observation, Policy
 
 

@@ -27,7 +27,7 @@ def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> E
 
         return OpenVinoEngine(policy_dir, manifest, **options)
     if name == 'tensorrt':
-        from lightvla_ros.engine.tensorrt import TensorRTEngine
+        from lightvla_ros.engine.tensorrt.engine import TensorRTEngine
 
         return TensorRTEngine(policy_dir, manifest, **options)
     if name == 'torch':  # for comparison on a developer's machine, no choice of a robot's

@@ -1,6 +1,6 @@
 """The engine on ONNX Runtime: any machine with a CPU, and GPUs where its providers are installed.
 
-``ports.py`` describes the two graphs.
+``signature.py`` describes the two graphs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import onnxruntime as ort
 
 from lightvla_ros.contract import Manifest, fingerprint
 from lightvla_ros.engine.base import Encoded, Prompt
-from lightvla_ros.engine.ort_buffer import OrtBuffer, check_shape
-from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
-from lightvla_ros.engine.prompt_words import PromptWords
+from lightvla_ros.engine.embedding import PromptWords
+from lightvla_ros.engine.signature import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.errors import EngineError, one_line
 
 TYPES = {
@@ -192,3 +191,45 @@ def _ports(session: ort.InferenceSession) -> Ports:
         )
         for port in (*session.get_inputs(), *session.get_outputs())
     }
+
+
+# A tensor that an ONNX Runtime session reads or writes, allocated once.
+
+
+class OrtBuffer:
+    """Memory on a device; on the CPU also an array of it.
+
+    :param dtype: NumPy's name of the number type.
+    :param device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, name: str, dtype: str, shape: tuple[int, ...], device: str) -> None:
+        self.name = name
+        self.dtype = np.dtype(dtype)
+        self.shape = shape
+        self.value = ort.OrtValue.ortvalue_from_shape_and_type(shape, self.dtype, device, 0)
+        self.array = self.value.numpy() if device == 'cpu' else None  # a view, not a copy
+
+    def write(self, values: np.ndarray) -> None:
+        """Put values in.
+
+        :raises EngineError: When their shape is another.
+        """
+        check_shape(self.name, values, self.shape)
+        if self.array is not None:
+            np.copyto(self.array, values)
+        else:
+            self.value.update_inplace(np.ascontiguousarray(values))
+
+    def read(self) -> np.ndarray:
+        """Return the values; on the CPU a view of them."""
+        return self.value.numpy() if self.array is None else self.array
+
+
+def check_shape(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuse an array of another shape.
+
+    :raises EngineError: Naming both.
+    """
+    if values.shape != shape:
+        raise EngineError(f'{name} is {list(values.shape)}, the graph takes {list(shape)}')

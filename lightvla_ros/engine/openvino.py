@@ -1,6 +1,6 @@
 """The engine on OpenVINO: x86 and ARM processors, in fp32 or, where they have it, in bf16.
 
-It reads the graphs that ``ports.py`` describes, in fp32, and lowers the numbers itself. The
+It reads the graphs that ``signature.py`` describes, in fp32, and lowers the numbers itself. The
 pruner's scores stay in fp32 (in bf16 up to half of the queries pick another token): ``encode`` is
 cut in two where they begin, and the second half is compiled by itself. The cut costs 1 to 7 per
 cent of ``encode``, and is made in fp32 too, so that one path is run and tested everywhere.
@@ -15,9 +15,9 @@ import numpy as np
 
 from lightvla_ros.contract import Manifest, fingerprint
 from lightvla_ros.engine.base import Encoded, Prompt
+from lightvla_ros.engine.embedding import PromptWords
 from lightvla_ros.engine.openvino_split import split_at_scores
-from lightvla_ros.engine.ports import ANY, Ports, check_ports, policy_ports
-from lightvla_ros.engine.prompt_words import PromptWords
+from lightvla_ros.engine.signature import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.errors import EngineError, one_line
 
 try:

@@ -3,7 +3,7 @@
 An unpruned sequence would have 512 + 93 tokens; a pruned one has as many as were kept, which no
 engine can know beforehand. So ``encode`` sorts the kept tokens to the front and counts them, and
 ``act`` runs on the first few of them, as many as the host says (reference/tensorrt.md, section 4).
-The tensors are described in ``engine/ports.py``.
+The tensors are described in ``engine/signature.py``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from lightvla_ros.contract import BuiltEngine, Manifest, fingerprint, load_manifest
-from lightvla_ros.engine.tensorrt_facts import (
+from lightvla_ros.engine.tensorrt.machine import (
     TARGET,
     engine_facts,
     import_tensorrt,

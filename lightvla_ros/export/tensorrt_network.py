@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightvla_ros.engine.ports import ANY
-from lightvla_ros.engine.tensor_layout import sized
-from lightvla_ros.engine.tensorrt_log import error_log
+from lightvla_ros.engine.signature import ANY
+from lightvla_ros.engine.tensorrt.machine import error_log
+from lightvla_ros.engine.tensorrt.memory import sized
 from lightvla_ros.errors import BuildError
 from lightvla_ros.export.tensorrt_errors import build_error
 from lightvla_ros.export.tensorrt_progress import ctrl_c_stops, progress_monitor

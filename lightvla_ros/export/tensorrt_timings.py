@@ -16,7 +16,7 @@ def timing_cache_path(machine: dict[str, str]) -> Path | None:
 
     None for a user without a home, which a container's may be.
 
-    :param machine: See :func:`lightvla_ros.engine.tensorrt_facts.machine_facts`.
+    :param machine: See :func:`lightvla_ros.engine.tensorrt.machine.machine_facts`.
     """
     try:
         caches = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')

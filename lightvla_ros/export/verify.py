@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from lightvla_ros.contract import Manifest, Verification, amend_manifest, load_manifest
-from lightvla_ros.engine.base import Encoded, Prompt
-from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.engine.base import Encoded, Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError
 from lightvla_ros.export.differences import ActionError, action_error, jaccard
 from lightvla_ros.export.limits import LIMITS

@@ -10,8 +10,7 @@ from small_policy import write_robot_policy
 
 from lightvla_ros.contract import load_manifest, write_manifest
 from lightvla_ros.engine import load_engine
-from lightvla_ros.engine.base import Prompt
-from lightvla_ros.engine.buckets import smallest_bucket
+from lightvla_ros.engine.base import Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError, InstructionError
 from lightvla_ros.policy import Observation, Policy
 

@@ -13,8 +13,12 @@ import pytest
 import tensorrt_rtx
 
 from lightvla_ros.contract import amend_manifest, fingerprint, load_manifest
-from lightvla_ros.engine.tensorrt_facts import engine_facts, find_built, import_tensorrt
-from lightvla_ros.engine.tensorrt_log import error_log
+from lightvla_ros.engine.tensorrt.machine import (
+    engine_facts,
+    error_log,
+    find_built,
+    import_tensorrt,
+)
 from lightvla_ros.errors import BuildError, EngineError
 from lightvla_ros.export import tensorrt_build, tensorrt_listing
 from lightvla_ros.export.tensorrt_build import build_engines, check_target
@@ -295,7 +299,7 @@ def test_ctrl_c_stops_the_build(graphs_dir, program):
     folder, _ = graphs_dir
     before = (
         'import signal, sys\nfrom pathlib import Path\nimport tensorrt_rtx\n'
-        'from lightvla_ros.engine.tensorrt_log import error_log\n'
+        'from lightvla_ros.engine.tensorrt.machine import error_log\n'
         'from lightvla_ros.export import tensorrt_progress\n'
         'from lightvla_ros.export.tensorrt_network import build_plan\n'
         'path, stopped, handler = Path(sys.argv[1]), False, signal.getsignal(signal.SIGINT)\n'

@@ -12,10 +12,12 @@ import pytest
 import tensorrt_rtx
 
 from lightvla_ros.contract import BuiltEngine, fingerprint, load_manifest
-from lightvla_ros.engine import cuda
-from lightvla_ros.engine.ports import ANY, check_ports, policy_ports
-from lightvla_ros.engine.prompt_words import PromptWords
-from lightvla_ros.engine.tensor_layout import (
+from lightvla_ros.engine.embedding import PromptWords
+from lightvla_ros.engine.signature import ANY, check_ports, policy_ports
+from lightvla_ros.engine.tensorrt import cuda
+from lightvla_ros.engine.tensorrt.engine import TensorRTEngine
+from lightvla_ros.engine.tensorrt.machine import differences, engine_facts, find_built
+from lightvla_ros.engine.tensorrt.memory import (
     ALIGNMENT,
     HOST_TENSORS,
     aligned,
@@ -23,9 +25,7 @@ from lightvla_ros.engine.tensor_layout import (
     profile_index,
     sized,
 )
-from lightvla_ros.engine.tensorrt import TensorRTEngine
-from lightvla_ros.engine.tensorrt_facts import differences, engine_facts, find_built
-from lightvla_ros.engine.tensorrt_plan import Plan
+from lightvla_ros.engine.tensorrt.plan import Plan
 from lightvla_ros.errors import EngineError
 
 THOR = {
@@ -374,7 +374,7 @@ def test_a_plan_whose_profiles_are_not_the_buckets_is_refused(manifest, load, bu
 
 def test_a_robot_loads_no_training_library():
     code = (
-        'import sys, lightvla_ros.engine.tensorrt; '
+        'import sys, lightvla_ros.engine.tensorrt.engine; '
         'print({"torch", "onnx", "transformers", "tensorrt", "cuda"} & set(sys.modules))'
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightvla_ros.engine.cuda import Buffers
-from lightvla_ros.engine.ports import ANY, Ports, check_ports
-from lightvla_ros.engine.tensor_layout import profile_index, sized
-from lightvla_ros.engine.tensorrt_log import error_log
+from lightvla_ros.engine.signature import ANY, Ports, check_ports
+from lightvla_ros.engine.tensorrt.cuda import Buffers
+from lightvla_ros.engine.tensorrt.machine import error_log
+from lightvla_ros.engine.tensorrt.memory import profile_index, sized
 from lightvla_ros.errors import EngineError
 
 DTYPES = {

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightvla_ros.engine.ports import ANY, Ports
+from lightvla_ros.engine.signature import ANY, Ports
 from lightvla_ros.errors import EngineError
 
 ALIGNMENT = 256  # bytes, which TensorRT asks of tensors and of scratch memory

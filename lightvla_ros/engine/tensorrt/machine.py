@@ -6,12 +6,13 @@ refuses it, or runs it untested. So its facts stand in the manifest, and here th
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lightvla_ros.contract import BuiltEngine, Manifest, fingerprint
-from lightvla_ros.errors import EngineError
+from lightvla_ros.errors import EngineError, one_line
 
 TARGET = 'tensorrt'
 
@@ -37,7 +38,9 @@ def machine_facts() -> dict[str, str]:
     :raises EngineError: When TensorRT, CUDA's bindings or a GPU is missing.
     """
     trt = import_tensorrt()
-    from lightvla_ros.engine import cuda  # here: it needs the bindings, the rest of this file none
+    from lightvla_ros.engine.tensorrt import (
+        cuda,  # here: it needs the bindings, the rest of this file none
+    )
 
     return {'tensorrt': trt.__version__, **cuda.gpu_facts()}
 
@@ -90,3 +93,32 @@ def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) ->
 def build_command(policy_dir: Path) -> str:
     """Return the command that builds a policy's engine on this machine."""
     return f'python models/export_trt.py --policy {policy_dir} --target {TARGET}'
+
+
+# TensorRT's log, kept so that an error can say what TensorRT said.
+
+
+@functools.cache
+def error_log(trt: ModuleType) -> Any:
+    """Return the process's one log of a TensorRT module: an ``ILogger`` that keeps its errors.
+
+    There is only one because TensorRT goes on using the first that it is given. Its method
+    ``take()`` returns the messages since the last call, the cause first, and forgets them.
+
+    :param trt: ``tensorrt`` or ``tensorrt_rtx``.
+    """
+
+    class ErrorLog(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self._errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self._errors.append(one_line(message))
+
+        def take(self) -> list[str]:
+            errors, self._errors = self._errors, []
+            return errors
+
+    return ErrorLog()

@@ -13,7 +13,7 @@ T is the number type that a graph's metadata names under ``precision`` (``fp32``
             context T [1, C, D], word_mask bool [1, W]
          -> actions float32 [chunk_length, 7], normalised
 
-``words`` are the embedded prompt without BOS, see ``prompt_words.py``.
+``words`` are the embedded prompt without BOS, see ``embedding.py``.
 """
 
 from __future__ import annotations

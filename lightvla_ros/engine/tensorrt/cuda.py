@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.engine.tensor_layout import Layout
+from lightvla_ros.engine.tensorrt.memory import Layout
 from lightvla_ros.errors import EngineError
 
 try:

@@ -1,7 +1,7 @@
 """The engine on TensorRT 10 and 11: NVIDIA GPUs, a Jetson's among them.
 
 Unverified: no GPU was at hand. What needs none is tested: the memory's layout
-(``tensor_layout.py``), the choice of the plan (``tensorrt_facts.py``), and that the graphs build
+(``memory.py``), the choice of the plan (``machine.py``), and that the graphs build
 (TensorRT-RTX's builder runs on a CPU).
 
 One observation is two CUDA graphs with one wait each::
@@ -22,14 +22,14 @@ import numpy as np
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, Prompt
-from lightvla_ros.engine.ports import policy_ports
-from lightvla_ros.engine.prompt_words import PromptWords
-from lightvla_ros.engine.tensor_layout import aligned, lay_out, profile_index
-from lightvla_ros.engine.tensorrt_facts import find_built, import_tensorrt, machine_facts
+from lightvla_ros.engine.embedding import PromptWords
+from lightvla_ros.engine.signature import policy_ports
+from lightvla_ros.engine.tensorrt.machine import find_built, import_tensorrt, machine_facts
+from lightvla_ros.engine.tensorrt.memory import aligned, lay_out, profile_index
 from lightvla_ros.errors import EngineError
 
 if TYPE_CHECKING:
-    from lightvla_ros.engine.tensorrt_plan import Plan
+    from lightvla_ros.engine.tensorrt.plan import Plan
 
 
 class TensorRTEngine:
@@ -86,8 +86,8 @@ class TensorRTEngine:
 
     def _start(self, stack: ExitStack, manifest: Manifest, encode: Path, act: Path) -> None:
         """Load the plans, allocate the memory, and capture and run every graph."""
-        from lightvla_ros.engine import cuda  # needs the bindings
-        from lightvla_ros.engine.tensorrt_plan import Plan
+        from lightvla_ros.engine.tensorrt import cuda  # needs the bindings
+        from lightvla_ros.engine.tensorrt.plan import Plan
 
         self._cuda = cuda
         self._stream = cuda.acquire(
