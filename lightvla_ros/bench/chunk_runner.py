@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lightvla_ros.bench.graph_clock import GraphClock
 from lightvla_ros.bench.turns import rotated
 from lightvla_ros.engine.base import Engine, smallest_bucket
-from lightvla_ros.policy import Observation, Policy
+from lightvla_ros.policy.policy import Observation, Policy
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The one way from an upright RGB image to the model's input; see ``preprocessor.py``."""
+    """The one way from an upright RGB image to the model's input; see ``policy/preprocessor.py``."""
 
     jpeg_quality: int | None
     crop_area: float
@@ -55,7 +55,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Prompt:
-    """How an instruction becomes token ids; see ``instruction.py``."""
+    """How an instruction becomes token ids; see ``policy/prompt.py``."""
 
     template: str
     lowercase: bool

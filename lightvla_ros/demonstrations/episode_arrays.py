@@ -15,7 +15,7 @@ from lightvla_ros.demonstrations.hdf5 import open_file
 from lightvla_ros.demonstrations.index import CAMERAS
 from lightvla_ros.demonstrations.pairs import cut_chunks
 from lightvla_ros.errors import DamagedFileError, DemonstrationError, one_line
-from lightvla_ros.proprio import wrap_axis_angles
+from lightvla_ros.policy.state import wrap_axis_angles
 
 
 @dataclass(frozen=True)

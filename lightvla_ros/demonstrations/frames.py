@@ -21,7 +21,7 @@ class Frames:
 
     :param images: uint8 [N, 2, H, W, 3] RGB, upright and not mirrored; third person, then wrist.
     :param proprio: float32 [N, 8]: end effector [m], axis-angle [rad] on the side of
-        ``POINTING_DOWN`` (see ``proprio.py``), two finger joints [m].
+        ``POINTING_DOWN`` (see ``policy/state.py``), two finger joints [m].
     :param chunks: float32 [N, 8, 7] in LIBERO's units: OSC_POSE actions, gripper -1 open, +1
         closed.
     :param instruction: int64 [N], index in ``instructions``.

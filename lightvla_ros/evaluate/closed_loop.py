@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightvla_ros.actions import Chunk, osc_from_chunk
 from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
-from lightvla_ros.policy import Observation, Policy, Prediction
-from lightvla_ros.proprio import state_vector
-from lightvla_ros.safety import limit_chunk
+from lightvla_ros.policy.actions import Chunk, limit_chunk, osc_from_chunk
+from lightvla_ros.policy.policy import Observation, Policy, Prediction
+from lightvla_ros.policy.state import state_vector
 from lightvla_ros.sim.episode import EpisodeRunner
 from lightvla_ros.sim.libero_env import LiberoEnv
 

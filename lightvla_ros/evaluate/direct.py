@@ -14,7 +14,7 @@ from lightvla_ros.evaluate.closed_loop import run_closed_loop
 from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.options import Conditions, EvalOptions
 from lightvla_ros.evaluate.record import EpisodeRecord, state_digest
-from lightvla_ros.policy import Policy, Prediction
+from lightvla_ros.policy.policy import Policy, Prediction
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import end_state

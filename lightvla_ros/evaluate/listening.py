@@ -24,7 +24,7 @@ from lightvla_ros.evaluate.options import EvalOptions
 from lightvla_ros.evaluate.pool import Start
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.evaluate.result_header import result_header
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.actions import chunk_from_policy
 from lightvla_ros.contract import Action
 from lightvla_ros.export.limits import COIN_TOSS
+from lightvla_ros.policy.actions import chunk_from_policy
 
 
 @dataclass(frozen=True)

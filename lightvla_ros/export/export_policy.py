@@ -24,8 +24,8 @@ from lightvla_ros.export.onnx_files import (
     write_encode,
 )
 from lightvla_ros.files import new_folder
-from lightvla_ros.golden import random_inputs, record
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.golden import random_inputs, record
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.vla.weights import StoredWeights, config_of
 
 GOLDEN, SEED = 3, 0

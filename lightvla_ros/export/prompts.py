@@ -7,12 +7,12 @@ from pathlib import Path
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import ContractError, InstructionError
-from lightvla_ros.golden import INSTRUCTIONS
-from lightvla_ros.instruction import PromptEncoder
+from lightvla_ros.policy.golden import INSTRUCTIONS
+from lightvla_ros.policy.prompt import PromptEncoder
 
 
 def check_prompts(policy_dir: Path, manifest: Manifest, instructions: Iterable[str]) -> None:
-    """Encode instructions, and those of ``golden.py``; none may become the prompt of another.
+    """Encode instructions, and those of ``policy/golden.py``; none may become the prompt of another.
 
     :raises ContractError: With two that are one prompt; a robot would do the same for both.
     """

@@ -26,9 +26,9 @@ from lightvla_ros.export.differences import ActionError, action_error, jaccard
 from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.prompts import check_prompts
 from lightvla_ros.export.variants import Variant, choose, variants
-from lightvla_ros.golden import random_inputs
-from lightvla_ros.golden_file import read_golden
-from lightvla_ros.policy import Observation, Policy, observations
+from lightvla_ros.policy.golden import random_inputs
+from lightvla_ros.policy.golden_file import read_golden
+from lightvla_ros.policy.policy import Observation, Policy, observations
 
 SEED = 20261125
 

@@ -12,7 +12,6 @@ from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
-from lightvla_ros.actions import Chunk, hold
 from lightvla_ros.contract import Manifest
 from lightvla_ros.inbox import Job
 from lightvla_ros.msg import ActionChunk, InferenceStats
@@ -23,7 +22,8 @@ from lightvla_ros.nodes.conversions import (
     time_message,
 )
 from lightvla_ros.nodes.policy_parameters import nanoseconds
-from lightvla_ros.policy import Prediction
+from lightvla_ros.policy.actions import Chunk, hold
+from lightvla_ros.policy.policy import Prediction
 from lightvla_ros.reasons import cut
 
 REFERENCES = {

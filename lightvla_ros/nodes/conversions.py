@@ -10,11 +10,11 @@ from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Vector3
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from lightvla_ros.actions import Chunk
-from lightvla_ros.compressed_images import decode_compressed
 from lightvla_ros.errors import LightVLAError, quoted
-from lightvla_ros.images import check_layout, decode_image
 from lightvla_ros.msg import ActionChunk, InferenceStats
+from lightvla_ros.policy.actions import Chunk
+from lightvla_ros.policy.compressed_images import decode_compressed
+from lightvla_ros.policy.images import check_layout, decode_image
 
 UNIT_TOLERANCE = 1e-3
 # In pairs: of franka_ros and franka_ros2 (FER; the LIBERO bridge takes these, too) and of the FR3

@@ -17,7 +17,7 @@ from lightvla_ros.nodes.conversions import (
     stamp_ns,
 )
 from lightvla_ros.picture_doubts import FrozenPictures, check_contrast, check_unlike
-from lightvla_ros.preprocessor import check_aspect
+from lightvla_ros.policy.preprocessor import check_aspect
 
 
 class PictureReader:

@@ -11,7 +11,7 @@ from lightvla_ros.errors import ContractError, EngineError
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.lifecycle import TransitionError
 from lightvla_ros.nodes.policy_parameters import engine_options
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 
 
 def load_policy(

@@ -19,12 +19,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from lightvla_ros.actions import chunk_from_osc
 from lightvla_ros.contract.libero import CONTROL_PERIOD, PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_message
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.nodes.spin import run_node
+from lightvla_ros.policy.actions import chunk_from_osc
 from lightvla_ros.reasons import reason
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import Recording, load_recording, recording_path

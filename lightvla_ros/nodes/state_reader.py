@@ -15,7 +15,7 @@ from lightvla_ros.nodes.conversions import (
     gripper_from_message,
     pose_from_message,
 )
-from lightvla_ros.proprio import out_of_bounds
+from lightvla_ros.policy.state import out_of_bounds
 
 
 class StateReader:

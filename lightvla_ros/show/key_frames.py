@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.preprocessor import fitted
+from lightvla_ros.policy.preprocessor import fitted
 from lightvla_ros.show.dimming import dim, upright
 from lightvla_ros.show.figures import save, words
 from lightvla_ros.show.moments import Moment, Seen, key_moments

@@ -11,7 +11,7 @@ import numpy as np
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.demonstrations.writer import Episode
 from lightvla_ros.evaluate.closed_loop import executed_actions, observe
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.sim.collect import Plan, Recorder, choose_request
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.memoryless_expert import MOST_PLANS, MemorylessExpert

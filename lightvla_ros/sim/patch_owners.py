@@ -13,7 +13,7 @@ import numpy as np
 
 from lightvla_ros.contract import Camera, Manifest
 from lightvla_ros.contract.libero import CAMERAS
-from lightvla_ros.preprocessor import fitted
+from lightvla_ros.policy.preprocessor import fitted
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.segmentation import BACKGROUND, GRIPPER, ROBOT, Segmentation
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightvla_ros.contract import Prompt
 from lightvla_ros.errors import InstructionError, TrainError
-from lightvla_ros.instruction import PromptEncoder
+from lightvla_ros.policy.prompt import PromptEncoder
 
 UNKNOWN = '<unk>'
 

@@ -25,7 +25,7 @@ from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.errors import ConfigError, ImageError, TrainError, one_line
 from lightvla_ros.files import write_text
-from lightvla_ros.preprocessor import check_aspect
+from lightvla_ros.policy.preprocessor import check_aspect
 from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import ModelSource, TrainConfig
 from lightvla_ros.train.frames import FrameStore

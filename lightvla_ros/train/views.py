@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightvla_ros.contract import Camera, Preprocessing
-from lightvla_ros.preprocessor import Preprocessor, fitted, has_aspect
+from lightvla_ros.policy.preprocessor import Preprocessor, fitted, has_aspect
 from lightvla_ros.train.colour import change_colours
 from lightvla_ros.train.object_words import IGNORED
 

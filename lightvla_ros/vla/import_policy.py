@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from lightvla_ros.contract import ACTION_SIZE, POINTING_DOWN, Manifest, write_manifest
 from lightvla_ros.errors import CheckpointError
 from lightvla_ros.files import whole_folder, write_text
-from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
+from lightvla_ros.policy.tokenizer import check_tokenizer, read_tokenizer
 from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig
 from lightvla_ros.vla.published_files import check_file

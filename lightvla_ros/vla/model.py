@@ -108,7 +108,7 @@ class LightVLA(nn.Module):
     ) -> Output:
         """Predict a chunk.
 
-        :param pixels: [B, cameras, 6, H, W], preprocessed (``preprocessor.py``).
+        :param pixels: [B, cameras, 6, H, W], preprocessed (``policy/preprocessor.py``).
         :param prompt_ids: int64 [B, P]: BOS, words, 29871; padded in front.
         :param prompt_mask: bool [B, P], False where padding.
         :param proprio: [B, S], normalised; None for a model without proprio.

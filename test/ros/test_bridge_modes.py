@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from lightvla_ros.msg import ActionChunk, InferenceStats
 
-from lightvla_ros.actions import chunk_from_osc, hold
 from lightvla_ros.contract.libero import PERIOD
 from lightvla_ros.nodes.bridge_modes import (
     EpisodeAbortedError,
@@ -13,6 +12,7 @@ from lightvla_ros.nodes.bridge_modes import (
     run_wall_clock,
 )
 from lightvla_ros.nodes.conversions import chunk_to_message, duration_message, time_message
+from lightvla_ros.policy.actions import chunk_from_osc, hold
 
 START = 10**10
 OPEN = np.array([0, 0, 0, 0, 0, 0, -1.0])

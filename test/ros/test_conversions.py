@@ -6,7 +6,6 @@ from lightvla_ros.msg import ActionChunk, InferenceStats
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
-from lightvla_ros.actions import chunk_from_osc, osc_from_chunk
 from lightvla_ros.nodes.conversions import (
     FINGER_JOINTS,
     MessageError,
@@ -22,6 +21,7 @@ from lightvla_ros.nodes.conversions import (
     stamp_ns,
     time_message,
 )
+from lightvla_ros.policy.actions import chunk_from_osc, osc_from_chunk
 
 
 def _message(actions):

@@ -12,7 +12,7 @@ from rig import rig
 from std_srvs.srv import Trigger
 
 from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, file_sha256, load_manifest
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 
 HOLDING, RUNNING, FAULT = VlaStatus.HOLDING, VlaStatus.RUNNING, VlaStatus.FAULT
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

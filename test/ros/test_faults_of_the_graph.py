@@ -19,7 +19,7 @@ from std_msgs.msg import String
 from lightvla_ros.files import resource
 from lightvla_ros.nodes.launch_arguments import PARAMETERS, TOPICS
 from lightvla_ros.nodes.policy_node import PolicyNode
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 
 WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
 

@@ -6,7 +6,7 @@ import pytest
 
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import SimulationError
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.sim.collect import Plan, collect_task, demonstrate
 from lightvla_ros.sim.collect_command import collect
 from lightvla_ros.sim.dagger import label, visit

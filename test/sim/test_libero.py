@@ -5,7 +5,7 @@ import pytest
 
 from lightvla_ros.contract import POINTING_DOWN
 from lightvla_ros.errors import SimulationError
-from lightvla_ros.proprio import on_side_of
+from lightvla_ros.policy.state import on_side_of
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import (

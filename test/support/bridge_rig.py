@@ -19,11 +19,11 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from lightvla_ros.actions import chunk_from_osc
 from lightvla_ros.contract.libero import PERIOD
 from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_message
 from lightvla_ros.nodes.libero_bridge_node import LiberoBridge
 from lightvla_ros.nodes.spin import spin
+from lightvla_ros.policy.actions import chunk_from_osc
 
 NAMESPACE = '/bridge_rig'
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -28,7 +28,7 @@ from lightvla_ros.nodes.conversions import (
 )
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.reasons import kind
 
 CAMERAS = ('third_person', 'wrist')

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from lightvla_ros.actions import (
+from lightvla_ros.contract import Action
+from lightvla_ros.errors import PolicyOutputError
+from lightvla_ros.policy.actions import (
     axis_angle_from_quaternion,
     chunk_from_osc,
     chunk_from_policy,
+    limit_chunk,
     osc_from_chunk,
     quaternion_from_axis_angle,
     unnormalise,
 )
-from lightvla_ros.contract import Action
-from lightvla_ros.errors import PolicyOutputError
-from lightvla_ros.policy import check_output
-from lightvla_ros.safety import limit_chunk
+from lightvla_ros.policy.policy import check_output
 
 SPEC = Action(
     chunk_length=8,

@@ -16,7 +16,7 @@ from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
 from lightvla_ros.bench.turns import rotated, take_turns
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.policy import Policy, observations
+from lightvla_ros.policy.policy import Policy, observations
 from lightvla_ros.vla.config import openvla_oft_7b
 from lightvla_ros.vla.flops import count_flops
 from lightvla_ros.vla.weights import used_shapes

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightvla_ros.compressed_images import decode_compressed
 from lightvla_ros.errors import ImageError
-from lightvla_ros.jpeg_segments import MAX_SCANS
-from lightvla_ros.png_chunks import SIGNATURE
+from lightvla_ros.policy.compressed_images import decode_compressed
+from lightvla_ros.policy.jpeg_segments import MAX_SCANS
+from lightvla_ros.policy.png_chunks import SIGNATURE
 
 SUBSAMPLINGS = {
     '444': cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,

@@ -17,7 +17,7 @@ from lightvla_ros.contract import (
     write_manifest,
 )
 from lightvla_ros.errors import ContractError
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 
 
 @pytest.fixture

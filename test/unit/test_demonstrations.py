@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pytest
 
-from lightvla_ros.actions import unnormalise
 from lightvla_ros.contract import Action, Proprio
 from lightvla_ros.demonstrations import reading_process, writer
 from lightvla_ros.demonstrations.frames import NO_SEGMENTATION
@@ -24,7 +23,8 @@ from lightvla_ros.demonstrations.statistics import (
     statistics_of,
 )
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
-from lightvla_ros.proprio import normalise_proprio
+from lightvla_ros.policy.actions import unnormalise
+from lightvla_ros.policy.state import normalise_proprio
 
 MILK = 'pick_up_the_milk_and_place_it_in_the_basket'
 STEPS = 12

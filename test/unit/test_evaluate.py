@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightvla_ros.actions import Chunk, osc_from_chunk, quaternion_from_axis_angle
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import (
@@ -38,8 +37,13 @@ from lightvla_ros.evaluate.rates import Pairs, rate_of
 from lightvla_ros.evaluate.record import EpisodeRecord, failed_record
 from lightvla_ros.evaluate.summary import read_document, table, write_document
 from lightvla_ros.files import LockedError, one_writer
-from lightvla_ros.policy import Policy, observations
-from lightvla_ros.safety import limit_chunk
+from lightvla_ros.policy.actions import (
+    Chunk,
+    limit_chunk,
+    osc_from_chunk,
+    quaternion_from_axis_angle,
+)
+from lightvla_ros.policy.policy import Policy, observations
 from lightvla_ros.sim.episode import EpisodeSpec
 
 # Workers are forked here, because what they run stands in this file, which no child can import.

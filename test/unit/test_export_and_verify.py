@@ -17,7 +17,7 @@ from lightvla_ros.export import onnx_files
 from lightvla_ros.export.differences import action_error, jaccard
 from lightvla_ros.export.export_command import main as export_trt
 from lightvla_ros.export.verify import verify
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.vla.config import PRUNING
 from lightvla_ros.vla.language import LlamaBlock, LlamaModel
 from lightvla_ros.vla.model import LightVLA
@@ -73,8 +73,8 @@ def test_every_way_of_pruning_exports(method, tmp_path):
 
 
 def _observation(policy):
-    from lightvla_ros.golden import random_inputs
-    from lightvla_ros.policy import observations
+    from lightvla_ros.policy.golden import random_inputs
+    from lightvla_ros.policy.policy import observations
 
     return observations(random_inputs(policy.manifest, 1, 5))[0]
 

@@ -9,7 +9,7 @@ import pytest
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.onnxruntime import provider_options
 from lightvla_ros.files import WriteError, whole_folder
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 
 pytest.importorskip('torch')
 

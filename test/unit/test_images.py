@@ -7,8 +7,8 @@ import simplejpeg
 
 from lightvla_ros.contract import Camera, Normalisation, Preprocessing
 from lightvla_ros.errors import ImageError
-from lightvla_ros.images import check_layout, decode_image
-from lightvla_ros.preprocessor import Preprocessor
+from lightvla_ros.policy.images import check_layout, decode_image
+from lightvla_ros.policy.preprocessor import Preprocessor
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
 TOWER = Normalisation((0.0, 0.5, 0.0), (1.0, 0.5, 1.0))

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lightvla_ros.contract import POINTING_DOWN, Prompt, Proprio, load_manifest
 from lightvla_ros.errors import InstructionError
-from lightvla_ros.instruction import STOP_WORDS, PromptEncoder, check_instruction, stop_words_in
-from lightvla_ros.proprio import (
+from lightvla_ros.policy.prompt import STOP_WORDS, PromptEncoder, check_instruction, stop_words_in
+from lightvla_ros.policy.state import (
     normalise_proprio,
     on_side_of,
     out_of_bounds,

@@ -13,8 +13,8 @@ from lightvla_ros.engine.base import Prompt
 from lightvla_ros.engine.openvino import _check_precision
 from lightvla_ros.engine.openvino_split import split_at_scores
 from lightvla_ros.errors import EngineError
-from lightvla_ros.golden import random_inputs
-from lightvla_ros.policy import Policy, observations
+from lightvla_ros.policy.golden import random_inputs
+from lightvla_ros.policy.policy import Policy, observations
 
 CAPABILITIES = ov.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
 needs_bf16 = pytest.mark.skipif('BF16' not in CAPABILITIES, reason='the processor has no bf16')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.preprocessor import Preprocessor
+from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.sim.patch_owners import (
     COVERED,
     ROLES,

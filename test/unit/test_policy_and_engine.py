@@ -12,7 +12,7 @@ from lightvla_ros.contract import load_manifest, write_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError, InstructionError
-from lightvla_ros.policy import Observation, Policy
+from lightvla_ros.policy.policy import Observation, Policy
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +63,7 @@ def test_cameras_are_not_interchangeable(policy):
 
 
 def _encoded(policy, observation):
-    from lightvla_ros.proprio import normalise_proprio
+    from lightvla_ros.policy.state import normalise_proprio
 
     prompt = policy._encode_prompt(observation.instruction)
     proprio = normalise_proprio(observation.proprio, policy.manifest.proprio)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightvla_ros.actions import chunk_from_policy, osc_from_chunk, unnormalise
 from lightvla_ros.contract import Action, Camera, Normalisation, Preprocessing, Proprio
-from lightvla_ros.preprocessor import Preprocessor
-from lightvla_ros.proprio import normalise_proprio
+from lightvla_ros.policy.actions import chunk_from_policy, osc_from_chunk, unnormalise
+from lightvla_ros.policy.preprocessor import Preprocessor
+from lightvla_ros.policy.state import normalise_proprio
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / 'data' / 'preprocessing_golden.npz'))
 ROWS = 4  # the golden images hold every fourth row

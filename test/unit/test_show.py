@@ -13,7 +13,7 @@ from lightvla_ros.evaluate.listening import Answer, ListeningRecord, listen
 from lightvla_ros.evaluate.listening_result import confusion, summarise, table, thing
 from lightvla_ros.evaluate.options import Conditions, EvalOptions
 from lightvla_ros.evaluate.record import failed_record
-from lightvla_ros.preprocessor import Preprocessor
+from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.show import animation, concentration
 from lightvla_ros.show.dimming import dim, upright
 from lightvla_ros.show.moments import Events, Moment, Seen, key_moments

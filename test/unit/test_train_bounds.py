@@ -7,7 +7,6 @@ import pytest
 import torch
 import train_rig
 
-from lightvla_ros.actions import unnormalise
 from lightvla_ros.contract.libero import manifest_document
 from lightvla_ros.demonstrations.statistics import (
     normalise_actions,
@@ -15,6 +14,7 @@ from lightvla_ros.demonstrations.statistics import (
     statistics_of,
 )
 from lightvla_ros.errors import TrainError
+from lightvla_ros.policy.actions import unnormalise
 from lightvla_ros.train.bounds import cut_off, move_bounds, set_bounds
 from lightvla_ros.train.start import changed, typed
 from lightvla_ros.vla.config import preset

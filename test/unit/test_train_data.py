@@ -10,7 +10,7 @@ import train_rig
 
 from lightvla_ros.contract import Camera, Normalisation, Preprocessing, Prompt
 from lightvla_ros.errors import TrainError
-from lightvla_ros.preprocessor import Preprocessor
+from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
 from lightvla_ros.train.colour import change_colours, saturate, shift_hue
 from lightvla_ros.train.config import DataConfig, DataSource

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import CheckpointError, ContractError
-from lightvla_ros.policy import Policy
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.vla.checkpoint import INDEX
 from lightvla_ros.vla.config import PrunerConfig, preset
 from lightvla_ros.vla.dropped import dropped_shapes

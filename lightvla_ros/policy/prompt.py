@@ -108,7 +108,7 @@ class PromptEncoder:
     ) -> None:
         from tokenizers import models
 
-        from lightvla_ros.tokenizer import check_tokenizer, read_tokenizer
+        from lightvla_ros.policy.tokenizer import check_tokenizer, read_tokenizer
 
         self._spec = spec
         self._tokenizer = read_tokenizer(tokenizer_path)

@@ -8,7 +8,7 @@ import simplejpeg
 
 from lightvla_ros.contract import Camera, Preprocessing
 from lightvla_ros.errors import ImageError
-from lightvla_ros.resampling import crop_weights, resample, resize_weights
+from lightvla_ros.policy.resampling import crop_weights, resample, resize_weights
 
 ASPECT_TOLERANCE = 0.01
 

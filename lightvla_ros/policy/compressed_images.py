@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from lightvla_ros.compressed_format import red_and_blue_are_swapped
 from lightvla_ros.errors import ImageError, one_line
-from lightvla_ros.images import check_size
-from lightvla_ros.jpeg_segments import jpeg_size
-from lightvla_ros.png_chunks import SIGNATURE, picture_chunks, png_size
+from lightvla_ros.policy.compressed_format import red_and_blue_are_swapped
+from lightvla_ros.policy.images import check_size
+from lightvla_ros.policy.jpeg_segments import jpeg_size
+from lightvla_ros.policy.png_chunks import SIGNATURE, picture_chunks, png_size
 
 SPARE = 1 << 20  # bytes beyond the raw pixels that a file may have: profiles, thumbnails, texts
 

@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lightvla_ros.actions import Chunk, chunk_from_policy
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Engine, Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, PolicyOutputError
-from lightvla_ros.golden_file import read_golden
-from lightvla_ros.instruction import PromptEncoder, check_instruction
-from lightvla_ros.preprocessor import Preprocessor
-from lightvla_ros.proprio import normalise_proprio
+from lightvla_ros.policy.actions import Chunk, chunk_from_policy
+from lightvla_ros.policy.golden_file import read_golden
+from lightvla_ros.policy.preprocessor import Preprocessor
+from lightvla_ros.policy.prompt import PromptEncoder, check_instruction
+from lightvla_ros.policy.state import normalise_proprio
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Policy:
 
         What passes here does not fail in :meth:`infer`. Safe from any thread.
 
-        :raises InstructionError: When it is none (see ``instruction.py``), its prompt is longer
+        :raises InstructionError: When it is none (see ``prompt.py``), its prompt is longer
             than the graphs take, or the policy knows no word of it.
         """
         text = check_instruction(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.policy import Policy, observations
+from lightvla_ros.policy.policy import Policy, observations
 
 INSTRUCTIONS = (
     'hold',
