@@ -11,9 +11,9 @@ import numpy as np
 from lightvla_ros.contract.libero import PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import LightVLAError, quoted
 from lightvla_ros.msg import ActionChunk
-from lightvla_ros.nodes.chunk_schedule import ChunkSchedule, TimedChunk
 from lightvla_ros.nodes.conversions import MessageError, chunk_from_message, stamp_ns
 from lightvla_ros.policy.actions import osc_from_chunk
+from lightvla_ros.runtime.chunk_schedule import ChunkSchedule, TimedChunk
 
 
 class EpisodeAbortedError(LightVLAError):

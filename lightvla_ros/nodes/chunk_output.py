@@ -13,7 +13,6 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.inbox import Job
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.nodes.conversions import (
     chunk_to_message,
@@ -24,7 +23,8 @@ from lightvla_ros.nodes.conversions import (
 from lightvla_ros.nodes.policy_parameters import nanoseconds
 from lightvla_ros.policy.actions import Chunk, hold
 from lightvla_ros.policy.policy import Prediction
-from lightvla_ros.reasons import cut
+from lightvla_ros.runtime.inbox import Job
+from lightvla_ros.runtime.reasons import cut
 
 REFERENCES = {
     'measured_pose': ActionChunk.REFERENCE_MEASURED_POSE,

@@ -26,7 +26,7 @@ from lightvla_ros.demo_report import StageStatistics
 from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
-from lightvla_ros.reasons import kind
+from lightvla_ros.runtime.reasons import kind
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.video import Caption, VideoWriter, compose_frame
 

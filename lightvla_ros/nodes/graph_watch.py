@@ -16,7 +16,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from lightvla_ros.errors import LIMIT
 from lightvla_ros.nodes.launch_arguments import remapping
-from lightvla_ros.reasons import reason
+from lightvla_ros.runtime.reasons import reason
 
 PERIOD = 0.1  # s; counting the publishers of 8 topics takes 0.14 ms, their names 0.9 ms
 NAMES_EVERY = 10  # periods, unless the numbers of publishers change

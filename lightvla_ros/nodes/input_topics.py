@@ -21,7 +21,6 @@ from std_msgs.msg import String
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import ImageError, quoted
-from lightvla_ros.inbox import Inbox, Job
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import InputError, stamp_ns
 from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
@@ -30,7 +29,8 @@ from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.policy_parameters import limits_from
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
-from lightvla_ros.reasons import kind
+from lightvla_ros.runtime.inbox import Inbox, Job
+from lightvla_ros.runtime.reasons import kind
 
 # Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
 # liveliness: asking for one disconnects ordinary cameras (``reference/ros.md`` A.2).

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from lightvla_ros.inbox import Job
 from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.policy.policy import Observation, Policy, Prediction
 from lightvla_ros.policy.state import Outside, out_of_bounds, state_vector
+from lightvla_ros.runtime.inbox import Job
 
 
 @dataclass(frozen=True)

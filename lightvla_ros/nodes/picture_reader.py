@@ -9,15 +9,15 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from lightvla_ros.contract import Camera
 from lightvla_ros.errors import ImageError
-from lightvla_ros.inbox import Job
 from lightvla_ros.nodes.conversions import (
     InputError,
     check_image_message,
     image_from_message,
     stamp_ns,
 )
-from lightvla_ros.picture_doubts import FrozenPictures, check_contrast, check_unlike
 from lightvla_ros.policy.preprocessor import check_aspect
+from lightvla_ros.runtime.inbox import Job
+from lightvla_ros.runtime.picture_doubts import FrozenPictures, check_contrast, check_unlike
 
 
 class PictureReader:

@@ -23,7 +23,6 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from lightvla_ros.errors import InstructionError, PolicyOutputError, one_line, quoted
-from lightvla_ros.inbox import Inbox, Job, NotReadyError, seconds
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.chunk_output import ChunkOutput
 from lightvla_ros.nodes.clock_watch import ClockWatch
@@ -42,11 +41,12 @@ from lightvla_ros.nodes.policy_parameters import (
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
-from lightvla_ros.nodes.worker import Worker
 from lightvla_ros.policy.actions import limit_chunk
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.prompt import check_instruction, stop_words_in
-from lightvla_ros.reasons import kind, reason
+from lightvla_ros.runtime.inbox import Inbox, Job, NotReadyError, seconds
+from lightvla_ros.runtime.reasons import kind, reason
+from lightvla_ros.runtime.worker import Worker
 
 WATCHDOG_PERIOD = 0.02
 LONGEST_PAUSE = 2.0  # between tries with an engine that fails [s]

@@ -8,11 +8,11 @@ from typing import Any
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine import ENGINES
-from lightvla_ros.inbox import Limits
 from lightvla_ros.nodes.conversions import FINGER_JOINTS
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.policy.prompt import STOP_WORDS
+from lightvla_ros.runtime.inbox import Limits
 
 MAX_NAME_BYTES = 255  # the bound of child_frame_id in ActionChunk.msg
 

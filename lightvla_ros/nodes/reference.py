@@ -9,7 +9,7 @@ from lightvla_ros.errors import ArgumentError, LightVLAError
 from lightvla_ros.files import write_text
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
-from lightvla_ros.reasons import REASONS
+from lightvla_ros.runtime.reasons import REASONS
 
 MARKERS = r'(<!-- generated: ([^>]+) -->)\n.*?(<!-- end -->)'
 

@@ -25,7 +25,7 @@ from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_mess
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.policy.actions import chunk_from_osc
-from lightvla_ros.reasons import reason
+from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import Recording, load_recording, recording_path
 

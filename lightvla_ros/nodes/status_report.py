@@ -15,7 +15,7 @@ from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.diagnostics import StageHistory, diagnostic
-from lightvla_ros.reasons import kind, reason
+from lightvla_ros.runtime.reasons import kind, reason
 
 REMINDER = 5.0  # s between two lines that say what is waited for
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

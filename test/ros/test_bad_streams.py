@@ -12,7 +12,7 @@ from rig import CAMERAS, PERIOD, rig
 from sensor_msgs.msg import CompressedImage, JointState
 
 from lightvla_ros.nodes.conversions import stamp_ns, time_message
-from lightvla_ros.reasons import kind
+from lightvla_ros.runtime.reasons import kind
 
 RUNNING, HOLDING = VlaStatus.RUNNING, VlaStatus.HOLDING
 PATIENT = {'max_image_age': 10.0, 'max_silence': 60.0}  # no hold for want of messages

@@ -9,7 +9,7 @@ from rclpy.parameter import Parameter
 from rig import changing_pictures, rig
 
 from lightvla_ros.nodes.conversions import stamp_ns
-from lightvla_ros.reasons import kind
+from lightvla_ros.runtime.reasons import kind
 
 RUNNING, HOLDING = VlaStatus.RUNNING, VlaStatus.HOLDING
 FROZEN = np.random.default_rng(5).integers(0, 256, 96 * 96 * 3, np.uint8).tobytes()

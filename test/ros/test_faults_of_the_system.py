@@ -27,7 +27,7 @@ from std_srvs.srv import Trigger
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import ENDING_SIGNALS
-from lightvla_ros.reasons import kind
+from lightvla_ros.runtime.reasons import kind
 
 ROOT = Path(__file__).resolve().parents[2]
 QOS = 'qos_overrides./wrist/image.subscription'

@@ -14,7 +14,7 @@ from std_srvs.srv import SetBool, Trigger
 from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
 from lightvla_ros.nodes.conversions import stamp_ns
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.reasons import kind
+from lightvla_ros.runtime.reasons import kind
 
 
 def _call(r, kind, name, request):

@@ -29,7 +29,7 @@ from lightvla_ros.nodes.conversions import (
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.reasons import kind
+from lightvla_ros.runtime.reasons import kind
 
 CAMERAS = ('third_person', 'wrist')
 PERIOD = 0.05

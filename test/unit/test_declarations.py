@@ -11,7 +11,7 @@ import pytest
 
 from lightvla_ros.cli import main
 from lightvla_ros.exit_code import _EXTRAS
-from lightvla_ros.reasons import REASONS
+from lightvla_ros.runtime.reasons import REASONS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*sorted(ROOT.glob('lightvla_ros/**/*.py')), *sorted(ROOT.glob('models/*.py'))]
@@ -125,7 +125,7 @@ def test_docstrings_and_comments_name_commands_that_exist(commands):
         for path in SOURCES
         for command in re.findall(r'`lightvla ([a-z]+)', path.read_text())
     }
-    assert ('reasons.py', 'reference') in named
+    assert ('runtime/reasons.py', 'reference') in named
     assert {command for _, command in named} <= commands, named
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lightvla_ros.inbox import Inbox, Limits, NotReadyError
-from lightvla_ros.reasons import MAX_BYTES, REASONS, cut, kind, reason
+from lightvla_ros.runtime.inbox import Inbox, Limits, NotReadyError
+from lightvla_ros.runtime.reasons import MAX_BYTES, REASONS, cut, kind, reason
 
 MS = 1_000_000
 LIMITS = Limits(image_age=500 * MS, silence=500 * MS, camera_skew=30 * MS, state_skew=100 * MS)

@@ -9,9 +9,14 @@ import pytest
 
 from lightvla_ros.contract import Camera, load_manifest
 from lightvla_ros.errors import ImageError
-from lightvla_ros.picture_doubts import FrozenPictures, check_contrast, check_unlike, contrast
 from lightvla_ros.policy.golden import random_inputs
 from lightvla_ros.policy.preprocessor import check_aspect, fitted
+from lightvla_ros.runtime.picture_doubts import (
+    FrozenPictures,
+    check_contrast,
+    check_unlike,
+    contrast,
+)
 
 RANDOM = np.random.default_rng(0)
 SECOND = 10**9

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightvla_ros.errors import LightVLAError
-from lightvla_ros.reasons import reason
+from lightvla_ros.runtime.reasons import reason
 
 FUTURE_TOLERANCE = 50_000_000
 SET_BACK = 1_000_000_000  # stamps that go back by more, and on from there, are of a clock set back
