@@ -166,7 +166,7 @@ def _declare_flops(parser: argparse.ArgumentParser):
 
 def _declare_verify(parser: argparse.ArgumentParser):
     from lightvla_ros.engine import ENGINES
-    from lightvla_ros.export.limits import LIMITS
+    from lightvla_ros.verify.tolerances import LIMITS
 
     parser.add_argument('policy', type=Path, metavar='POLICY')
     parser.add_argument('--engine', choices=ENGINES, help='only engines of this name')

@@ -16,10 +16,10 @@ from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
 from lightvla_ros.bench.turns import take_turns
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import BenchError, ContractError, EngineError
-from lightvla_ros.export.variants import Variant, variants
 from lightvla_ros.machine import has_bf16, measured_with
 from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.policy import Observation, Policy, observations
+from lightvla_ros.verify.variants import Variant, variants
 
 WARM_UP = 5  # rounds
 COUNTED = ('lightvla', 'off')  # ways of pruning whose FLOPs `count_flops` knows

@@ -19,10 +19,10 @@ from lightvla_ros.errors import ExportError
 from lightvla_ros.exit_code import exit_code
 from lightvla_ros.export.bucket_fit import choose_buckets
 from lightvla_ros.export.estimates import build_estimate, export_estimate
-from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.recorded import read_observations
 from lightvla_ros.export.tensorrt_build import TARGETS, build_engines, check_target
 from lightvla_ros.files import lock_beside, one_writer, whole_folder
+from lightvla_ros.verify.tolerances import LIMITS
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
 
 # Options that not every source takes

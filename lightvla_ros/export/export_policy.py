@@ -16,7 +16,6 @@ from lightvla_ros import __version__
 from lightvla_ros.contract import MANIFEST_NAME, Manifest, amend_manifest, load_manifest
 from lightvla_ros.engine.torch import TorchEngine
 from lightvla_ros.errors import ExportError
-from lightvla_ros.export.limits import LIMITS
 from lightvla_ros.export.onnx_files import (
     OPSET,
     write_act,
@@ -26,6 +25,7 @@ from lightvla_ros.export.onnx_files import (
 from lightvla_ros.files import new_folder
 from lightvla_ros.policy.golden import random_inputs, record
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.verify.tolerances import LIMITS
 from lightvla_ros.vla.weights import StoredWeights, config_of
 
 GOLDEN, SEED = 3, 0

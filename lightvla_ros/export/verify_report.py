@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightvla_ros.contract import MANIFEST_NAME, Verification
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.export.verify import news, verify, write_verifications
+from lightvla_ros.verify.verify import news, verify, write_verifications
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 

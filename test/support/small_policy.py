@@ -6,7 +6,7 @@ from dataclasses import replace
 from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
 from lightvla_ros.export.export_policy import add_graphs, copy_weights
 from lightvla_ros.export.untrained_weights import write_untrained_weights
-from lightvla_ros.export.verify import verify, write_verifications
+from lightvla_ros.verify.verify import verify, write_verifications
 from lightvla_ros.vla.config import LanguageConfig, PrunerConfig, TowerConfig, VLAConfig
 from lightvla_ros.vla.word_tokenizer import PROMPT_LENGTH
 

@@ -14,10 +14,10 @@ from lightvla_ros.cli import main
 from lightvla_ros.contract import amend_manifest, load_manifest, write_manifest
 from lightvla_ros.errors import ContractError, EngineError, ExportError
 from lightvla_ros.export import onnx_files
-from lightvla_ros.export.differences import action_error, jaccard
 from lightvla_ros.export.export_command import main as export_trt
-from lightvla_ros.export.verify import verify
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.verify.tolerances import action_error, jaccard
+from lightvla_ros.verify.verify import verify
 from lightvla_ros.vla.config import PRUNING
 from lightvla_ros.vla.language import LlamaBlock, LlamaModel
 from lightvla_ros.vla.model import LightVLA

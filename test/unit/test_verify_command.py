@@ -8,7 +8,7 @@ import pytest
 
 from lightvla_ros.cli import main
 from lightvla_ros.contract import MANIFEST_NAME, load_manifest
-from lightvla_ros.export.variants import Variant, choose, variants
+from lightvla_ros.verify.variants import Variant, choose, variants
 
 ORT = Variant('onnxruntime', 'fp32', {'provider': 'CPUExecutionProvider'}, 'onnxruntime-cpu')
 CUDA = Variant('onnxruntime', 'fp32', {'provider': 'CUDAExecutionProvider'}, 'onnxruntime-cuda')
@@ -119,7 +119,7 @@ def test_a_read_only_folder_is_one_line_that_says_what_would_be_written(
     def refuse(*_, **__):  # a test that runs as root can write everywhere
         raise PermissionError(13, 'Permission denied', 'manifest.json.part')
 
-    monkeypatch.setattr('lightvla_ros.export.verify.amend_manifest', refuse)
+    monkeypatch.setattr('lightvla_ros.verify.verify.amend_manifest', refuse)
     assert main(['verify', str(unverified), *ARGUMENTS]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert 'cannot be written (Permission denied)' in last
@@ -132,7 +132,7 @@ def test_a_manifest_that_cannot_be_written_for_another_reason_is_a_failure(
     def refuse(*_, **__):
         raise OSError(5, 'Input/output error', 'manifest.json')
 
-    monkeypatch.setattr('lightvla_ros.export.verify.amend_manifest', refuse)
+    monkeypatch.setattr('lightvla_ros.verify.verify.amend_manifest', refuse)
     assert main(['verify', str(unverified), *ARGUMENTS]) == 1
     line = 'lightvla verify: manifest.json: Input/output error\n'
     assert capsys.readouterr().err == line

@@ -22,13 +22,12 @@ import numpy as np
 from lightvla_ros.contract import Manifest, Verification, amend_manifest, load_manifest
 from lightvla_ros.engine.base import Encoded, Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError
-from lightvla_ros.export.differences import ActionError, action_error, jaccard
-from lightvla_ros.export.limits import LIMITS
-from lightvla_ros.export.prompts import check_prompts
-from lightvla_ros.export.variants import Variant, choose, variants
 from lightvla_ros.policy.golden import random_inputs
 from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.policy import Observation, Policy, observations
+from lightvla_ros.verify.prompts import check_prompts
+from lightvla_ros.verify.tolerances import LIMITS, ActionError, action_error, jaccard
+from lightvla_ros.verify.variants import Variant, choose, variants
 
 SEED = 20261125
 
