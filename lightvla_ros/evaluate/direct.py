@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lightvla_ros.contract import Manifest
-from lightvla_ros.contract.libero import CAMERAS, CONTROL_PERIOD
-from lightvla_ros.errors import ContractError, EvaluationError
+from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
-from lightvla_ros.evaluate.closed_loop import run_closed_loop
-from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.options import Conditions, EvalOptions
 from lightvla_ros.evaluate.record import EpisodeRecord, state_digest
 from lightvla_ros.policy.policy import Policy, Prediction
+from lightvla_ros.sim.closed_loop import Environments, check_for_libero, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import end_state
@@ -65,29 +62,6 @@ def load_policy(options: EvalOptions) -> tuple[Policy, TokenChooser | None]:
     chooser = TokenChooser(conditions)
     policy.engine = ChosenTokens(policy.engine, chooser, len(manifest.cameras))
     return policy, chooser
-
-
-def check_for_libero(manifest: Manifest) -> None:
-    """Refuse a policy that LIBERO's controller cannot follow, as the bridge does.
-
-    :raises ContractError: Naming what does not fit.
-    """
-    for camera in manifest.cameras:
-        if camera.name not in CAMERAS:
-            raise ContractError(
-                f'{manifest.name}: LIBERO has the cameras {", ".join(CAMERAS)}, not {camera.name!r}'
-            )
-    action = manifest.action
-    if action.reference != 'measured_pose':
-        raise ContractError(
-            f'{manifest.name}: action.reference is {action.reference}; OSC_POSE adds deltas to the '
-            'measured pose alone'
-        )
-    if round(action.control_period * 1e9) != round(CONTROL_PERIOD * 1e9):
-        raise ContractError(
-            f'{manifest.name}: control_period is {action.control_period:g} s; LIBERO runs at '
-            f'{CONTROL_PERIOD:g} s'
-        )
 
 
 class DirectRunner:

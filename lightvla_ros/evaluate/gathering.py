@@ -5,10 +5,10 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from lightvla_ros.contract import Manifest, load_manifest
-from lightvla_ros.evaluate.direct import check_for_libero
 from lightvla_ros.evaluate.options import EvalOptions, pieces
 from lightvla_ros.evaluate.pool import Start, run_pieces
 from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.sim.closed_loop import check_for_libero
 from lightvla_ros.sim.episode import EpisodeSpec
 
 

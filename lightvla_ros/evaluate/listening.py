@@ -13,20 +13,19 @@ from functools import partial
 from typing import Any
 
 from lightvla_ros.errors import SimulationError
-from lightvla_ros.evaluate.closed_loop import run_closed_loop
 from lightvla_ros.evaluate.direct import load_policy
-from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.evaluation import options_of
 from lightvla_ros.evaluate.gathering import checked_manifest, gather
-from lightvla_ros.evaluate.listening_hand import Hand
 from lightvla_ros.evaluate.listening_result import summarise
 from lightvla_ros.evaluate.options import EvalOptions
 from lightvla_ros.evaluate.pool import Start
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.evaluate.result_header import result_header
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.sim.closed_loop import Environments, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request
+from lightvla_ros.sim.hand import Hand
 from lightvla_ros.sim.libero_env import LiberoEnv
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightvla_ros.evaluate.listening_hand import NONE
 from lightvla_ros.evaluate.rates import rate_of
+from lightvla_ros.sim.hand import NONE
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.listening import Answer

@@ -73,10 +73,10 @@ def _stats(options: EvalOptions, out: Path) -> dict[str, Any]:
 def _pictures(options: EvalOptions, out: Path) -> Iterator[dict[str, Any]]:
     """Run each episode in this process, write its files, and yield its document."""
     from lightvla_ros.evaluate.direct import load_policy
-    from lightvla_ros.evaluate.environments import Environments
     from lightvla_ros.evaluate.result_header import result_header
     from lightvla_ros.show.watched_episode import watch_episode
     from lightvla_ros.show.written_episode import write_episode
+    from lightvla_ros.sim.closed_loop import Environments
 
     policy, _ = load_policy(options)
     environments = Environments(options.conditions)

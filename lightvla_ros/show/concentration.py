@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from lightvla_ros.evaluate.direct import load_policy
-from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.evaluation import options_of
 from lightvla_ros.evaluate.gathering import checked_manifest, gather
 from lightvla_ros.evaluate.options import EvalOptions
@@ -17,6 +16,7 @@ from lightvla_ros.evaluate.pool import Start
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.evaluate.result_header import result_header
 from lightvla_ros.show.watched_episode import watch_episode
+from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.patch_owners import ROLES, Shares, sum_of
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightvla_ros.evaluate.closed_loop import observe, run_closed_loop
-from lightvla_ros.evaluate.listening_hand import Hand
 from lightvla_ros.policy.policy import Observation, Policy, Prediction
 from lightvla_ros.show.moments import Events, Moment, Seen
+from lightvla_ros.sim.closed_loop import observe, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.hand import Hand
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.patch_owners import PatchOwners
 

@@ -14,9 +14,9 @@ from lightvla_ros.contract.libero import CAMERAS, CHUNK_LENGTH, PROPRIO
 from lightvla_ros.demonstrations.writer import DemonstrationWriter, Episode, Task
 from lightvla_ros.policy.state import state_vector
 from lightvla_ros.sim.disturbances import disturbances
+from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.goals import Request, other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv, versions
-from lightvla_ros.sim.memoryless_expert import MemorylessExpert
 from lightvla_ros.sim.segmentation import Segmentation
 
 AFTER_THE_END = 3  # steps recorded of standing still
@@ -81,8 +81,8 @@ def _driver(policy_dir: Path | None) -> Iterator[Callable[[LiberoEnv, int, Plan]
         yield demonstrate
         return
     # not at the top: demonstrations of the expert need no engine
-    from lightvla_ros.evaluate.direct import check_for_libero
     from lightvla_ros.policy.policy import Policy
+    from lightvla_ros.sim.closed_loop import check_for_libero
     from lightvla_ros.sim.dagger import visit
 
     policy = Policy.load(policy_dir, 'onnxruntime', 1)

@@ -10,11 +10,11 @@ import numpy as np
 
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.demonstrations.writer import Episode
-from lightvla_ros.evaluate.closed_loop import executed_actions, observe
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.sim.closed_loop import executed_actions, observe
 from lightvla_ros.sim.collect import Plan, Recorder, choose_request
+from lightvla_ros.sim.expert.memoryless import MOST_PLANS, MemorylessExpert
 from lightvla_ros.sim.libero_env import LiberoEnv
-from lightvla_ros.sim.memoryless_expert import MOST_PLANS, MemorylessExpert
 from lightvla_ros.sim.saved_state import restore_state, save_state
 
 SHARE_OF_EXPERT = 0.12  # of the chunks: so that the late stages are visited, too

@@ -157,7 +157,7 @@ class LiberoEnv:
         # not at the top: the command line reads this module without MuJoCo
         import mujoco
 
-        from lightvla_ros.sim.decimation import decimate_visual_meshes
+        from lightvla_ros.sim.rendering import decimate_visual_meshes
 
         simulation = self._wrapper.env
         if self.render_setting == 'cheap':

@@ -12,7 +12,7 @@ import numpy as np
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.files import replace_whole
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
-from lightvla_ros.sim.expert import Expert
+from lightvla_ros.sim.expert.script import Expert
 from lightvla_ros.sim.libero_env import LiberoEnv, versions
 
 

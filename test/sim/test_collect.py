@@ -11,9 +11,9 @@ from lightvla_ros.sim.collect import Plan, collect_task, demonstrate
 from lightvla_ros.sim.collect_command import collect
 from lightvla_ros.sim.dagger import label, visit
 from lightvla_ros.sim.disturbances import disturbances
+from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.goals import other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv
-from lightvla_ros.sim.memoryless_expert import MemorylessExpert
 from lightvla_ros.sim.saved_state import save_state
 
 pytestmark = pytest.mark.sim

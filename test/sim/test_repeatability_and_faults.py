@@ -9,7 +9,7 @@ import pytest
 
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.expert import Expert
+from lightvla_ros.sim.expert.script import Expert
 from lightvla_ros.sim.libero_env import LiberoEnv, versions
 from lightvla_ros.sim.recording import load_recording, record, recording_path
 

@@ -9,13 +9,13 @@ import pytest
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.evaluate.direct import load_policy
-from lightvla_ros.evaluate.environments import Environments
 from lightvla_ros.evaluate.listening import Listener
-from lightvla_ros.evaluate.listening_hand import NONE, Hand
 from lightvla_ros.evaluate.options import Conditions, EvalOptions
+from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.goals import other_requests, own_request
-from lightvla_ros.sim.memoryless_expert import MemorylessExpert
+from lightvla_ros.sim.hand import NONE, Hand
 from lightvla_ros.sim.patch_owners import ROLES, PatchOwners
 
 pytestmark = pytest.mark.sim

@@ -25,7 +25,7 @@ from lightvla_ros.errors import (
     PolicyOutputError,
     SimulationError,
 )
-from lightvla_ros.evaluate import closed_loop, direct
+from lightvla_ros.evaluate import direct
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.command import options_from, parse_shard
 from lightvla_ros.evaluate.evaluation import evaluate, journal_path
@@ -44,6 +44,7 @@ from lightvla_ros.policy.actions import (
     quaternion_from_axis_angle,
 )
 from lightvla_ros.policy.policy import Policy, observations
+from lightvla_ros.sim import closed_loop
 from lightvla_ros.sim.episode import EpisodeSpec
 
 # Workers are forked here, because what they run stands in this file, which no child can import.

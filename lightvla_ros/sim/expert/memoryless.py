@@ -13,8 +13,8 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from lightvla_ros.sim.expert import CLOSED
-from lightvla_ros.sim.grasp_plan import GraspPlan, PickAndPlace
+from lightvla_ros.sim.expert.grasps import GraspPlan, PickAndPlace
+from lightvla_ros.sim.expert.script import CLOSED
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv
 
 MOST_PLANS = 30  # per episode; an object that rolls away is not chased for ever

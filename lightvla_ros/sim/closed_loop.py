@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.contract.libero import CAMERAS, CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.errors import ContractError
+from lightvla_ros.evaluate.options import Conditions
 from lightvla_ros.policy.actions import Chunk, limit_chunk, osc_from_chunk
 from lightvla_ros.policy.policy import Observation, Policy, Prediction
 from lightvla_ros.policy.state import state_vector
-from lightvla_ros.sim.episode import EpisodeRunner
+from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 
 # What the node's parameters of these names are by default (a test compares them): a policy must not
@@ -81,3 +84,64 @@ def executed_actions(chunk: Chunk) -> np.ndarray:
         gripper=chunk.gripper.astype(np.float32).astype(np.float64),
     )
     return osc_from_chunk(chunk, TRANSLATION_SCALE, ROTATION_SCALE)
+
+
+# The environment of an episode; the last task's is kept, as a scene takes 10 s to build.
+
+
+class Environments:
+    """Builds environments under the conditions of an evaluation. Close it."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        self._env: LiberoEnv | None = None
+
+    @contextmanager
+    def of(self, spec: EpisodeSpec) -> Iterator[LiberoEnv]:
+        """Yield the environment of an episode's task, not reset; one that fails is thrown away.
+
+        :raises SimulationError: When the suite or task does not exist.
+        """
+        try:
+            yield self._prepare(spec)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free the environment."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def _prepare(self, spec: EpisodeSpec) -> LiberoEnv:
+        env, conditions = self._env, self._conditions
+        if env is None or (env.suite, env.task) != (spec.suite, spec.task):
+            self.close()
+            size, render = conditions.camera_size, conditions.render
+            env = self._env = LiberoEnv(spec.suite, spec.task, size, render)
+            env.max_steps = min(env.max_steps, conditions.max_steps or env.max_steps)
+        return env
+
+
+def check_for_libero(manifest: Manifest) -> None:
+    """Refuse a policy that LIBERO's controller cannot follow, as the bridge does.
+
+    :raises ContractError: Naming what does not fit.
+    """
+    for camera in manifest.cameras:
+        if camera.name not in CAMERAS:
+            raise ContractError(
+                f'{manifest.name}: LIBERO has the cameras {", ".join(CAMERAS)}, not {camera.name!r}'
+            )
+    action = manifest.action
+    if action.reference != 'measured_pose':
+        raise ContractError(
+            f'{manifest.name}: action.reference is {action.reference}; OSC_POSE adds deltas to the '
+            'measured pose alone'
+        )
+    if round(action.control_period * 1e9) != round(CONTROL_PERIOD * 1e9):
+        raise ContractError(
+            f'{manifest.name}: control_period is {action.control_period:g} s; LIBERO runs at '
+            f'{CONTROL_PERIOD:g} s'
+        )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.sim.grasp_plan import PickAndPlace
+from lightvla_ros.sim.expert.grasps import PickAndPlace
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv
 
 CLOSED = 1.0
