@@ -17,7 +17,7 @@ from lightvla_ros.exit_code import exit_code
 from lightvla_ros.files import one_writer
 
 if TYPE_CHECKING:
-    from lightvla_ros.sim.collect import Plan
+    from lightvla_ros.collect.recorder import CollectPlan
 
 SILENCE = 600.0  # s without an episode; then a worker was killed (the pool does not say so)
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Declare the options of ``models/collect.py``."""
     parser = argparse.ArgumentParser(
-        prog='collect.py',
+        prog='collect/collect.py',
         description='Collect demonstrations in LIBERO; run it again to go on where it stopped.',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
@@ -66,12 +66,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _run(parsed: argparse.Namespace) -> int:
     check_episodes(parsed.suite, parsed.tasks)
-    from lightvla_ros.sim.collect import Plan
+    from lightvla_ros.collect.recorder import CollectPlan
 
     first_seed = parsed.first_seed
     if first_seed is None:  # a policy drives in layouts that it was not trained on
         first_seed = 100_000 if parsed.policy is None else 200_000
-    plan = Plan(
+    plan = CollectPlan(
         parsed.out,
         parsed.episodes,
         first_seed,
@@ -91,7 +91,7 @@ def _run(parsed: argparse.Namespace) -> int:
     return int(bool(errors))
 
 
-def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> list[str]:
+def collect(jobs: list[tuple[CollectPlan, str, int]], workers: int) -> list[str]:
     """Run the jobs in processes of their own, with one bar for all episodes.
 
     :returns: What went wrong, a line for each task that could not be finished.
@@ -128,8 +128,8 @@ def collect(jobs: list[tuple[Plan, str, int]], workers: int) -> list[str]:
     return errors
 
 
-def _work(news: Queue, plan: Plan, suite: str, task: int) -> None:
-    from lightvla_ros.sim.collect import collect_task
+def _work(news: Queue, plan: CollectPlan, suite: str, task: int) -> None:
+    from lightvla_ros.collect.collect import collect_task
 
     try:
         for message in collect_task(plan, suite, task):

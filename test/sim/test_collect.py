@@ -4,13 +4,13 @@ import h5py
 import numpy as np
 import pytest
 
+from lightvla_ros.collect.collect import collect_task, demonstrate
+from lightvla_ros.collect.dagger import label, visit
+from lightvla_ros.collect.recorder import CollectPlan, disturbances
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.sim.collect import Plan, collect_task, demonstrate
 from lightvla_ros.sim.collect_command import collect
-from lightvla_ros.sim.dagger import label, visit
-from lightvla_ros.sim.disturbances import disturbances
 from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.goals import other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv
@@ -31,7 +31,9 @@ def env():
 
 @pytest.fixture(scope='module')
 def collected(tmp_path_factory):
-    plan = Plan(tmp_path_factory.mktemp('demonstrations'), episodes=1, stride=8, camera_size=64)
+    plan = CollectPlan(
+        tmp_path_factory.mktemp('demonstrations'), episodes=1, stride=8, camera_size=64
+    )
     assert [each[0] for each in collect_task(plan, SUITE, TASK)][-1] == 1
     return plan
 
@@ -62,7 +64,7 @@ def test_collecting_goes_on_where_it_stopped(collected):
     with h5py.File(only_file(collected), 'a') as file:
         file['data'].create_group('demo_1')  # as a killed run leaves it
         seed = int(file['data/demo_0'].attrs['seed'])
-    more = Plan(collected.folder, episodes=2, stride=8, camera_size=64)
+    more = CollectPlan(collected.folder, episodes=2, stride=8, camera_size=64)
     *_, last = collect_task(more, SUITE, TASK)
     assert last[0] == 1
     with h5py.File(only_file(collected)) as file:
@@ -76,7 +78,7 @@ def _rows(plan):
 
 
 def test_a_task_that_cannot_be_is_named(tmp_path):
-    errors = collect([(Plan(tmp_path, 1), SUITE, 99)], 1)
+    errors = collect([(CollectPlan(tmp_path, 1), SUITE, 99)], 1)
     assert errors == [f'{SUITE} task 99: {SUITE} has tasks 0 to 9, not 99']
 
 
@@ -195,7 +197,7 @@ def test_labelling_changes_nothing(env):
 def test_a_policy_is_rolled_and_labelled(env, bundled_policy, tmp_path):
     env.max_steps = 24
     policy = Policy.load(bundled_policy, 'onnxruntime', 1)
-    plan = Plan(tmp_path, 1, camera_size=64, others=0.0)
+    plan = CollectPlan(tmp_path, 1, camera_size=64, others=0.0)
     episode = visit(env, 14, plan, policy)
     policy.close()
     assert len(episode.chunks) == len(episode.rows) == len(episode.images['wrist'])
@@ -207,5 +209,5 @@ def test_a_policy_is_rolled_and_labelled(env, bundled_policy, tmp_path):
 
 def test_failed_episodes_are_dropped(env, tmp_path, monkeypatch):
     env.goal = env.task_goal
-    monkeypatch.setattr('lightvla_ros.sim.collect.SLOWEST', 20)  # too short for any expert
-    assert demonstrate(env, 15, Plan(tmp_path, 1, camera_size=64, stride=8)) is None
+    monkeypatch.setattr('lightvla_ros.collect.collect.SLOWEST', 20)  # too short for any expert
+    assert demonstrate(env, 15, CollectPlan(tmp_path, 1, camera_size=64, stride=8)) is None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lightvla_ros.collect.recorder import CollectPlan, Recorder, choose_request
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.demonstrations.writer import Episode
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.sim.closed_loop import executed_actions, observe
-from lightvla_ros.sim.collect import Plan, Recorder, choose_request
 from lightvla_ros.sim.expert.memoryless import MOST_PLANS, MemorylessExpert
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.saved_state import restore_state, save_state
@@ -21,7 +21,7 @@ SHARE_OF_EXPERT = 0.12  # of the chunks: so that the late stages are visited, to
 SHORTEST = 5  # steps of a chunk that are executed, at least
 
 
-def visit(env: LiberoEnv, seed: int, plan: Plan, policy: Policy) -> Episode:
+def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episode:
     """Let the policy drive an episode, and label every state at which it looked.
 
     A failed episode is of as much use as one that succeeded.

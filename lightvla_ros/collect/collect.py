@@ -1,0 +1,116 @@
+"""Collects demonstrations of the memoryless expert, pushed about on its way (DART)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.collect.recorder import CollectPlan, Recorder, choose_request, disturbances
+from lightvla_ros.contract.libero import CHUNK_LENGTH
+from lightvla_ros.demonstrations.writer import DemonstrationWriter, Episode, Task
+from lightvla_ros.sim.expert.memoryless import MemorylessExpert
+from lightvla_ros.sim.libero_env import LiberoEnv, versions
+from lightvla_ros.sim.segmentation import Segmentation
+
+AFTER_THE_END = 3  # steps recorded of standing still
+SLOWEST = 260  # steps; an episode that takes longer has gone wrong
+
+
+def collect_task(plan: CollectPlan, suite: str, task: int) -> Iterator[tuple[int, int]]:
+    """Collect one task; goes on where an earlier run of the same plan stopped.
+
+    :returns: After each episode: 1 or 0 (it failed and was dropped), and its frames.
+    """
+    env = LiberoEnv(suite, task, camera_size=plan.camera_size, render=plan.render)
+    try:
+        env.reset_layout(plan.first_seed)
+        with (
+            _driver(plan.policy) as run,
+            DemonstrationWriter(plan.folder / suite, describe(env, plan.camera_size)) as writer,
+        ):
+            tried = writer.seeds
+            if writer.episodes:
+                yield writer.episodes, writer.frames
+            seed = plan.first_seed
+            while writer.episodes < plan.episodes:
+                if seed not in tried:
+                    episode = run(env, seed, plan)
+                    if episode is None:
+                        writer.drop(seed)
+                        yield 0, 0
+                    else:
+                        writer.add(episode)
+                        yield 1, len(episode.rows)
+                seed += 1
+    finally:
+        env.close()
+
+
+@contextmanager
+def _driver(
+    policy_dir: Path | None,
+) -> Iterator[Callable[[LiberoEnv, int, CollectPlan], Episode | None]]:
+    """Yield what runs an episode: the expert, or a policy that the expert labels."""
+    if policy_dir is None:
+        yield demonstrate
+        return
+    # not at the top: demonstrations of the expert need no engine
+    from lightvla_ros.collect.dagger import visit
+    from lightvla_ros.policy.policy import Policy
+    from lightvla_ros.sim.closed_loop import check_for_libero
+
+    policy = Policy.load(policy_dir, 'onnxruntime', 1)
+    try:
+        check_for_libero(policy.manifest)
+        policy.require_verified()
+        policy.replay_golden()
+        yield partial(visit, policy=policy)
+    finally:
+        policy.close()
+
+
+def describe(env: LiberoEnv, camera_size: int) -> Task:
+    """Return what the task's file says of itself."""
+    return Task(
+        env.suite,
+        env.task,
+        env.instruction,
+        env.bddl,
+        env.render_setting,
+        Segmentation(env.simulation).names,
+        camera_size,
+        versions(),
+    )
+
+
+def demonstrate(env: LiberoEnv, seed: int, plan: CollectPlan) -> Episode | None:
+    """Run one episode; None when it failed.
+
+    Frames are kept only where none of the next 8 actions was disturbed: there the labels are what
+    the expert really did.
+    """
+    rng = np.random.default_rng(seed)
+    request = choose_request(env, rng, plan.others)
+    env.reset_layout(seed)
+    recorder = Recorder(env, plan.camera_size)
+    expert = MemorylessExpert(env)
+    push = disturbances(rng, SLOWEST)
+    quiet = ~np.lib.stride_tricks.sliding_window_view(
+        np.pad(push.any(axis=1), (0, CHUNK_LENGTH)), CHUNK_LENGTH
+    ).any(axis=1)
+    phase, ended = int(rng.integers(plan.stride)), 0
+    for step in range(SLOWEST):
+        action = expert.act()
+        ended += expert.finished
+        look = quiet[step] and step % plan.stride == phase and not ended
+        recorder.step(action, env.render() if look else None)
+        if ended > AFTER_THE_END:
+            break
+        env.step(np.clip(action + push[step], -1, 1))
+    if not ended or not env.solved or not recorder.rows:
+        return None
+    return recorder.episode(seed, request)

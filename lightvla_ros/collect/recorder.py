@@ -1,0 +1,139 @@
+"""Pushes on executed actions, so that demonstrations show how to come back (as DART does)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.contract.libero import CAMERAS, CHUNK_LENGTH, PROPRIO
+from lightvla_ros.demonstrations.writer import Episode
+from lightvla_ros.policy.state import state_vector
+from lightvla_ros.sim.goals import Request, other_requests, own_request
+from lightvla_ros.sim.libero_env import LiberoEnv
+from lightvla_ros.sim.segmentation import Segmentation
+
+CLEAN_EPISODES = 0.25  # share without any push
+CLOSING = 0.2  # share of the pushes in which an open hand closes besides, as after a failed grasp
+
+
+def disturbances(rng: np.random.Generator, steps: int) -> np.ndarray:
+    """Draw what is added to the executed actions of an episode.
+
+    Short pushes of 2 to 6 steps with 10 to 31 quiet ones in between. In some an open hand closes,
+    over 4 to 9 steps; a closed one never opens. The clean action is what a policy learns (Laskey et
+    al. 2017, arXiv 1703.09327).
+
+    :returns: float64 [steps, 7], in OSC_POSE units; zero where there is no push.
+    """
+    push = np.zeros((steps, 7))
+    if rng.random() < CLEAN_EPISODES:
+        return push
+    step = int(rng.integers(0, 12))
+    while step < steps:
+        closing = rng.random() < CLOSING
+        length = int(rng.integers(4, 10) if closing else rng.integers(2, 7))
+        strength = 1.3 * rng.uniform(0.3, 1.0)
+        move = rng.uniform(-1, 1, 3) * strength
+        turn = [*rng.normal(0, 0.05, 2), rng.uniform(-0.35, 0.35)]
+        push[step : step + length] = [*move, *turn, 2 * closing]
+        step += length + int(rng.integers(10, 32))
+    return push
+
+
+@dataclass(frozen=True)
+class CollectPlan:
+    """What is collected of each task.
+
+    :param episodes: Successful ones of each task.
+    :param first_seed: Of a task's first layout; the others follow.
+    :param stride: Every how many steps the cameras look.
+    :param others: Share of the episodes that are asked for another object of the scene.
+    :param policy: Folder of the policy that drives (DAgger); None: the expert does.
+    """
+
+    folder: Path
+    episodes: int
+    first_seed: int = 100_000
+    stride: int = 2
+    others: float = 0.4
+    camera_size: int = 128
+    render: str = 'cheap'
+    policy: Path | None = None
+
+
+class Recorder:
+    """Gathers what an episode's steps look like."""
+
+    def __init__(self, env: LiberoEnv, camera_size: int) -> None:
+        self._env = env
+        self._size = camera_size
+        self._segmentation = Segmentation(env.simulation)
+        self._joints = env.simulation.robots[0]._ref_joint_pos_indexes
+        self._model_file = env.simulation.model.get_xml()
+        self.rows: list[int] = []
+        self._actions, self._states, self._robot, self._angles = [], [], [], []
+        self._images = {camera: [] for camera in CAMERAS}
+        self._shown = {camera: [] for camera in CAMERAS}
+
+    def step(self, action: np.ndarray, images: dict[str, np.ndarray] | None) -> None:
+        """Record the state before an action, with images by camera where somebody looks."""
+        if images is not None:
+            self.rows.append(len(self._actions))
+            for camera, image in images.items():
+                self._images[camera].append(image)
+                shown = self._segmentation.render(CAMERAS[camera], self._size)
+                self._shown[camera].append(shown)
+        data = self._env.simulation.sim
+        self._actions.append(action)
+        self._states.append(data.get_state().flatten())
+        self._robot.append(self._env.state())
+        self._angles.append(data.data.qpos[self._joints].copy())
+
+    def episode(
+        self,
+        seed: int,
+        request: Request,
+        chunks: np.ndarray | None = None,
+        policy: str = '',
+        success: bool = True,
+    ) -> Episode:
+        """Put it together.
+
+        :param chunks: [R, 8, 7] labels; by default the recorded actions from each look on. Behind
+            the end the last one goes on: it stands still.
+        """
+        actions = np.array(self._actions)
+        if chunks is None:
+            steps = np.array(self.rows)[:, None] + np.arange(CHUNK_LENGTH)
+            chunks = actions[np.minimum(steps, len(actions) - 1)]
+        return Episode(
+            seed,
+            request.instruction,
+            list(request.goal),
+            actions,
+            np.array(self._states),
+            np.array([state_vector(PROPRIO, *state) for state in self._robot]),
+            np.array([np.concatenate(state[::-1]) for state in self._robot])[
+                :, [0, 1, 6, 7, 8, 2, 3, 4, 5]
+            ],
+            np.array(self._angles),
+            np.array(self.rows),
+            chunks,
+            {camera: np.array(images) for camera, images in self._images.items()},
+            {camera: np.array(images) for camera, images in self._shown.items()},
+            self._model_file,
+            policy,
+            success,
+        )
+
+
+def choose_request(env: LiberoEnv, rng: np.random.Generator, others: float) -> Request:
+    """Draw what the episode is asked for, and make it the environment's goal."""
+    choices = other_requests(env)
+    request = own_request(env)
+    if choices and rng.random() < others:
+        request = choices[int(rng.integers(len(choices)))]
+    env.goal = [list(request.goal)]
+    return request
