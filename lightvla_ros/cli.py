@@ -140,9 +140,9 @@ def _declare_import(parser: argparse.ArgumentParser):
     parser.add_argument('--base', metavar='DIR', help='base model of a folder with only an adapter')
 
     def run(parsed: argparse.Namespace) -> int:
-        from lightvla_ros.vla import import_policy
+        from lightvla_ros.export import import_checkpoint
 
-        return import_policy.run(parsed)
+        return import_checkpoint.run(parsed)
 
     return run
 

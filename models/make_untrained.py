@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from lightvla_ros.export.untrained_weights import write_untrained_weights
+    from lightvla_ros.export.untrained import write_untrained_weights
     from lightvla_ros.vla.config import first_layers, preset
 
     config = preset(arguments.preset)

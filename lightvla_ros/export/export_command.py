@@ -17,10 +17,10 @@ from lightvla_ros.arguments import parse_count
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import ExportError
 from lightvla_ros.exit_code import exit_code
-from lightvla_ros.export.bucket_fit import choose_buckets
+from lightvla_ros.export.buckets import choose_buckets
 from lightvla_ros.export.estimates import build_estimate, export_estimate
-from lightvla_ros.export.recorded import read_observations
-from lightvla_ros.export.tensorrt_build import TARGETS, build_engines, check_target
+from lightvla_ros.export.observations import read_observations
+from lightvla_ros.export.tensorrt.build import TARGETS, build_engines, check_target
 from lightvla_ros.files import lock_beside, one_writer, whole_folder
 from lightvla_ros.verify.tolerances import LIMITS
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
@@ -87,8 +87,8 @@ def _prove(parsed: argparse.Namespace, say: Steps) -> None:
     """Build layers of a preset's shapes without a GPU."""
     if parsed.target != 'tensorrt-rtx':
         raise ExportError('--preset only proves that shapes build: add --target tensorrt-rtx')
+    from lightvla_ros.export.import_checkpoint import PROMPT_LENGTH
     from lightvla_ros.export.shape_proof import prove
-    from lightvla_ros.vla.import_policy import PROMPT_LENGTH
 
     layers = 2 if parsed.layers is None else parsed.layers
     config = first_layers(preset(parsed.preset), layers)
@@ -135,8 +135,8 @@ def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, s
 def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLAConfig, int]:
     """Return the configuration of what is exported, and its prompt length."""
     if manifest is None:
-        from lightvla_ros.vla.checkpoint import read_published
-        from lightvla_ros.vla.import_policy import PROMPT_LENGTH, check_published
+        from lightvla_ros.export.import_checkpoint import PROMPT_LENGTH, check_published
+        from lightvla_ros.export.published import read_published
 
         pruning = PrunerConfig(parsed.pruning or 'lightvla')
         published = read_published(parsed.checkpoint, pruning=pruning)
@@ -155,8 +155,8 @@ def _export(
     observations: dict[str, np.ndarray] | None,
     say: Steps,
 ) -> None:
-    from lightvla_ros.export.export_policy import add_graphs, copy_weights
-    from lightvla_ros.vla.import_policy import import_policy
+    from lightvla_ros.export.export import add_graphs, copy_weights
+    from lightvla_ros.export.import_checkpoint import import_policy
 
     out: Path = parsed.out
     with one_writer(out, lock_beside(out)), whole_folder(out):

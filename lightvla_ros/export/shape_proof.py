@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from lightvla_ros.export.onnx_files import write_act, write_encode
-from lightvla_ros.export.tensorrt_network import build_plan, workspace_limit
-from lightvla_ros.export.tensorrt_rtx import import_rtx
+from lightvla_ros.export.tensorrt.network import build_plan, import_rtx, workspace_limit
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.weights import used_shapes
 

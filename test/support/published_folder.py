@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from lightvla_ros.vla.checkpoint import INDEX
+from lightvla_ros.export.published import INDEX, dropped_shapes
+from lightvla_ros.export.published_config import BACKBONE, TOWERS
 from lightvla_ros.vla.config import LanguageConfig, TowerConfig, VLAConfig
-from lightvla_ros.vla.dropped import dropped_shapes
-from lightvla_ros.vla.published_config import BACKBONE, TOWERS
 from lightvla_ros.vla.weights import used_shapes
 
 DINO_MEAN, DINO_STD = [0.484375, 0.455078125, 0.40625], [0.228515625, 0.2236328125, 0.224609375]

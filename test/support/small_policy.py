@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
-from lightvla_ros.export.export_policy import add_graphs, copy_weights
-from lightvla_ros.export.untrained_weights import write_untrained_weights
+from lightvla_ros.export.export import add_graphs, copy_weights
+from lightvla_ros.export.untrained import write_untrained_weights
 from lightvla_ros.verify.verify import verify, write_verifications
 from lightvla_ros.vla.config import LanguageConfig, PrunerConfig, TowerConfig, VLAConfig
 from lightvla_ros.vla.word_tokenizer import PROMPT_LENGTH

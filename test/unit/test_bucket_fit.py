@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lightvla_ros.errors import ExportError
-from lightvla_ros.export.bucket_fit import choose_buckets, fit_buckets
+from lightvla_ros.export.buckets import choose_buckets, fit_buckets
 from lightvla_ros.vla.config import act_flops, preset
 
 SEVEN = preset('openvla-oft-7b')

@@ -19,7 +19,7 @@ from lightvla_ros.evaluate.journal import Journal
 from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.exit_code import exit_code
 from lightvla_ros.export.export_command import main as export_trt
-from lightvla_ros.export.untrained_weights import write_untrained_weights
+from lightvla_ros.export.untrained import write_untrained_weights
 from lightvla_ros.files import (
     LOCK_NAME,
     LockedError,

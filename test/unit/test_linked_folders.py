@@ -7,9 +7,9 @@ from published_folder import tiny_published_config, write_published
 
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.export.export_policy import copy_weights
+from lightvla_ros.export.export import copy_weights
+from lightvla_ros.export.import_checkpoint import import_policy
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.vla.import_policy import import_policy
 from lightvla_ros.vla.weights import load_model
 
 

@@ -8,8 +8,8 @@ from published_folder import DINO_MEAN, DINO_STD, STATISTICS, tiny_published_con
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import CheckpointError
-from lightvla_ros.vla.checkpoint import read_published
-from lightvla_ros.vla.import_policy import check_published
+from lightvla_ros.export.import_checkpoint import check_published
+from lightvla_ros.export.published import read_published
 
 KEY = 'libero_spatial_no_noops'
 

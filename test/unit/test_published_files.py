@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import CheckpointError, ContractError, TrainError
+from lightvla_ros.export.import_checkpoint import import_policy
+from lightvla_ros.export.published import INDEX
 from lightvla_ros.train.checkpoint import load_checkpoint
-from lightvla_ros.vla.checkpoint import INDEX
-from lightvla_ros.vla.import_policy import import_policy
 from lightvla_ros.vla.weights import load_model
 
 FC1 = 'projector.fc1.weight'

@@ -20,12 +20,21 @@ from lightvla_ros.engine.tensorrt.machine import (
     import_tensorrt,
 )
 from lightvla_ros.errors import BuildError, EngineError
-from lightvla_ros.export import tensorrt_build, tensorrt_listing
-from lightvla_ros.export.tensorrt_build import build_engines, check_target
-from lightvla_ros.export.tensorrt_errors import build_error
-from lightvla_ros.export.tensorrt_network import build_plan, refuse_data_dependence, workspace_limit
-from lightvla_ros.export.tensorrt_progress import Phases, ctrl_c_stops, progress_monitor
-from lightvla_ros.export.tensorrt_timings import TimingCache, timing_cache_path
+from lightvla_ros.export.tensorrt import build as tensorrt_build
+from lightvla_ros.export.tensorrt import install
+from lightvla_ros.export.tensorrt.build import (
+    TimingCache,
+    build_engines,
+    check_target,
+    timing_cache_path,
+)
+from lightvla_ros.export.tensorrt.network import (
+    build_error,
+    build_plan,
+    refuse_data_dependence,
+    workspace_limit,
+)
+from lightvla_ros.export.tensorrt.progress import Phases, ctrl_c_stops, progress_monitor
 
 # TensorRT-RTX has the timing cache's functions, but does nothing in them.
 no_timings = pytest.mark.filterwarnings(
@@ -244,7 +253,7 @@ def test_phases_say_how_long_the_longest_takes():
 
 def test_progress_is_said_while_it_builds(graphs_dir, monkeypatch):
     folder, manifest = graphs_dir
-    monkeypatch.setattr('lightvla_ros.export.tensorrt_progress.SECONDS_BETWEEN_LINES', 0.0)
+    monkeypatch.setattr('lightvla_ros.export.tensorrt.progress.SECONDS_BETWEEN_LINES', 0.0)
     lines = []
     build_plan(tensorrt_rtx, folder / 'encode.onnx', (), lambda config: None, lines.append)
     assert len(lines) > 10
@@ -301,7 +310,7 @@ def test_ctrl_c_stops_the_build(graphs_dir, program):
         'import signal, sys\nfrom pathlib import Path\nimport tensorrt_rtx\n'
         'from lightvla_ros.engine.tensorrt.machine import error_log\n'
         'from lightvla_ros.export import tensorrt_progress\n'
-        'from lightvla_ros.export.tensorrt_network import build_plan\n'
+        'from lightvla_ros.export.tensorrt.network import build_plan\n'
         'path, stopped, handler = Path(sys.argv[1]), False, signal.getsignal(signal.SIGINT)\n'
     )
     after = 'assert stopped\nassert signal.getsignal(signal.SIGINT) is handler\n'
@@ -562,7 +571,7 @@ def test_ctrl_c_while_plans_are_listed_leaves_a_folder_that_loads(
             raise KeyboardInterrupt
         return amend_manifest(*arguments, **fields)
 
-    monkeypatch.setattr(tensorrt_listing, 'amend_manifest', interrupted)
+    monkeypatch.setattr(install, 'amend_manifest', interrupted)
     with pytest.raises(KeyboardInterrupt):
         build_engines(folder, before, 'tensorrt')
     assert load_manifest(folder).engines[:1] == before.engines
@@ -580,7 +589,7 @@ def test_a_plan_that_is_not_copied_wholly_stays_where_it_was(tmp_path, monkeypat
         raise OSError('No space left on device')
 
     monkeypatch.setattr(shutil, 'move', fill_the_disk)
-    with pytest.raises(OSError, match='No space'), tensorrt_listing._moved([(whole, part)]):
+    with pytest.raises(OSError, match='No space'), install._moved([(whole, part)]):
         pass
     assert whole.read_bytes() == b'whole'
     assert not part.exists()

@@ -12,11 +12,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from lightvla_ros.cli import main
 from lightvla_ros.contract import MANIFEST_NAME, load_manifest, write_manifest
 from lightvla_ros.errors import ContractError
+from lightvla_ros.export.import_checkpoint import check_published, import_policy
+from lightvla_ros.export.published import read_published
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.tokenizer import check_tokenizer, read_tokenizer
 from lightvla_ros.verify.verify import verify
-from lightvla_ros.vla.checkpoint import read_published
-from lightvla_ros.vla.import_policy import check_published, import_policy
 from lightvla_ros.vla.word_tokenizer import word_tokenizer
 
 TEMPLATE = 'In: What action should the robot take to {instruction}?\nOut:'

@@ -10,11 +10,10 @@ from safetensors.torch import load_file, save_file
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import CheckpointError, ContractError
+from lightvla_ros.export.import_checkpoint import import_policy
+from lightvla_ros.export.published import INDEX, dropped_shapes
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.vla.checkpoint import INDEX
 from lightvla_ros.vla.config import PrunerConfig, preset
-from lightvla_ros.vla.dropped import dropped_shapes
-from lightvla_ros.vla.import_policy import import_policy
 from lightvla_ros.vla.weights import load_model, used_shapes
 
 Q_PROJ = 'language_model.model.layers.0.self_attn.q_proj.weight'

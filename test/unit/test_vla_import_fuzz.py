@@ -12,8 +12,8 @@ from published_folder import tiny_published_config, write_adapter, write_publish
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import CheckpointError, ContractError
-from lightvla_ros.vla.checkpoint import INDEX
-from lightvla_ros.vla.import_policy import import_policy
+from lightvla_ros.export.import_checkpoint import import_policy
+from lightvla_ros.export.published import INDEX
 
 SEEDS = 200
 Q_PROJ = 'language_model.model.layers.0.self_attn.q_proj.weight'

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lightvla_ros.errors import CheckpointError, ConfigError, one_line
+from lightvla_ros.export.published_files import check_fields
 from lightvla_ros.vla.config import LanguageConfig, TowerConfig, VLAConfig
-from lightvla_ros.vla.published_files import check_fields
 from lightvla_ros.vla.weights import Shapes
 
 BACKBONE = 'dinosiglip-vit-so-224px'

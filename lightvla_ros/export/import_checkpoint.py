@@ -14,12 +14,12 @@ from tokenizers import Tokenizer
 
 from lightvla_ros.contract import ACTION_SIZE, POINTING_DOWN, Manifest, write_manifest
 from lightvla_ros.errors import CheckpointError
+from lightvla_ros.export.published import Published, read_published
+from lightvla_ros.export.published_files import check_file
+from lightvla_ros.export.published_statistics import choose_statistics
 from lightvla_ros.files import whole_folder, write_text
 from lightvla_ros.policy.tokenizer import check_tokenizer, read_tokenizer
-from lightvla_ros.vla.checkpoint import Published, read_published
 from lightvla_ros.vla.config import PrunerConfig
-from lightvla_ros.vla.published_files import check_file
-from lightvla_ros.vla.statistics import choose_statistics
 
 EMPTY_TOKEN = 29871  # LLaMA's id of a lone space: the prompt ends with it (modeling_prismatic.py)
 BOS = 1

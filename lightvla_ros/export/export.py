@@ -84,7 +84,7 @@ def add_graphs(
     The golden answers are PyTorch's, in fp32; that is the step that needs the whole model in
     memory.
 
-    :param inputs: Recorded observations, see ``recorded.py``; without them pictures of coloured
+    :param inputs: Recorded observations, see ``observations.py``; without them pictures of coloured
         squares are drawn. Those of the folder that is exported from are carried over so.
     :param keep_weights: Else they are removed at the end: a robot needs none.
     :raises ExportError: When a part cannot be exported.

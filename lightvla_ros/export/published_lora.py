@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lightvla_ros.errors import CheckpointError, one_line
-from lightvla_ros.vla.published_files import (
+from lightvla_ros.export.published_files import (
     check_fields,
     check_file,
     open_tensors,

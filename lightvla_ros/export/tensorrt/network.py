@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,14 +11,42 @@ from typing import Any
 from lightvla_ros.engine.signature import ANY
 from lightvla_ros.engine.tensorrt.machine import error_log
 from lightvla_ros.engine.tensorrt.memory import sized
-from lightvla_ros.errors import BuildError
-from lightvla_ros.export.tensorrt_errors import build_error
-from lightvla_ros.export.tensorrt_progress import ctrl_c_stops, progress_monitor
+from lightvla_ros.errors import BuildError, one_line
+from lightvla_ros.export.tensorrt.progress import ctrl_c_stops, progress_monitor
 
 Configure = Callable[[Any], None]  # sets options of an IBuilderConfig
 Say = Callable[[str], None]
 
 BUCKETED = ('tokens', 'positions')  # the inputs that are as long as the bucket
+
+RTX_TARGET = 'tensorrt-rtx'
+
+# In this order: a message of two kinds gets the advice of the first.
+ADVICE = (
+    (
+        r'initializer',
+        'large weights lie beside the graph in NAME.data; copy that too or export the policy again',
+    ),
+    (
+        r'NonZero|data.dependent',
+        'how many it finds is not known before it runs, so no CUDA graph can be captured; export '
+        'the policy again with this release, whose graphs sort and count instead',
+    ),
+    (
+        r'memory|workspace|alloc',
+        'give it more with --workspace MIB, close what else uses the GPU, or export fewer buckets',
+    ),
+    (
+        r'inherently false|contradict|optimization profile|out of bounds',
+        "the graph does not take the manifest's buckets; export the policy again",
+    ),
+    (
+        r'implementation for node|no runners|not supported|unsupported',
+        'this TensorRT has no kernel for it; try a newer one, another --precision, or more '
+        '--workspace MIB',
+    ),
+    (r'driver|cudaError|CUDA init', 'TensorRT cannot use a GPU here; look at nvidia-smi'),
+)
 
 
 def build_plan(
@@ -128,3 +157,31 @@ def _add_profiles(
 def _first(log: Any, otherwise: str) -> str:
     """Return the first error that TensorRT logged: the others follow from it."""
     return next(iter(log.take()), otherwise)
+
+
+# TensorRT-RTX: the builder that runs without a GPU, for GPUs in PCs.
+
+
+def import_rtx() -> ModuleType:
+    """Import ``tensorrt_rtx``.
+
+    :raises BuildError: When it cannot be imported.
+    """
+    try:
+        import tensorrt_rtx
+    except ImportError as error:
+        raise BuildError(
+            f'tensorrt_rtx cannot be imported ({error}); pip install tensorrt-rtx-cu13'
+        ) from None
+    return tensorrt_rtx
+
+
+# What TensorRT says when it cannot build, in one line that says what to try.
+
+
+def build_error(where: str, said: str) -> BuildError:
+    """Return the error for what TensorRT said about a graph, with advice where there is some."""
+    for pattern, advice in ADVICE:
+        if re.search(pattern, said, re.IGNORECASE):
+            return BuildError(f'{where}: {one_line(said)}; {advice}')
+    return BuildError(f'{where}: {one_line(said)}')

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightvla_ros.errors import CheckpointError, one_line
-from lightvla_ros.vla.published_files import check_fields
+from lightvla_ros.export.published_files import check_fields
 
 COUNTS = {'action', 'proprio', 'num_trajectories', 'num_transitions'}
 # Of these the bounds alone are used: LIBERO's policies are normalised by 1 % and 99 % quantiles.
