@@ -75,9 +75,9 @@ def _declare_compare(parser: argparse.ArgumentParser):
     parser.add_argument('--json', action='store_true', help='print JSON alone')
 
     def run(parsed: argparse.Namespace) -> int:
-        from lightvla_ros.evaluate import comparison
+        from lightvla_ros.evaluate import compare
 
-        return comparison.run(parsed)
+        return compare.run(parsed)
 
     return run
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lightvla_ros.engine.base import Encoded, Engine, Prompt
 from lightvla_ros.errors import EngineError
-from lightvla_ros.evaluate.options import Conditions
+from lightvla_ros.evaluate.episodes import Conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 
 Choice = Callable[[np.ndarray], np.ndarray]  # kept bool [Lv] -> another of that shape

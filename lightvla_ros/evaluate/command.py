@@ -14,7 +14,7 @@ from lightvla_ros.evaluate.run_arguments import add_conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 
 if TYPE_CHECKING:
-    from lightvla_ros.evaluate.options import EvalOptions
+    from lightvla_ros.evaluate.episodes import EvalOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def options_from(arguments: argparse.Namespace) -> EvalOptions:
 
     :raises ArgumentError: When LIBERO has no such episodes.
     """
-    from lightvla_ros.evaluate.options import Conditions, EvalOptions
+    from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
 
     suites = [s for name in arguments.suite for s in (EXPERT_SUITES if name == 'all' else (name,))]
     check_episodes(suites, arguments.tasks, arguments.inits)
@@ -117,8 +117,7 @@ def run(parsed: argparse.Namespace) -> int:
     :returns: 0; 1 when an episode is an error or missing, or nothing could be done. Ctrl-C leaves
         the journal to go on with.
     """
-    from lightvla_ros.evaluate.merge import missing
-    from lightvla_ros.evaluate.summary import table
+    from lightvla_ros.evaluate.result import missing, table
 
     document = _document(parsed)
     print(table(document))
@@ -129,14 +128,13 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _document(parsed: argparse.Namespace) -> dict[str, Any]:
-    from lightvla_ros.evaluate.evaluation import evaluate, journal_path
+    from lightvla_ros.evaluate.evaluate import evaluate, journal_path
 
     if (parsed.policy is None) == (parsed.merge is None):
         raise ArgumentError('give either --policy DIR or --merge FILE FILE ...')
     journal_path(parsed.json)  # the name of a result
     if parsed.merge:
-        from lightvla_ros.evaluate.merge import merge
-        from lightvla_ros.evaluate.summary import write_document
+        from lightvla_ros.evaluate.result import merge, write_document
 
         document = merge(parsed.merge)
         write_document(parsed.json, document)

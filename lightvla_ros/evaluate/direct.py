@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
-from lightvla_ros.evaluate.options import Conditions, EvalOptions
-from lightvla_ros.evaluate.record import EpisodeRecord, state_digest
+from lightvla_ros.evaluate.episodes import Conditions, EpisodeRecord, EvalOptions, state_digest
 from lightvla_ros.policy.policy import Policy, Prediction
 from lightvla_ros.sim.closed_loop import Environments, check_for_libero, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec

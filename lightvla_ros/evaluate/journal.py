@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightvla_ros.errors import EvaluationError, one_line
-from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.files import append
 from lightvla_ros.sim.episode import EpisodeSpec
 

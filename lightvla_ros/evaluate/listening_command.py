@@ -33,8 +33,8 @@ def run(parsed: argparse.Namespace) -> int:
 
     :returns: 0; 1 when a scene is an error or nothing could be done.
     """
-    from lightvla_ros.evaluate.listening import listen
-    from lightvla_ros.evaluate.listening_result import table
+    from lightvla_ros.evaluate.listen import listen
+    from lightvla_ros.evaluate.listen_result import table
 
     options = eval_options(parsed, TASKS, INITS, parsed.json or Path())
     if parsed.json is not None:  # a folder that cannot be made is better known before

@@ -12,7 +12,7 @@ from lightvla_ros.engine import ENGINES
 from lightvla_ros.sim.episode import EpisodeSpec
 
 if TYPE_CHECKING:
-    from lightvla_ros.evaluate.options import EvalOptions
+    from lightvla_ros.evaluate.episodes import EvalOptions
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) -> None:
@@ -73,7 +73,7 @@ def eval_options(
     :param inits: Where ``--inits`` was not given.
     :raises ArgumentError: When LIBERO has no such episodes.
     """
-    from lightvla_ros.evaluate.options import Conditions, EvalOptions
+    from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
 
     names = ('render', 'replan', 'max_steps', 'engine', 'provider', 'threads')
     suites = EXPERT_SUITES if parsed.suite == 'all' else (parsed.suite,)

@@ -10,8 +10,7 @@ from pathlib import Path
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.demo_report import StageStatistics
 from lightvla_ros.errors import EvaluationError
-from lightvla_ros.evaluate.options import EvalOptions
-from lightvla_ros.evaluate.record import EpisodeRecord, failed_record, state_digest
+from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions, failed_record, state_digest
 from lightvla_ros.nodes.conductor import Conductor, EpisodeError
 from lightvla_ros.nodes.node_pair import NodePair
 from lightvla_ros.sim.episode import EpisodeSpec

@@ -13,7 +13,7 @@ from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments,
 from lightvla_ros.files import one_writer, write_text
 
 if TYPE_CHECKING:
-    from lightvla_ros.evaluate.options import EvalOptions
+    from lightvla_ros.evaluate.episodes import EvalOptions
 
 LOOK_EVERY = 4  # steps between the pictures of the animation, 0.2 s
 TASKS, INITS = tuple(range(10)), tuple(range(5))  # of figures without pictures
@@ -73,7 +73,7 @@ def _stats(options: EvalOptions, out: Path) -> dict[str, Any]:
 def _pictures(options: EvalOptions, out: Path) -> Iterator[dict[str, Any]]:
     """Run each episode in this process, write its files, and yield its document."""
     from lightvla_ros.evaluate.direct import load_policy
-    from lightvla_ros.evaluate.result_header import result_header
+    from lightvla_ros.evaluate.result import result_header
     from lightvla_ros.show.watched_episode import watch_episode
     from lightvla_ros.show.written_episode import write_episode
     from lightvla_ros.sim.closed_loop import Environments

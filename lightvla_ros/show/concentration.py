@@ -9,12 +9,9 @@ from functools import partial
 from typing import Any
 
 from lightvla_ros.evaluate.direct import load_policy
-from lightvla_ros.evaluate.evaluation import options_of
-from lightvla_ros.evaluate.gathering import checked_manifest, gather
-from lightvla_ros.evaluate.options import EvalOptions
-from lightvla_ros.evaluate.pool import Start
-from lightvla_ros.evaluate.record import EpisodeRecord
-from lightvla_ros.evaluate.result_header import result_header
+from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions
+from lightvla_ros.evaluate.pool import Start, checked_manifest, gather
+from lightvla_ros.evaluate.result import options_of, result_header
 from lightvla_ros.show.watched_episode import watch_episode
 from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeSpec

@@ -11,7 +11,7 @@ import numpy as np
 from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import CAMERAS, CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import ContractError
-from lightvla_ros.evaluate.options import Conditions
+from lightvla_ros.evaluate.episodes import Conditions
 from lightvla_ros.policy.actions import Chunk, limit_chunk, osc_from_chunk
 from lightvla_ros.policy.policy import Observation, Policy, Prediction
 from lightvla_ros.policy.state import state_vector

@@ -9,8 +9,8 @@ import pytest
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.evaluate.direct import load_policy
-from lightvla_ros.evaluate.listening import Listener
-from lightvla_ros.evaluate.options import Conditions, EvalOptions
+from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
+from lightvla_ros.evaluate.listen import Listener
 from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.expert.memoryless import MemorylessExpert

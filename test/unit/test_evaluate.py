@@ -27,15 +27,20 @@ from lightvla_ros.errors import (
 )
 from lightvla_ros.evaluate import direct
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
+from lightvla_ros.evaluate.chunk_flops import chunk_flops, merged_flops
 from lightvla_ros.evaluate.command import options_from, parse_shard
-from lightvla_ros.evaluate.evaluation import evaluate, journal_path
-from lightvla_ros.evaluate.flops import chunk_flops, merged_flops
+from lightvla_ros.evaluate.episodes import (
+    Conditions,
+    EpisodeRecord,
+    EvalOptions,
+    failed_record,
+    pieces,
+    shard_of,
+)
+from lightvla_ros.evaluate.evaluate import evaluate, journal_path
 from lightvla_ros.evaluate.journal import Journal, first_difference
-from lightvla_ros.evaluate.merge import merge, missing
-from lightvla_ros.evaluate.options import Conditions, EvalOptions, pieces, shard_of
 from lightvla_ros.evaluate.rates import Pairs, rate_of
-from lightvla_ros.evaluate.record import EpisodeRecord, failed_record
-from lightvla_ros.evaluate.summary import read_document, table, write_document
+from lightvla_ros.evaluate.result import merge, missing, read_document, table, write_document
 from lightvla_ros.files import LockedError, one_writer
 from lightvla_ros.policy.actions import (
     Chunk,
@@ -324,9 +329,9 @@ _UNTIL_CTRL_C = """
 import sys, time
 from contextlib import contextmanager
 from pathlib import Path
-import lightvla_ros.evaluate.evaluation as evaluation
+import lightvla_ros.evaluate.evaluate as evaluation
 from lightvla_ros.cli import main
-from lightvla_ros.evaluate.record import EpisodeRecord
+from lightvla_ros.evaluate.episodes import EpisodeRecord
 @contextmanager
 def start(number):
     def run(spec):

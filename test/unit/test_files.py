@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from lightvla_ros.demonstrations.writer import IMAGES, DemonstrationWriter, Episode, Task
+from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.evaluate.journal import Journal
-from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.exit_code import exit_code
 from lightvla_ros.export.export_command import main as export_trt
 from lightvla_ros.export.untrained import write_untrained_weights

@@ -9,10 +9,9 @@ from PIL import Image
 
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.evaluate.listening import Answer, ListeningRecord, listen
-from lightvla_ros.evaluate.listening_result import confusion, summarise, table, thing
-from lightvla_ros.evaluate.options import Conditions, EvalOptions
-from lightvla_ros.evaluate.record import failed_record
+from lightvla_ros.evaluate.episodes import Conditions, EvalOptions, failed_record
+from lightvla_ros.evaluate.listen import ListeningRecord, listen
+from lightvla_ros.evaluate.listen_result import Answer, confusion, summarise, table, thing
 from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.show import animation, concentration
 from lightvla_ros.show.dimming import dim, upright

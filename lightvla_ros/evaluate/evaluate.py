@@ -10,18 +10,15 @@ from tqdm import tqdm
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import ArgumentError
+from lightvla_ros.evaluate.chunk_flops import chunk_flops
 from lightvla_ros.evaluate.direct import direct_episodes
-from lightvla_ros.evaluate.flops import chunk_flops
-from lightvla_ros.evaluate.gathering import checked_manifest
+from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions, pieces
 from lightvla_ros.evaluate.journal import Journal
-from lightvla_ros.evaluate.options import EvalOptions, pieces
-from lightvla_ros.evaluate.pool import Start, run_pieces
-from lightvla_ros.evaluate.record import EpisodeRecord
-from lightvla_ros.evaluate.summary import summarise, write_document
+from lightvla_ros.evaluate.pool import Start, checked_manifest, run_pieces
+from lightvla_ros.evaluate.result import header_of, options_of, summarise, write_document
 from lightvla_ros.files import one_writer
-from lightvla_ros.machine import machine, versions
+from lightvla_ros.machine import machine
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.sim.libero_env import PACKAGES
 
 
 def evaluate(
@@ -76,34 +73,6 @@ def journal_path(out: Path) -> Path:
     if out.suffix != '.json':
         raise ArgumentError(f'--json {out}: the name must end in .json')
     return out.with_suffix('.jsonl')
-
-
-def header_of(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
-    """Return what decides an outcome, and stands in the journal and the result."""
-    library = {'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'torch': 'torch'}
-    names = ('lightvla_ros', *PACKAGES, library.get(options.conditions.engine, ''))
-    return {
-        'policy': {'name': manifest.name, 'fingerprint': manifest.fingerprint},
-        'conditions': options.conditions.as_dict(),
-        'versions': versions(name for name in names if name),
-    }
-
-
-def options_of(options: EvalOptions) -> dict[str, Any]:
-    """Return which episodes were asked for, of how many shards, and how many workers ran them."""
-    specs = options.specs
-    return {
-        'asked': {
-            'suites': list(dict.fromkeys(spec.suite for spec in specs)),
-            'tasks': sorted({spec.task for spec in specs}),
-            'inits': sorted({spec.init_state for spec in specs}),
-            'seeds': sorted({spec.seed for spec in specs}),
-            'episodes': len(specs),
-        },
-        'shard': '{}/{}'.format(*options.shard),
-        'workers': options.workers,
-        'policy_folder': str(options.policy),
-    }
 
 
 def _run(

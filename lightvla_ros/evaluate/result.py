@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import EvaluationError
+from lightvla_ros.evaluate.chunk_flops import merged_flops
+from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions
+from lightvla_ros.evaluate.journal import first_difference
 from lightvla_ros.evaluate.rates import rate_of
-from lightvla_ros.evaluate.record import EpisodeRecord
 from lightvla_ros.files import write_text
+from lightvla_ros.machine import machine, versions
+from lightvla_ros.sim.libero_env import PACKAGES
 
 FORMAT = 1
+
+ALIKE = ('policy', 'conditions', 'versions')
 
 
 def summarise(
@@ -197,3 +204,91 @@ def _rate(row: dict[str, Any]) -> str:
     if row['rate'] is None:
         return f'{"-":>8}{"":>17}'
     return f'{row["rate"]:>8.1%}   {row["low"]:>5.1%} to {row["high"]:>6.1%}'
+
+
+# The results of several machines, put together.
+
+
+def merge(paths: list[Path]) -> dict[str, Any]:
+    """Return one document of several results.
+
+    :raises EvaluationError: When they are of other policies, conditions or versions, or share an
+        episode.
+    """
+    documents = [read_document(path) for path in paths]
+    first = documents[0]
+    where = {}
+    for path, document in zip(paths, documents, strict=True):
+        for key in ALIKE:
+            if difference := first_difference(document[key], first[key], key):
+                raise EvaluationError(f'{path}: {difference} as in {paths[0]}; only like is merged')
+        for record in document['all_episodes']:
+            if record.spec in where:
+                raise EvaluationError(f'{record.spec} is in {where[record.spec]} and in {path}')
+            where[record.spec] = path
+    asked = first['options']['asked']
+    if any(document['options']['asked'] != asked for document in documents):
+        asked = None  # not shards of one call: what is missing cannot be known
+    return summarise(
+        {key: first[key] for key in (*ALIKE, 'machine')},
+        {
+            'asked': asked,
+            'merged': [
+                {
+                    'file': path.name,
+                    'date': document['date'],
+                    'machine': document['machine'],
+                    'options': document['options'],
+                }
+                for path, document in zip(paths, documents, strict=True)
+            ],
+        },
+        [record for document in documents for record in document['all_episodes']],
+        merged_flops([document['flops'] for document in documents]),
+    )
+
+
+def missing(document: dict[str, Any]) -> int:
+    """Return how many of the episodes that were asked for are not there, where that is known."""
+    asked = document['options']['asked']
+    return 0 if asked is None else asked['episodes'] - len(document['all_episodes'])
+
+
+# What the results of ``lightvla show`` and ``lightvla listen`` begin with.
+
+
+def result_header(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
+    """Return policy, conditions, versions, machine and date, for JSON."""
+    return {
+        **header_of(options, manifest),
+        'machine': machine(),
+        'date': datetime.now(UTC).isoformat(timespec='seconds'),
+    }
+
+
+def header_of(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
+    """Return what decides an outcome, and stands in the journal and the result."""
+    library = {'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'torch': 'torch'}
+    names = ('lightvla_ros', *PACKAGES, library.get(options.conditions.engine, ''))
+    return {
+        'policy': {'name': manifest.name, 'fingerprint': manifest.fingerprint},
+        'conditions': options.conditions.as_dict(),
+        'versions': versions(name for name in names if name),
+    }
+
+
+def options_of(options: EvalOptions) -> dict[str, Any]:
+    """Return which episodes were asked for, of how many shards, and how many workers ran them."""
+    specs = options.specs
+    return {
+        'asked': {
+            'suites': list(dict.fromkeys(spec.suite for spec in specs)),
+            'tasks': sorted({spec.task for spec in specs}),
+            'inits': sorted({spec.init_state for spec in specs}),
+            'seeds': sorted({spec.seed for spec in specs}),
+            'episodes': len(specs),
+        },
+        'shard': '{}/{}'.format(*options.shard),
+        'workers': options.workers,
+        'policy_folder': str(options.policy),
+    }

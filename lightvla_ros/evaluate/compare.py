@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lightvla_ros.errors import EvaluationError
+from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.evaluate.rates import Pairs
-from lightvla_ros.evaluate.record import EpisodeRecord
-from lightvla_ros.evaluate.summary import read_document
+from lightvla_ros.evaluate.result import read_document
 from lightvla_ros.sim.episode import EpisodeSpec
 
 

@@ -14,46 +14,16 @@ from typing import Any
 
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.evaluate.direct import load_policy
-from lightvla_ros.evaluate.evaluation import options_of
-from lightvla_ros.evaluate.gathering import checked_manifest, gather
-from lightvla_ros.evaluate.listening_result import summarise
-from lightvla_ros.evaluate.options import EvalOptions
-from lightvla_ros.evaluate.pool import Start
-from lightvla_ros.evaluate.record import EpisodeRecord
-from lightvla_ros.evaluate.result_header import result_header
+from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions
+from lightvla_ros.evaluate.listen_result import Answer, summarise
+from lightvla_ros.evaluate.pool import Start, checked_manifest, gather
+from lightvla_ros.evaluate.result import options_of, result_header
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.sim.closed_loop import Environments, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request
 from lightvla_ros.sim.hand import Hand
 from lightvla_ros.sim.libero_env import LiberoEnv
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of one request.
-
-    :param instructed: The object that the instruction names, such as ``milk_1``.
-    :param own: The one that the task's own instruction names.
-    :param reached: The first object that the hand touched with both fingers, or that was 2 cm up.
-    :param fulfilled: Whether the goal was reached within the suite's limit of steps.
-    """
-
-    suite: str
-    task: int
-    init_state: int
-    seed: int
-    instruction: str
-    instructed: str
-    own: str
-    reached: str
-    fulfilled: bool
-    steps: int
-
-    @property
-    def right(self) -> bool:
-        """Whether the hand went for what it was told."""
-        return self.reached == self.instructed
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from lightvla_ros.evaluate.rates import rate_of
 from lightvla_ros.sim.hand import NONE
-
-if TYPE_CHECKING:
-    from lightvla_ros.evaluate.listening import Answer
 
 NAMED, OTHER, ELSE = 'named bowl', 'other bowl', 'something else'
 BOWLS = (NAMED, OTHER, ELSE, NONE)
@@ -118,3 +116,30 @@ def _rates(part: dict[str, Any]) -> list[str]:
             text += f'  {rate["rate"]:6.1%}   95 % interval {rate["low"]:.1%} to {rate["high"]:.1%}'
         lines.append(text)
     return lines
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request.
+
+    :param instructed: The object that the instruction names, such as ``milk_1``.
+    :param own: The one that the task's own instruction names.
+    :param reached: The first object that the hand touched with both fingers, or that was 2 cm up.
+    :param fulfilled: Whether the goal was reached within the suite's limit of steps.
+    """
+
+    suite: str
+    task: int
+    init_state: int
+    seed: int
+    instruction: str
+    instructed: str
+    own: str
+    reached: str
+    fulfilled: bool
+    steps: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the hand went for what it was told."""
+        return self.reached == self.instructed
