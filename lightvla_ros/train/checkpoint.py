@@ -1,6 +1,6 @@
 """A run's state in its folder: whole at any time, also when the machine stops while it is written.
 
-Random numbers and the order of the frames follow from seed and step (``sampler.py``), so the step
+Random numbers and the order of the frames follow from seed and step (``data.py``), so the step
 stands for both.
 """
 

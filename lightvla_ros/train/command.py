@@ -54,10 +54,9 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
 
 def _write(checkpoint: Path, out: Path | None) -> int:
     """Write the policy of a checkpoint, also of a run that is still going on."""
-    from lightvla_ros.train.average import between
     from lightvla_ros.train.checkpoint import CHECKPOINT, load_checkpoint
     from lightvla_ros.train.start import DOCUMENT, TOKENIZER, policy_folder
-    from lightvla_ros.train.written_policy import write_policy
+    from lightvla_ros.train.weights import between, write_policy
 
     if out is None:
         raise TrainError('--write-policy: --out DIR is missing: where shall the policy lie?')

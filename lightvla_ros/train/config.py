@@ -235,7 +235,7 @@ class TrainConfig:
     :param autocast: Compute in bf16 where PyTorch's autocast does.
     :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
     :param interpolation: How far from the model to start from to the trained one the weights lie
-        that are written; 1 is the trained one, which alone is evaluated (``average.py``).
+        that are written; 1 is the trained one, which alone is evaluated (``weights.py``).
     :param threads: Of PyTorch; 0 leaves its own choice.
     :param freeze_towers: Train all but the vision towers; where images are not augmented, on
         features that are computed once.

@@ -24,23 +24,26 @@ from lightvla_ros.errors import ConfigError, TrainError
 from lightvla_ros.files import replace_whole, write_text
 from lightvla_ros.machine import measured_with
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
-from lightvla_ros.train.average import RunningMean, between
 from lightvla_ros.train.bounds import cut_off
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
-from lightvla_ros.train.frames import Data, Gathered, load_data
+from lightvla_ros.train.data import Data, Gathered, Sampler, load_data, step_seed
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.train.losses import Batch, Losses
 from lightvla_ros.train.measurements import measure, places_of
-from lightvla_ros.train.optimizer_state import load_optimizers, optimizers_state
-from lightvla_ros.train.optimizers import make_optimizers, rate_factor, set_rate
+from lightvla_ros.train.optim import (
+    load_optimizers,
+    make_optimizers,
+    optimizers_state,
+    rate_factor,
+    set_rate,
+)
 from lightvla_ros.train.parallel import Place, any_of_all, gathering, spread, whole
 from lightvla_ros.train.prompts import PromptTable, word_ids
-from lightvla_ros.train.sampler import Sampler, step_seed
 from lightvla_ros.train.start import POLICY, start
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer, Views
-from lightvla_ros.train.written_policy import write_policy
+from lightvla_ros.train.weights import RunningMean, between, write_policy
 from lightvla_ros.vla.config import noise_bound
 from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.vision import Block

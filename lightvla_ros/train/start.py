@@ -28,7 +28,7 @@ from lightvla_ros.files import write_text
 from lightvla_ros.policy.preprocessor import check_aspect
 from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import ModelSource, TrainConfig
-from lightvla_ros.train.frames import FrameStore
+from lightvla_ros.train.data import FrameStore
 from lightvla_ros.train.views import CROP_AREA
 from lightvla_ros.vla.config import VLAConfig, preset
 from lightvla_ros.vla.model import LightVLA

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lightvla_ros.train.frames import FrameStore
+from lightvla_ros.train.data import FrameStore
 from lightvla_ros.train.views import Viewer
 from lightvla_ros.vla.model import LightVLA
 

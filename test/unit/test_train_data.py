@@ -12,14 +12,12 @@ from lightvla_ros.contract import Camera, Normalisation, Preprocessing, Prompt
 from lightvla_ros.errors import TrainError
 from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
-from lightvla_ros.train.colour import change_colours, saturate, shift_hue
 from lightvla_ros.train.config import DataConfig, DataSource
-from lightvla_ros.train.frames import FrameStore, load_data
+from lightvla_ros.train.data import FrameStore, Sampler, load_data, step_seed
 from lightvla_ros.train.measurements import PLACES, places_of
 from lightvla_ros.train.object_words import IGNORED, object_classes
 from lightvla_ros.train.prompts import PromptTable, word_ids
-from lightvla_ros.train.sampler import Sampler, step_seed
-from lightvla_ros.train.views import Viewer
+from lightvla_ros.train.views import Viewer, change_colours, saturate, shift_hue
 from lightvla_ros.vla import pruner
 from lightvla_ros.vla.word_tokenizer import word_tokenizer
 

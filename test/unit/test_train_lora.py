@@ -6,7 +6,7 @@ import train_rig
 
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import LoraConfig, from_dict
-from lightvla_ros.train.frames import Data, FrameStore
+from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.lora import A, add_adapters
 from lightvla_ros.train.parallel import Place
 from lightvla_ros.train.run import Run

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightvla_ros.train.muon import Muon, orthogonal
+from lightvla_ros.train.optim import Muon, orthogonal
 
 
 @pytest.mark.parametrize('shape', [(24, 24), (64, 16), (16, 64), (3, 16, 32)])

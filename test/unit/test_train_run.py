@@ -20,8 +20,8 @@ from lightvla_ros.policy.policy import Policy, observations
 from lightvla_ros.train.checkpoint import load_checkpoint
 from lightvla_ros.train.command import main
 from lightvla_ros.train.config import OptimizerConfig, from_dict
-from lightvla_ros.train.frames import Data, FrameStore
-from lightvla_ros.train.optimizers import make_optimizers, rate_factor
+from lightvla_ros.train.data import Data, FrameStore
+from lightvla_ros.train.optim import make_optimizers, rate_factor
 from lightvla_ros.train.parallel import Place
 from lightvla_ros.train.run import Run
 from lightvla_ros.train.start import spread_words
