@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from lightvla_ros.arguments import parse_count
-from lightvla_ros.errors import ArgumentError
-from lightvla_ros.gpu_plan import (
+from lightvla_ros.bench.gpu_plan import (
     TARGET_BANDWIDTH,
     TARGET_FLOPS,
     Plan,
@@ -21,7 +20,8 @@ from lightvla_ros.gpu_plan import (
     precisions,
     recommend,
 )
-from lightvla_ros.gpus import GPUS, Gpu, find_gpu
+from lightvla_ros.bench.gpus import GPUS, Gpu, find_gpu
+from lightvla_ros.errors import ArgumentError
 
 LABEL = 'physical limit computed from spec-sheet peaks, not a measurement'
 GOOD, BEST = 45, 65  # per cent of the floor (peers.md, anchors for our own scoring)

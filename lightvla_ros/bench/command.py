@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lightvla_ros.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from lightvla_ros.bench.layer_bench import LayerBench
-    from lightvla_ros.bench.policy_bench import PolicyBench
+    from lightvla_ros.bench.engines import PolicyBench
+    from lightvla_ros.bench.layers import LayerBench
 
 POLICY_ROUNDS, PRESET_ROUNDS = 100, 10
 ONLY = {'policy': ('engine',), 'preset': ('layers', 'text', 'precision')}  # options of one of both
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Measure and print; return the exit code."""
     # here, because every other command declares its options, too, and needs none of this
-    from lightvla_ros.bench.layer_bench import measure_layers
-    from lightvla_ros.bench.policy_bench import measure_policy
+    from lightvla_ros.bench.engines import measure_policy
+    from lightvla_ros.bench.layers import measure_layers
     from lightvla_ros.bench.report import layer_report, policy_report
 
     _check(parsed)
@@ -81,7 +81,7 @@ def _check(parsed: argparse.Namespace) -> None:
 
 
 def _policy_options(parsed: argparse.Namespace) -> PolicyBench:
-    from lightvla_ros.bench.policy_bench import PolicyBench
+    from lightvla_ros.bench.engines import PolicyBench
 
     return PolicyBench(
         policy=parsed.policy,
@@ -93,7 +93,7 @@ def _policy_options(parsed: argparse.Namespace) -> PolicyBench:
 
 
 def _preset_options(parsed: argparse.Namespace) -> LayerBench:
-    from lightvla_ros.bench.layer_bench import LayerBench
+    from lightvla_ros.bench.layers import LayerBench
 
     given = {name: getattr(parsed, name) for name in ONLY['preset']}
     return LayerBench(

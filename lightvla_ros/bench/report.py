@@ -8,7 +8,7 @@ COLUMNS = ('p50', 'p95', 'p99', 'max', 'min')
 
 
 def policy_report(document: dict[str, Any]) -> str:
-    """Return the table of :func:`lightvla_ros.bench.policy_bench.measure_policy`."""
+    """Return the table of :func:`lightvla_ros.bench.engines.measure_policy`."""
     lines = [
         f'{document["policy"]}: K {document["kept"]} of {document["patches"]} visual tokens, '
         f'{document["rounds"]} rounds, interleaved',
@@ -27,7 +27,7 @@ def policy_report(document: dict[str, Any]) -> str:
 
 
 def layer_report(document: dict[str, Any]) -> str:
-    """Return the table of :func:`lightvla_ros.bench.layer_bench.measure_layers`."""
+    """Return the table of :func:`lightvla_ros.bench.layers.measure_layers`."""
     preset = document['preset']
     lines = [
         f'{preset["name"]}: {preset["layers"]} layers of the language model, random '

@@ -8,12 +8,11 @@ import pytest
 import torch
 from small_policy import BUCKETS, small_config
 
-from lightvla_ros.bench import layer_bench, load_watch, matrix_rate, policy_bench
-from lightvla_ros.bench.chunk_runner import ChunkRunner
-from lightvla_ros.bench.graph_clock import GraphClock
-from lightvla_ros.bench.layer_bench import weight_bytes
-from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
-from lightvla_ros.bench.turns import rotated, take_turns
+from lightvla_ros.bench import engines, load_watch, timing
+from lightvla_ros.bench import layers as layer_bench
+from lightvla_ros.bench.chunk_runner import ChunkRunner, GraphClock
+from lightvla_ros.bench.layers import weight_bytes
+from lightvla_ros.bench.timing import percentiles_ms, ratio_p50, rotated, take_turns
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.policy.policy import Policy, observations
@@ -155,16 +154,16 @@ def test_percentiles_and_ratios_of_known_samples():
 
 
 def test_the_matrix_rate_is_flops_by_time():
-    assert matrix_rate.gflop_per_second([9.0, 2 * 1024**3 / 1e9, 0.1]) == 1
+    assert timing.gflop_per_second([9.0, 2 * 1024**3 / 1e9, 0.1]) == 1
 
 
 def test_without_pytorch_numpy_multiplies(monkeypatch):
-    monkeypatch.setattr(matrix_rate, 'has_torch', lambda: False)
-    assert matrix_rate.MatrixProduct('fp32', 1).time() > 0
+    monkeypatch.setattr(timing, 'has_torch', lambda: False)
+    assert timing.MatrixProduct('fp32', 1).time() > 0
 
 
 def test_without_weights_there_is_no_pytorch_and_no_flops(exported, capsys, monkeypatch):
-    monkeypatch.setattr(policy_bench, 'has_torch', lambda: False)
+    monkeypatch.setattr(engines, 'has_torch', lambda: False)
     arguments = ('--policy', exported, '--rounds', 1, '--json')
     document = json.loads(bench(capsys, *arguments)[1])
     assert 'torch' not in {row['engine'] for row in document['rows']}
@@ -274,15 +273,15 @@ def test_either_a_policy_or_a_preset_is_measured(arguments, capsys):
 
 def test_an_engine_that_cannot_be_loaded_is_named(exported, capsys, monkeypatch):
     monkeypatch.setattr(
-        policy_bench,
+        engines,
         'variants',
         lambda _: [
-            policy_bench.Variant(
+            engines.Variant(
                 'onnxruntime', 'fp32', {'provider': 'NoExecutionProvider'}, 'onnxruntime-no'
             )
         ],
     )
-    monkeypatch.setattr(policy_bench, 'has_torch', lambda: False)
+    monkeypatch.setattr(engines, 'has_torch', lambda: False)
     code, said = bench(capsys, '--policy', exported)
     assert code == 1
     assert 'no engine could be loaded: onnxruntime' in said

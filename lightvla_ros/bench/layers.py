@@ -13,9 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lightvla_ros.bench.load_watch import LoadWatch
-from lightvla_ros.bench.matrix_rate import MatrixProduct, gflop_per_second, has_torch
-from lightvla_ros.bench.statistics import percentiles_ms
-from lightvla_ros.bench.turns import take_turns
+from lightvla_ros.bench.timing import (
+    MatrixProduct,
+    gflop_per_second,
+    has_torch,
+    percentiles_ms,
+    take_turns,
+)
 from lightvla_ros.errors import BenchError, ConfigError
 from lightvla_ros.machine import available_memory, has_bf16, measured_with
 from lightvla_ros.vla.config import LanguageConfig, VLAConfig, act_flops, preset

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lightvla_ros.gpus import Gpu
+from lightvla_ros.bench.gpus import Gpu
 
 STAGES = ('vision', 'llm', 'head')  # vision: both towers, both projectors and the pruner
 TARGET_FLOPS, TARGET_BANDWIDTH = 0.6, 0.8  # of the peaks (C.3)

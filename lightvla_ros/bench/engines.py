@@ -11,9 +11,14 @@ import numpy as np
 
 from lightvla_ros.bench.chunk_runner import ChunkRunner, ChunkTimes
 from lightvla_ros.bench.load_watch import LoadWatch
-from lightvla_ros.bench.matrix_rate import MatrixProduct, gflop_per_second, has_torch
-from lightvla_ros.bench.statistics import percentiles_ms, ratio_p50
-from lightvla_ros.bench.turns import take_turns
+from lightvla_ros.bench.timing import (
+    MatrixProduct,
+    gflop_per_second,
+    has_torch,
+    percentiles_ms,
+    ratio_p50,
+    take_turns,
+)
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import BenchError, ContractError, EngineError
 from lightvla_ros.machine import has_bf16, measured_with

@@ -4,12 +4,57 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+PERCENTILES = {'min': 0, 'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+
 SIDE = 1024  # of the square matrices: 3 x 4 MiB in fp32, more than a core's own caches
+
+
+# Measurements that take turns, so that a drift of the machine hits all alike.
+
+
+def take_turns(
+    contestants: Mapping[Hashable, Callable[[int], Any]], rounds: int, warm_up: int
+) -> dict[Hashable, list[Any]]:
+    """Call every contestant once a round, with the number of the round.
+
+    :param rounds: Rounds that count.
+    :param warm_up: Rounds before them, whose results are thrown away.
+    :returns: ``rounds`` results of each contestant.
+    """
+    results: dict[Hashable, list[Any]] = {name: [] for name in contestants}
+    for number in range(warm_up + rounds):
+        for name in rotated(list(contestants), number):
+            result = contestants[name](number)
+            if number >= warm_up:
+                results[name].append(result)
+    return results
+
+
+def rotated(items: Sequence[Any], number: int) -> list[Any]:
+    """Return the items with another one first for every number."""
+    start = number % len(items)
+    return [*items[start:], *items[:start]]
+
+
+# Figures of samples.
+
+
+def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Turn samples in seconds into percentiles in milliseconds."""
+    return {
+        name: round(float(np.percentile(seconds, at)) * 1e3, 4) for name, at in PERCENTILES.items()
+    }
+
+
+def ratio_p50(these: Sequence[float], those: Sequence[float]) -> float:
+    """Divide the median of these samples by the median of those."""
+    return round(float(np.median(these) / np.median(those)), 4)
 
 
 class MatrixProduct:
@@ -24,7 +69,7 @@ class MatrixProduct:
         self._multiply = (_torch_product if has_torch() else _numpy_product)(precision, threads)
 
     def time(self, _: int = 0) -> float:
-        """Multiply once; return the seconds it took. It takes turns (``turns.py``)."""
+        """Multiply once; return the seconds it took. It takes turns (``timing.py``)."""
         started = time.perf_counter()
         self._multiply()
         return time.perf_counter() - started
