@@ -27,8 +27,8 @@ from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
 from lightvla_ros.runtime.reasons import kind
+from lightvla_ros.show.video import Caption, VideoWriter, compose_frame
 from lightvla_ros.sim.episode import EpisodeSpec
-from lightvla_ros.video import Caption, VideoWriter, compose_frame
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 

@@ -74,8 +74,8 @@ def _pictures(options: EvalOptions, out: Path) -> Iterator[dict[str, Any]]:
     """Run each episode in this process, write its files, and yield its document."""
     from lightvla_ros.evaluate.direct import load_policy
     from lightvla_ros.evaluate.result import result_header
-    from lightvla_ros.show.watched_episode import watch_episode
-    from lightvla_ros.show.written_episode import write_episode
+    from lightvla_ros.show.watch import watch_episode
+    from lightvla_ros.show.write import write_episode
     from lightvla_ros.sim.closed_loop import Environments
 
     policy, _ = load_policy(options)

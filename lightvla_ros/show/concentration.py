@@ -12,7 +12,7 @@ from lightvla_ros.evaluate.direct import load_policy
 from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions
 from lightvla_ros.evaluate.pool import Start, checked_manifest, gather
 from lightvla_ros.evaluate.result import options_of, result_header
-from lightvla_ros.show.watched_episode import watch_episode
+from lightvla_ros.show.watch import watch_episode
 from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.patch_owners import ROLES, Shares, sum_of

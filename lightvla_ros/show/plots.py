@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightvla_ros.show.figures import ALL_COLOUR, CAMERA_COLOURS, save, without_frame, words
-from lightvla_ros.show.moments import Seen
+from lightvla_ros.files import replace_whole
+from lightvla_ros.show.watch import Seen
 from lightvla_ros.sim.patch_owners import ON_TASK, ROLES, Shares, sum_of
 
 KEPT_COLOURS = {True: '#2e8b57', False: '#8a8f98'}  # on the task, or not
 PATCHES_COLOUR = '#d5d8dc'
+
+CAMERA_COLOURS = ('#2a7ab9', '#d9822b', '#7a5fa8')
+ALL_COLOUR = '#333333'
 
 
 def write_kept_over_time(seen: Seen, path: Path) -> Path:
@@ -88,3 +92,23 @@ def write_concentration(shares: dict[str, Shares], title: str, path: Path) -> Pa
     labels = ('kept, on task (object, target, gripper)', 'kept, off task', 'all patches')
     figure.legend(handles, labels, loc='outside lower center', ncols=3, frameon=False, fontsize=9)
     return save(figure, path)
+
+
+# Drawing with matplotlib; a bare ``Figure`` writes files and needs no display.
+
+
+def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
+    """Write a figure as a PNG."""
+    with replace_whole(path) as part:
+        figure.savefig(part, dpi=dpi, facecolor='white')
+    return path
+
+
+def words(name: str) -> str:
+    """Turn a name into words: ``third_person`` -> ``third person``."""
+    return name.replace('_', ' ')
+
+
+def without_frame(axes: Axes) -> None:
+    """Leave the axes' upper and right lines out."""
+    axes.spines[['top', 'right']].set_visible(False)

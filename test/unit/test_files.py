@@ -29,9 +29,9 @@ from lightvla_ros.files import (
     replace_whole,
     write_text,
 )
+from lightvla_ros.show.video import VideoWriter
 from lightvla_ros.train.checkpoint import load_checkpoint, save_checkpoint
 from lightvla_ros.train.logs import Logs
-from lightvla_ros.video import VideoWriter
 from lightvla_ros.vla.config import preset
 
 MEGABYTE = 1_000_000

@@ -13,10 +13,10 @@ from lightvla_ros.evaluate.episodes import Conditions, EvalOptions, failed_recor
 from lightvla_ros.evaluate.listen import ListeningRecord, listen
 from lightvla_ros.evaluate.listen_result import Answer, confusion, summarise, table, thing
 from lightvla_ros.policy.preprocessor import Preprocessor
-from lightvla_ros.show import animation, concentration
-from lightvla_ros.show.dimming import dim, upright
-from lightvla_ros.show.moments import Events, Moment, Seen, key_moments
-from lightvla_ros.show.written_episode import write_episode
+from lightvla_ros.show import concentration, pictures
+from lightvla_ros.show.pictures import dim, upright
+from lightvla_ros.show.watch import Events, Moment, Seen, key_moments
+from lightvla_ros.show.write import write_episode
 from lightvla_ros.sim.episode import EpisodeSpec
 
 # Workers are forked here: what they run stands in this file, which no child can import.
@@ -129,18 +129,18 @@ def test_files_of_an_episode(seen, policy_dir, tmp_path):
     kept = sum(sum(chunk['kept'].values()) for chunk in document['all_chunks'])
     assert document['mean_kept_tokens'] == pytest.approx(kept / 5)
     with Image.open(tmp_path / f'{seen.name}.gif') as gif:
-        assert gif.size == (512, 256 + animation.FOOTER)
+        assert gif.size == (512, 256 + pictures.FOOTER)
         assert gif.n_frames == len(seen.moments)
         assert gif.info['duration'] == 200
 
 
 def test_animation_keeps_to_its_bytes(seen, policy_dir, tmp_path):
     manifest, path = load_manifest(policy_dir), tmp_path / 'a.gif'
-    large = animation.write_animation(seen, manifest, path).stat().st_size
-    small = animation.write_animation(seen, manifest, path, most=large - 1).stat().st_size
+    large = pictures.write_animation(seen, manifest, path).stat().st_size
+    small = pictures.write_animation(seen, manifest, path, most=large - 1).stat().st_size
     assert small < large
     with pytest.raises(ValueError, match='more than 0.001'):
-        animation.write_animation(seen, manifest, path, most=1000)
+        pictures.write_animation(seen, manifest, path, most=1000)
 
 
 # Concentration

@@ -9,11 +9,10 @@ from typing import Any
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.files import write_text
-from lightvla_ros.show.animation import write_animation
 from lightvla_ros.show.concentration import figures
-from lightvla_ros.show.key_frames import write_key_frames
-from lightvla_ros.show.moments import Moment, Seen
+from lightvla_ros.show.pictures import write_animation, write_key_frames
 from lightvla_ros.show.plots import write_concentration, write_kept_over_time
+from lightvla_ros.show.watch import Moment, Seen
 
 
 def write_episode(
