@@ -52,7 +52,7 @@ def _declare_demo(parser: argparse.ArgumentParser):
 
     def run(parsed: argparse.Namespace) -> int:
         options = demo.options_from(parsed)
-        from lightvla_ros.nodes.run_demo import run_demo
+        from lightvla_ros.nodes.demo.run import run_demo
 
         return run_demo(options)
 
@@ -114,7 +114,7 @@ def _declare_bench(parser: argparse.ArgumentParser):
     def run(parsed: argparse.Namespace) -> int:
         if parsed.bench == 'engine':
             return command.run(parsed)
-        from lightvla_ros.nodes import bench_node
+        from lightvla_ros.nodes.demo import bench_node
 
         return bench_node.run_bench(parsed)
 

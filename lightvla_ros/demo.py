@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 from lightvla_ros.arguments import check_episodes, parse_count, parse_range
 from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
+from lightvla_ros.nodes.demo.report import DemoOptions
 from lightvla_ros.sim.episode import EpisodeSpec
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What `lightvla demo` was asked to do.
-
-    :param policy: Policy folder; None when only recordings are replayed.
-    """
-
-    out: Path
-    policy: Path | None
-    replays: tuple[EpisodeSpec, ...]
-    episodes: tuple[EpisodeSpec, ...]
-    video: bool
-    render: str
-    mode: str
-    camera_size: int = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -81,7 +81,7 @@ def _run(
     if start is None:
         episodes = direct_episodes
         if options.conditions.through == 'ros':
-            from lightvla_ros.evaluate.through_ros import ros_episodes as episodes
+            from lightvla_ros.nodes.demo.ros_episodes import ros_episodes as episodes
         start = partial(episodes, options)
     run_pieces(pieces(left, options.workers), start, options.workers, done, method)
 

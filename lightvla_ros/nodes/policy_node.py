@@ -24,23 +24,21 @@ from std_srvs.srv import SetBool, Trigger
 
 from lightvla_ros.errors import InstructionError, PolicyOutputError, one_line, quoted
 from lightvla_ros.msg import VlaStatus
-from lightvla_ros.nodes.chunk_output import ChunkOutput
 from lightvla_ros.nodes.clock_watch import ClockWatch
 from lightvla_ros.nodes.conversions import InputError
-from lightvla_ros.nodes.diagnostics import StageHistory
-from lightvla_ros.nodes.input_topics import InputTopics
-from lightvla_ros.nodes.job_runner import Result, run_job
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
+from lightvla_ros.nodes.policy_inputs import InputTopics, Result, run_job
 from lightvla_ros.nodes.policy_loading import load_policy
+from lightvla_ros.nodes.policy_outputs import ChunkOutput
 from lightvla_ros.nodes.policy_parameters import (
     POLICY_PARAMETERS,
     limits_from,
     misfit,
     nanoseconds,
 )
+from lightvla_ros.nodes.policy_status import StageHistory, StatusReport
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
-from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.policy.actions import limit_chunk
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.prompt import check_instruction, stop_words_in

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 
 from lightvla_ros.nodes.conversions import gripper_to_message, pose_to_message, stamp_ns
-from lightvla_ros.nodes.input_topics import STATE_PERIOD
+from lightvla_ros.nodes.policy_inputs import STATE_PERIOD
 
 WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
 

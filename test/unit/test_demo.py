@@ -9,8 +9,8 @@ import pytest
 
 from lightvla_ros.arguments import parse_range
 from lightvla_ros.cli import main
-from lightvla_ros.demo import DemoOptions, add_arguments, options_from
-from lightvla_ros.demo_report import StageStatistics, compare, summary
+from lightvla_ros.demo import add_arguments, options_from
+from lightvla_ros.nodes.demo.report import DemoOptions, StageStatistics, compare, summary
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import Recording
 

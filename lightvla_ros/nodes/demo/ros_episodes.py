@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.demo_report import StageStatistics
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions, failed_record, state_digest
-from lightvla_ros.nodes.conductor import Conductor, EpisodeError
-from lightvla_ros.nodes.node_pair import NodePair
+from lightvla_ros.nodes.demo.conductor import Conductor, EpisodeError
+from lightvla_ros.nodes.demo.processes import NodePair
+from lightvla_ros.nodes.demo.report import StageStatistics
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import load_recording, recording_path
 

@@ -22,10 +22,10 @@ from std_srvs.srv import Trigger
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import CAMERAS, PERIOD
-from lightvla_ros.demo_report import StageStatistics
 from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
+from lightvla_ros.nodes.demo.report import StageStatistics
 from lightvla_ros.runtime.reasons import kind
 from lightvla_ros.show.video import Caption, VideoWriter, compose_frame
 from lightvla_ros.sim.episode import EpisodeSpec

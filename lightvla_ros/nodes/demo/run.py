@@ -10,11 +10,17 @@ from pathlib import Path
 
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.contract.libero import CHUNK_LENGTH
-from lightvla_ros.demo import DemoOptions
-from lightvla_ros.demo_report import SUMMARY, Progress, compare, summary, write_summary
 from lightvla_ros.files import one_writer
-from lightvla_ros.nodes.conductor import Conductor
-from lightvla_ros.nodes.node_pair import NodePair
+from lightvla_ros.nodes.demo.conductor import Conductor
+from lightvla_ros.nodes.demo.processes import NodePair
+from lightvla_ros.nodes.demo.report import (
+    SUMMARY,
+    DemoOptions,
+    Progress,
+    compare,
+    summary,
+    write_summary,
+)
 from lightvla_ros.nodes.spin import on_ending_signals
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import load_recording, record_all, recording_path

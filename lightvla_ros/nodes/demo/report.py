@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.demo import DemoOptions
 from lightvla_ros.files import write_text
 from lightvla_ros.machine import REPORTED_VERSIONS, machine, versions
+from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import Recording, load_recording
 
 SUMMARY = 'summary.json'
@@ -150,3 +150,20 @@ class Progress:
     def __call__(self, text: str) -> None:
         """Print a line."""
         print(f'[{time.monotonic() - self._started:6.1f} s] {text}', file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What `lightvla demo` was asked to do.
+
+    :param policy: Policy folder; None when only recordings are replayed.
+    """
+
+    out: Path
+    policy: Path | None
+    replays: tuple[EpisodeSpec, ...]
+    episodes: tuple[EpisodeSpec, ...]
+    video: bool
+    render: str
+    mode: str
+    camera_size: int = 256

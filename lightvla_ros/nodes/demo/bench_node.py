@@ -26,11 +26,11 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.demo_report import reported_versions
 from lightvla_ros.errors import BenchError
 from lightvla_ros.files import BUNDLED_POLICY, resource
 from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
+from lightvla_ros.nodes.demo.report import reported_versions
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
 
