@@ -3,7 +3,7 @@
 
 import sys
 
-from lightvla_ros.sim.collect_command import main
+from lightvla_ros.cli.collect import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -3,7 +3,7 @@
 
 import sys
 
-from lightvla_ros.export.export_command import main
+from lightvla_ros.cli.export import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -5,8 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lightvla_ros.arguments import parse_count, parse_seed
-from lightvla_ros.exit_code import exit_code
+from lightvla_ros.cli.arguments import parse_count, parse_seed
+from lightvla_ros.cli.exit_code import exit_code
 
 
 def main() -> int:

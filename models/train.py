@@ -3,7 +3,7 @@
 
 import sys
 
-from lightvla_ros.train.command import main
+from lightvla_ros.cli.train import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -56,8 +56,8 @@ def test_runtime_imports_neither_torch_nor_simulator_nor_ros():
         'import sys, lightvla_ros.policy.policy, lightvla_ros.engine.onnxruntime, lightvla_ros.runtime.inbox, '
         'lightvla_ros.policy.actions, lightvla_ros.engine.openvino, lightvla_ros.engine.tensorrt.engine\n'
         # what builds and verifies engines on the robot's computer
-        'import lightvla_ros.export.export_command, lightvla_ros.export.tensorrt.build\n'
-        'import lightvla_ros.export.verify_report\n'
+        'import lightvla_ros.cli.export, lightvla_ros.export.tensorrt.build\n'
+        'import lightvla_ros.cli.verify\n'
         'bad = {"torch", "transformers", "mujoco", "robosuite", "libero", "onnx", "rclpy"}\n'
         'sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)'
     )

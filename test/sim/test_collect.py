@@ -4,13 +4,13 @@ import h5py
 import numpy as np
 import pytest
 
+from lightvla_ros.cli.collect import collect
 from lightvla_ros.collect.collect import collect_task, demonstrate
 from lightvla_ros.collect.dagger import label, visit
 from lightvla_ros.collect.recorder import CollectPlan, disturbances
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.sim.collect_command import collect
 from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.goals import other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv

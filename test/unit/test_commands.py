@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 
 from lightvla_ros import __version__, cli
+from lightvla_ros.cli import collect, export
+from lightvla_ros.cli import train as train_command
 from lightvla_ros.contract.libero import INIT_STATES, MAX_STEPS, TASKS
-from lightvla_ros.export import export_command
-from lightvla_ros.sim import collect_command
-from lightvla_ros.train import command as train_command
 
 ROOT = Path(__file__).parents[2]
 PARSERS = {
     'lightvla': cli.make_parser,
-    'models/collect.py': collect_command.make_parser,
-    'models/export_trt.py': export_command.make_parser,
+    'models/collect.py': collect.make_parser,
+    'models/export_trt.py': export.make_parser,
     'models/train.py': train_command.make_parser,
     'models/make_untrained.py': runpy.run_path(ROOT / 'models/make_untrained.py')['make_parser'],
 }
@@ -171,7 +170,7 @@ def test_numbers_out_of_range_are_found_before_anything_runs(
 )
 def test_a_collection_that_cannot_be_is_not_begun(tmp_path, capsys, arguments, message):
     out = tmp_path / 'out'
-    assert code_of(lambda: collect_command.main(['--out', str(out), *arguments])) == 2
+    assert code_of(lambda: collect.main(['--out', str(out), *arguments])) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
 

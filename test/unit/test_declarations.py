@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from lightvla_ros.cli import main
-from lightvla_ros.exit_code import _EXTRAS
+from lightvla_ros.cli.exit_code import _EXTRAS
 from lightvla_ros.runtime.reasons import REASONS
 
 ROOT = Path(__file__).parents[2]

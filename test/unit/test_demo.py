@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightvla_ros.arguments import parse_range
 from lightvla_ros.cli import main
-from lightvla_ros.demo import add_arguments, options_from
+from lightvla_ros.cli.arguments import parse_range
+from lightvla_ros.cli.demo import add_arguments, options_from
 from lightvla_ros.nodes.demo.report import DemoOptions, StageStatistics, compare, summary
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import Recording

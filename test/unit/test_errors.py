@@ -12,9 +12,9 @@ import pytest
 
 import lightvla_ros
 from lightvla_ros.cli import main
+from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.contract import write_manifest
 from lightvla_ros.errors import ArgumentError, LightVLAError, sentence
-from lightvla_ros.exit_code import exit_code
 
 # raised to get out of a loop, and caught where it is raised
 SIGNALS = {'StoppedError'}

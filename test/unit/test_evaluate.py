@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from lightvla_ros.cli import main
+from lightvla_ros.cli.evaluate import options_from, parse_shard
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import (
     ArgumentError,
@@ -28,7 +29,6 @@ from lightvla_ros.errors import (
 from lightvla_ros.evaluate import direct
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.chunk_flops import chunk_flops, merged_flops
-from lightvla_ros.evaluate.command import options_from, parse_shard
 from lightvla_ros.evaluate.episodes import (
     Conditions,
     EpisodeRecord,
@@ -468,7 +468,7 @@ def test_policy_that_is_none_is_one_line(tmp_path, capsys):
 
 
 def test_suites_may_be_several():
-    from lightvla_ros.evaluate.command import add_arguments
+    from lightvla_ros.cli.evaluate import add_arguments
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -11,10 +11,10 @@ from published_folder import write_published
 from small_policy import BUCKETS, export, small_config, write_weights
 
 from lightvla_ros.cli import main
+from lightvla_ros.cli.export import main as export_trt
 from lightvla_ros.contract import amend_manifest, load_manifest, write_manifest
 from lightvla_ros.errors import ContractError, EngineError, ExportError
 from lightvla_ros.export import onnx_files
-from lightvla_ros.export.export_command import main as export_trt
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.verify.tolerances import action_error, jaccard
 from lightvla_ros.verify.verify import verify

@@ -13,7 +13,7 @@ from lightvla_ros.policy.policy import Policy
 
 pytest.importorskip('torch')
 
-from lightvla_ros.export.export_command import main as export_trt
+from lightvla_ros.cli.export import main as export_trt
 
 
 def test_onnxruntime_does_not_compute_fp32_in_tf32_on_cuda():

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lightvla_ros.cli.exit_code import exit_code
+from lightvla_ros.cli.export import main as export_trt
 from lightvla_ros.demonstrations.writer import IMAGES, DemonstrationWriter, Episode, Task
 from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.evaluate.journal import Journal
-from lightvla_ros.exit_code import exit_code
-from lightvla_ros.export.export_command import main as export_trt
 from lightvla_ros.export.untrained import write_untrained_weights
 from lightvla_ros.files import (
     LOCK_NAME,

@@ -14,7 +14,7 @@ from lightvla_ros.bench.gpu_plan import (
 )
 from lightvla_ros.bench.gpus import GPUS, find_gpu
 from lightvla_ros.cli import main
-from lightvla_ros.gpu_plan_report import LABEL
+from lightvla_ros.cli.plan import LABEL
 
 KEPT = (512, 511, 256, 78, 40, 1)
 TEXT = 33  # with proprio and 56 slots the "~90 non-patch tokens" of C.3

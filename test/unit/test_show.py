@@ -271,8 +271,8 @@ def test_missing_policy_is_one_line(command, tmp_path, capsys, monkeypatch):
 def test_defaults_are_many_episodes_without_pictures_and_one_with():
     import argparse
 
-    from lightvla_ros.evaluate.run_arguments import eval_options
-    from lightvla_ros.show.command import INITS, TASKS, add_arguments
+    from lightvla_ros.cli.arguments import eval_options
+    from lightvla_ros.cli.show import INITS, TASKS, add_arguments
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import train_rig
 
+from lightvla_ros.cli import train as train_command
 from lightvla_ros.errors import ConfigError
-from lightvla_ros.train import command as train_command
 from lightvla_ros.train.config import AugmentConfig, DataSource, from_dict, read_config
 from lightvla_ros.train.start import changed
 from lightvla_ros.train.yaml_file import read_yaml

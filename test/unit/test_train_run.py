@@ -13,12 +13,12 @@ import torch
 import train_rig
 import yaml
 
+from lightvla_ros.cli.train import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.torch import TorchEngine
 from lightvla_ros.errors import ConfigError, TrainError
 from lightvla_ros.policy.policy import Policy, observations
 from lightvla_ros.train.checkpoint import load_checkpoint
-from lightvla_ros.train.command import main
 from lightvla_ros.train.config import OptimizerConfig, from_dict
 from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.optim import make_optimizers, rate_factor

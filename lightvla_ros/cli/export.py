@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.arguments import parse_count
+from lightvla_ros.cli.arguments import parse_count
+from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import ExportError
-from lightvla_ros.exit_code import exit_code
 from lightvla_ros.export.buckets import choose_buckets
 from lightvla_ros.export.estimates import build_estimate, export_estimate
 from lightvla_ros.export.observations import read_observations

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from lightvla_ros import __version__
-from lightvla_ros.arguments import number, parse_count
-from lightvla_ros.exit_code import exit_code
+from lightvla_ros.cli.arguments import number, parse_count
+from lightvla_ros.cli.exit_code import exit_code
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _declare_demo(parser: argparse.ArgumentParser):
-    from lightvla_ros import demo
+    from lightvla_ros.cli import demo
 
     demo.add_arguments(parser)
 
@@ -60,10 +60,10 @@ def _declare_demo(parser: argparse.ArgumentParser):
 
 
 def _declare_eval(parser: argparse.ArgumentParser):
-    from lightvla_ros.evaluate import command
+    from lightvla_ros.cli import evaluate
 
-    command.add_arguments(parser)
-    return command.run
+    evaluate.add_arguments(parser)
+    return evaluate.run
 
 
 def _declare_compare(parser: argparse.ArgumentParser):
@@ -83,17 +83,17 @@ def _declare_compare(parser: argparse.ArgumentParser):
 
 
 def _declare_listen(parser: argparse.ArgumentParser):
-    from lightvla_ros.evaluate import listening_command
+    from lightvla_ros.cli import listen
 
-    listening_command.add_arguments(parser)
-    return listening_command.run
+    listen.add_arguments(parser)
+    return listen.run
 
 
 def _declare_show(parser: argparse.ArgumentParser):
-    from lightvla_ros.show import command
+    from lightvla_ros.cli import show
 
-    command.add_arguments(parser)
-    return command.run
+    show.add_arguments(parser)
+    return show.run
 
 
 def _declare_bench(parser: argparse.ArgumentParser):
@@ -106,14 +106,14 @@ def _declare_bench(parser: argparse.ArgumentParser):
     node.set_defaults(prog=node.prog)
     engine = benches.add_parser('engine', help='what engines take for a chunk, pruned and not')
 
-    from lightvla_ros.bench import command
+    from lightvla_ros.cli import bench
 
-    command.add_arguments(engine)
+    bench.add_arguments(engine)
     engine.set_defaults(prog=engine.prog)
 
     def run(parsed: argparse.Namespace) -> int:
         if parsed.bench == 'engine':
-            return command.run(parsed)
+            return bench.run(parsed)
         from lightvla_ros.nodes.demo import bench_node
 
         return bench_node.run_bench(parsed)
@@ -182,18 +182,18 @@ def _declare_verify(parser: argparse.ArgumentParser):
     parser.add_argument('--json', action='store_true')
 
     def run(parsed: argparse.Namespace) -> int:
-        from lightvla_ros.export import verify_report
+        from lightvla_ros.cli import verify
 
-        return verify_report.run(parsed)
+        return verify.run(parsed)
 
     return run
 
 
 def _declare_plan(parser: argparse.ArgumentParser):
-    from lightvla_ros import gpu_plan_report
+    from lightvla_ros.cli import plan
 
-    gpu_plan_report.add_arguments(parser)
-    return gpu_plan_report.run
+    plan.add_arguments(parser)
+    return plan.run
 
 
 def _declare_reference(parser: argparse.ArgumentParser):

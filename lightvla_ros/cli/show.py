@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightvla_ros.cli.arguments import add_episodes, add_run_arguments, eval_options
 from lightvla_ros.contract.libero import MAX_STEPS
-from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 from lightvla_ros.files import one_writer, write_text
 
 if TYPE_CHECKING:

@@ -7,10 +7,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightvla_ros.arguments import check_episodes, parse_count, parse_range, parse_seed
+from lightvla_ros.cli.arguments import (
+    add_conditions,
+    check_episodes,
+    parse_count,
+    parse_range,
+    parse_seed,
+)
 from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.evaluate.run_arguments import add_conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 
 if TYPE_CHECKING:

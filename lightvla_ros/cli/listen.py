@@ -6,9 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from lightvla_ros.arguments import parse_count
+from lightvla_ros.cli.arguments import add_episodes, add_run_arguments, eval_options, parse_count
 from lightvla_ros.contract.libero import EXPERT_SUITES
-from lightvla_ros.evaluate.run_arguments import add_episodes, add_run_arguments, eval_options
 from lightvla_ros.files import write_text
 
 TASKS, INITS = tuple(range(10)), (0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lightvla_ros.arguments import check_episodes, parse_count, parse_range
+from lightvla_ros.cli.arguments import check_episodes, parse_count, parse_range
 from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource

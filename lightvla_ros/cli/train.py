@@ -11,8 +11,8 @@ import signal
 from contextlib import nullcontext
 from pathlib import Path
 
+from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.errors import TrainError
-from lightvla_ros.exit_code import exit_code
 from lightvla_ros.files import lock_beside, one_writer
 from lightvla_ros.train.config import TrainConfig, from_dict, read_config
 

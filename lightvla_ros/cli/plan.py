@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from lightvla_ros.arguments import parse_count
 from lightvla_ros.bench.gpu_plan import (
     TARGET_BANDWIDTH,
     TARGET_FLOPS,
@@ -21,6 +20,7 @@ from lightvla_ros.bench.gpu_plan import (
     recommend,
 )
 from lightvla_ros.bench.gpus import GPUS, Gpu, find_gpu
+from lightvla_ros.cli.arguments import parse_count
 from lightvla_ros.errors import ArgumentError
 
 LABEL = 'physical limit computed from spec-sheet peaks, not a measurement'

@@ -10,10 +10,10 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
-from lightvla_ros.arguments import check_episodes, number, parse_count, parse_range, parse_seed
+from lightvla_ros.cli.arguments import check_episodes, number, parse_count, parse_range, parse_seed
+from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.contract.libero import EXPERT_SUITES
 from lightvla_ros.errors import sentence
-from lightvla_ros.exit_code import exit_code
 from lightvla_ros.files import one_writer
 
 if TYPE_CHECKING:
