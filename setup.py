@@ -18,7 +18,7 @@ setup(
     # hook, loses against the folder of generated messages in site-packages.
     package_dir={'': '.'},
     packages=find_packages(include=['lightvla_ros', 'lightvla_ros.*']),
-    package_data={'lightvla_ros': ['*.schema.json']},
+    package_data={'lightvla_ros': ['contract/*.schema.json']},
     # What a robot needs. rclpy comes from the ROS 2 install, or from requirements/ros-jazzy.txt.
     install_requires=[
         'jsonschema>=4.10',
@@ -64,7 +64,7 @@ setup(
         # Tests compare the model with transformers', and build engines without a GPU.
         'oracle': ['transformers>=5', 'tensorrt-rtx-cu13==1.7.1.116', 'cuda-bindings>=12.6'],
         # launch_testing does not load under pytest 9.
-        'dev': ['colcon-common-extensions', 'pytest<9', 'ruff'],
+        'dev': ['colcon-common-extensions', 'import-linter>=2.5', 'pytest<9', 'ruff'],
     },
     entry_points={'console_scripts': ['lightvla = lightvla_ros.cli:main']},
 )

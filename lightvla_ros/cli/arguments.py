@@ -1,4 +1,4 @@
-"""How episodes are run, on the command lines of ``lightvla eval``, ``show`` and ``listen``."""
+"""Arguments that several commands share: numbers, and how episodes are run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from lightvla_ros.contract.libero import EXPERT_SUITES, INIT_STATES, TASKS
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.sim.episode import EpisodeSpec
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.episodes import EvalOptions
@@ -158,6 +157,7 @@ def eval_options(
     :raises ArgumentError: When LIBERO has no such episodes.
     """
     from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
+    from lightvla_ros.sim.episode import EpisodeSpec
 
     names = ('render', 'replan', 'max_steps', 'engine', 'provider', 'threads')
     suites = EXPERT_SUITES if parsed.suite == 'all' else (parsed.suite,)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.cli.arguments import (
     add_conditions,
     check_episodes,
-    parse_count,
     parse_range,
     parse_seed,
 )
@@ -68,12 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_conditions(parser)
     parser.add_argument(
         '--shard', type=parse_shard, default=(1, 1), metavar='I/N', help='part I of N, from 1/N'
-    )
-    parser.add_argument(
-        '--ray',
-        type=parse_count,
-        metavar='N',
-        help='run N shards as Ray tasks (untested; all machines must see the same folders)',
     )
 
 
@@ -145,8 +139,8 @@ def _document(parsed: argparse.Namespace) -> dict[str, Any]:
         write_document(parsed.json, document)
         return document
     options = options_from(parsed)
-    if parsed.ray:
-        from lightvla_ros.evaluate.on_ray import evaluate_on_ray
+    if options.conditions.through == 'ros':
+        from lightvla_ros.nodes.demo.ros_episodes import ros_episodes
 
-        return evaluate_on_ray(options, parsed.ray)
+        return evaluate(options, partial(ros_episodes, options))
     return evaluate(options)

@@ -76,10 +76,9 @@ def _pictures(options: EvalOptions, out: Path) -> Iterator[dict[str, Any]]:
     from lightvla_ros.evaluate.result import result_header
     from lightvla_ros.show.watch import watch_episode
     from lightvla_ros.show.write import write_episode
-    from lightvla_ros.sim.closed_loop import Environments
 
     policy, _ = load_policy(options)
-    environments = Environments(options.conditions)
+    environments = options.conditions.environments()
     try:
         options.conditions.check(policy.manifest.action.chunk_length)
         for spec in options.specs:

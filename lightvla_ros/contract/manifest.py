@@ -46,7 +46,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The one way from an upright RGB image to the model's input; see ``policy/preprocessor.py``."""
+    """The one way from an upright RGB image to the model's input (``policy/preprocessor.py``)."""
 
     jpeg_quality: int | None
     crop_area: float

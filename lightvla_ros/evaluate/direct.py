@@ -10,7 +10,7 @@ from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.episodes import Conditions, EpisodeRecord, EvalOptions, state_digest
 from lightvla_ros.policy.policy import Policy, Prediction
-from lightvla_ros.sim.closed_loop import Environments, check_for_libero, run_closed_loop
+from lightvla_ros.sim.closed_loop import check_for_libero, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import end_state
@@ -72,7 +72,7 @@ class DirectRunner:
         self._policy = policy
         self._replan = conditions.replan
         self._chooser = chooser
-        self._environments = Environments(conditions)
+        self._environments = conditions.environments()
 
     def run(self, spec: EpisodeSpec) -> EpisodeRecord:
         """Run an episode. Whatever it raises is an error of the episode, no failure of the policy.

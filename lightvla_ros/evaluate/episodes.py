@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightvla_ros.errors import ArgumentError
+from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeSpec
 
 
@@ -42,6 +43,10 @@ class Conditions:
     provider: str = 'CPUExecutionProvider'
     threads: int = 1
     camera_size: int = 256
+
+    def environments(self) -> Environments:
+        """Return what builds the environments of episodes under these conditions. Close it."""
+        return Environments(self.camera_size, self.render, self.max_steps)
 
     def check(self, chunk_length: int) -> None:
         """Refuse conditions that contradict each other.

@@ -26,7 +26,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run what is not in the journal yet, write the result and return it.
 
-    :param start: What a worker runs episodes with, see :func:`run_pieces`; tests put theirs here.
+    :param start: What a worker runs episodes with, see :func:`run_pieces`: the command line's for
+        episodes through ROS, or a test's; None runs them directly.
     :param method: How workers are started.
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
     :raises ArgumentError: When the conditions do not go together.
@@ -79,10 +80,7 @@ def _run(
     options: EvalOptions, left: list[EpisodeSpec], start: Start | None, method: str, done: Any
 ) -> None:
     if start is None:
-        episodes = direct_episodes
-        if options.conditions.through == 'ros':
-            from lightvla_ros.nodes.demo.ros_episodes import ros_episodes as episodes
-        start = partial(episodes, options)
+        start = partial(direct_episodes, options)
     run_pieces(pieces(left, options.workers), start, options.workers, done, method)
 
 

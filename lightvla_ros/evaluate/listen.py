@@ -19,7 +19,7 @@ from lightvla_ros.evaluate.listen_result import Answer, summarise
 from lightvla_ros.evaluate.pool import Start, checked_manifest, gather
 from lightvla_ros.evaluate.result import options_of, result_header
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.sim.closed_loop import Environments, run_closed_loop
+from lightvla_ros.sim.closed_loop import run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request
 from lightvla_ros.sim.hand import Hand
@@ -83,7 +83,7 @@ class Listener:
         self._policy = policy
         self._replan = options.conditions.replan
         self._others = others
-        self._environments = Environments(options.conditions)
+        self._environments = options.conditions.environments()
 
     def run(self, spec: EpisodeSpec) -> ListeningRecord:
         """Run an episode for each request of a scene.

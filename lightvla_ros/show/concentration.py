@@ -13,7 +13,6 @@ from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions
 from lightvla_ros.evaluate.pool import Start, checked_manifest, gather
 from lightvla_ros.evaluate.result import options_of, result_header
 from lightvla_ros.show.watch import watch_episode
-from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.patch_owners import ROLES, Shares, sum_of
 
@@ -99,7 +98,7 @@ def episodes(
     :raises EngineError: When its engine cannot be loaded.
     """
     policy, _ = load_policy(options)
-    environments = Environments(options.conditions)
+    environments = options.conditions.environments()
 
     def run(spec: EpisodeSpec) -> ConcentrationRecord:
         with environments.of(spec) as env:

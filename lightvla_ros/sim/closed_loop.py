@@ -11,7 +11,6 @@ import numpy as np
 from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import CAMERAS, CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import ContractError
-from lightvla_ros.evaluate.episodes import Conditions
 from lightvla_ros.policy.actions import Chunk, limit_chunk, osc_from_chunk
 from lightvla_ros.policy.policy import Observation, Policy, Prediction
 from lightvla_ros.policy.state import state_vector
@@ -90,10 +89,17 @@ def executed_actions(chunk: Chunk) -> np.ndarray:
 
 
 class Environments:
-    """Builds environments under the conditions of an evaluation. Close it."""
+    """Builds environments. Close it.
 
-    def __init__(self, conditions: Conditions) -> None:
-        self._conditions = conditions
+    :param camera_size: Height and width of rendered images [px].
+    :param render: ``cheap`` or ``standard``.
+    :param max_steps: Shorter limit of steps than the suite's; None for the suite's.
+    """
+
+    def __init__(self, camera_size: int, render: str, max_steps: int | None = None) -> None:
+        self._camera_size = camera_size
+        self._render = render
+        self._max_steps = max_steps
         self._env: LiberoEnv | None = None
 
     @contextmanager
@@ -115,12 +121,11 @@ class Environments:
             self._env = None
 
     def _prepare(self, spec: EpisodeSpec) -> LiberoEnv:
-        env, conditions = self._env, self._conditions
+        env = self._env
         if env is None or (env.suite, env.task) != (spec.suite, spec.task):
             self.close()
-            size, render = conditions.camera_size, conditions.render
-            env = self._env = LiberoEnv(spec.suite, spec.task, size, render)
-            env.max_steps = min(env.max_steps, conditions.max_steps or env.max_steps)
+            env = self._env = LiberoEnv(spec.suite, spec.task, self._camera_size, self._render)
+            env.max_steps = min(env.max_steps, self._max_steps or env.max_steps)
         return env
 
 

@@ -12,7 +12,7 @@ from lightvla_ros.policy.prompt import PromptEncoder
 
 
 def check_prompts(policy_dir: Path, manifest: Manifest, instructions: Iterable[str]) -> None:
-    """Encode instructions, and those of ``policy/golden.py``; none may become the prompt of another.
+    """Encode instructions and those of ``policy/golden.py``; no two may become one prompt.
 
     :raises ContractError: With two that are one prompt; a robot would do the same for both.
     """

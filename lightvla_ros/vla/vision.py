@@ -3,7 +3,7 @@
 DINOv2-L/14 with 4 registers and SigLIP-So400m/14 see the same image; each patch's features are
 concatenated. As published, features are the output of the *second-to-last* block, without the final
 norm (modeling_prismatic.py, ``get_intermediate_layers``). The last block, the norm and SigLIP's
-attention pool are therefore not built at all; ``export/published.py`` names them when it drops them.
+attention pool are therefore not built at all; ``export/published.py`` names what it drops.
 """
 
 from __future__ import annotations

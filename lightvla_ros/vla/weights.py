@@ -110,6 +110,7 @@ def check_dense(value: Tensor, name: str, path: Path) -> None:
 
 
 def other_numbers(path: Path, name: str, kind: str) -> str:
+    """Say of which kind a tensor's numbers are and what to do."""
     return (
         f'{path}: {name} holds {kind} numbers; weights must be fp32, fp16, bf16 or fp64: take the '
         'checkpoint before it was quantised or converted'

@@ -53,8 +53,9 @@ def test_messages_are_found(folder):
 
 def test_runtime_imports_neither_torch_nor_simulator_nor_ros():
     command = (
-        'import sys, lightvla_ros.policy.policy, lightvla_ros.engine.onnxruntime, lightvla_ros.runtime.inbox, '
-        'lightvla_ros.policy.actions, lightvla_ros.engine.openvino, lightvla_ros.engine.tensorrt.engine\n'
+        'import sys, lightvla_ros.policy.policy, lightvla_ros.policy.actions\n'
+        'import lightvla_ros.runtime.inbox, lightvla_ros.engine.onnxruntime\n'
+        'import lightvla_ros.engine.openvino, lightvla_ros.engine.tensorrt.engine\n'
         # what builds and verifies engines on the robot's computer
         'import lightvla_ros.cli.export, lightvla_ros.export.tensorrt.build\n'
         'import lightvla_ros.cli.verify\n'
@@ -62,14 +63,6 @@ def test_runtime_imports_neither_torch_nor_simulator_nor_ros():
         'sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)'
     )
     subprocess.run([sys.executable, '-c', command], check=True)
-
-
-def test_only_nodes_know_ros():
-    for path in (ROOT / 'lightvla_ros').rglob('*.py'):
-        if path.parent.name != 'nodes':
-            pattern = r'^\s*(from|import) (rclpy|lightvla_ros\.msg|\w+_msgs)\b'
-            found = re.search(pattern, path.read_text(), re.M)
-            assert not found, f'{path} imports {found[2]}'
 
 
 def test_readme_tables_are_current():

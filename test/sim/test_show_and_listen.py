@@ -24,7 +24,7 @@ SPEC = EpisodeSpec('libero_object', 0, 0)
 
 @pytest.fixture(scope='module')
 def environments():
-    built = Environments(Conditions(max_steps=200, camera_size=128))
+    built = Environments(128, 'cheap', 200)
     yield built
     built.close()
 

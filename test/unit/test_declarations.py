@@ -26,11 +26,13 @@ PACKAGES = {
     'tensorrt_rtx': 'tensorrt-rtx-cu13',
     'yaml': 'pyyaml',
 }
-ELSEWHERE = {'ray', 'tensorrt'}  # untested; from NVIDIA's index or JetPack
+ELSEWHERE = {'tensorrt'}  # from NVIDIA's index or JetPack
 ROS = re.compile(r'(rclpy|rcl_interfaces|launch|launch_ros|\w+_msgs|builtin_interfaces|std_srvs)$')
 # The extras that a folder's code may lean on, besides what every install has
 FOLDERS = {
-    'bench': ('train',),
+    'bench': ('sim', 'train'),
+    'cli': ('sim', 'train'),
+    'collect': ('sim',),
     'demonstrations': ('sim', 'train'),
     'engine': ('openvino', 'tensorrt', 'train'),
     'evaluate': ('sim', 'train'),
@@ -125,7 +127,7 @@ def test_docstrings_and_comments_name_commands_that_exist(commands):
         for path in SOURCES
         for command in re.findall(r'`lightvla ([a-z]+)', path.read_text())
     }
-    assert ('runtime/reasons.py', 'reference') in named
+    assert ('reasons.py', 'reference') in named
     assert {command for _, command in named} <= commands, named
 
 
