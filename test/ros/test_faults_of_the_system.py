@@ -1,5 +1,6 @@
 """Faults 20 to 24 and 27 of reference/ros.md D: processes, lifecycle, subscribers, parameters."""
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -30,6 +31,7 @@ from lightvla_ros.nodes.spin import ENDING_SIGNALS
 from lightvla_ros.runtime.reasons import kind
 
 ROOT = Path(__file__).resolve().parents[2]
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 QOS = 'qos_overrides./wrist/image.subscription'
 WAITING, RUNNING = VlaStatus.WAITING, VlaStatus.RUNNING
 
@@ -49,12 +51,15 @@ class Process:
 
     def start(self, **options):
         options = {'stderr': subprocess.PIPE} | options
-        self.child = subprocess.Popen(self.command, text=True, **options)
+        self.child = subprocess.Popen(self.command, text=True, preexec_fn=_end_with_us, **options)
+        self.robot.children.append(self.child)
 
     def until(self, condition, what, timeout=30.0):
         deadline = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < deadline, f'waited {timeout} s for {what}'
+            assert time.monotonic() < deadline, (
+                f'waited {timeout} s for {what}; state {self.robot.state}, {self.robot.logs[-5:]}'
+            )
             time.sleep(0.01)
 
     def end(self, number):
@@ -67,9 +72,15 @@ class Process:
         return self.child.returncode, errors
 
 
+def _end_with_us():
+    """Let the kernel end a child whose test was killed: its node would disturb the next tests."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @pytest.fixture
 def robot():
     node = Robot('/process')
+    node.children = []
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     stop = threading.Event()
@@ -81,6 +92,9 @@ def robot():
     thread = threading.Thread(target=spin)
     thread.start()
     yield node
+    for child in node.children:
+        child.kill()
+        child.communicate()
     stop.set()
     thread.join()
     executor.shutdown()

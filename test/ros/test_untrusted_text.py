@@ -23,7 +23,7 @@ def _encoding():
 
 def _joints():
     values = SimpleNamespace(finger_joints=['panda_finger_joint1', 'panda_finger_joint2'])
-    StateReader(values).read(JointState(name=[LONG] * 1000, position=[0.04] * 1000))
+    StateReader(None, values).read(JointState(name=[LONG] * 1000, position=[0.04] * 1000))
 
 
 def _frame_of_a_chunk():
