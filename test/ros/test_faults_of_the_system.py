@@ -50,8 +50,8 @@ class Process:
         self.start(**options)
 
     def start(self, **options):
-        options = {'stderr': subprocess.PIPE} | options
-        self.child = subprocess.Popen(self.command, text=True, preexec_fn=_end_with_us, **options)
+        options = {'stderr': subprocess.PIPE, 'preexec_fn': _end_with_us} | options
+        self.child = subprocess.Popen(self.command, text=True, **options)
         self.robot.children.append(self.child)
 
     def until(self, condition, what, timeout=30.0):
