@@ -20,7 +20,7 @@ extensions = [
     'sphinxarg.ext',
     'sphinx_rtd_theme',
 ]
-myst_enable_extensions = ['colon_fence', 'dollarmath', 'deflist']
+myst_enable_extensions = ['colon_fence']
 myst_heading_anchors = 3
 exclude_patterns = ['plan.md', '_build']
 html_theme = 'sphinx_rtd_theme'
