@@ -23,7 +23,7 @@ setup-train:  ## PyTorch as well, into .venv
 demo: setup  ## the closed loop in LIBERO through real ROS 2; leaves out/demo
 	$(VENV)/lightvla demo
 
-test: setup-train lint  ## all tests: unit, ROS, closed loop in LIBERO, colcon build
+test: setup-train lint docs  ## all: lint, site, unit, ROS, closed loop in LIBERO, colcon build
 	$(VENV)/python -m pytest test
 	tools/colcon_check.sh
 
@@ -46,8 +46,9 @@ colcon: setup  ## a plain colcon build, imported
 bench: setup  ## what the node adds outside the engine
 	$(VENV)/lightvla bench node
 
-docs: setup  ## write the generated tables into README.md
-	$(VENV)/lightvla reference --update README.md
+docs: setup  ## write the generated tables, and build the site into build/docs
+	$(VENV)/lightvla reference --update docs/reference/nodes.md
+	$(VENV)/sphinx-build -q -W --keep-going docs build/docs
 
 clean:  ## remove all that was made
 	rm -rf .venv build out

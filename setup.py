@@ -63,6 +63,8 @@ setup(
         'lora': ['peft>=0.17'],
         # Tests compare the model with transformers', and build engines without a GPU.
         'oracle': ['transformers>=5', 'tensorrt-rtx-cu13==1.7.1.116', 'cuda-bindings>=12.6'],
+        # The documentation; rosdoc2 builds it with the same.
+        'docs': ['myst-parser>=4', 'sphinx>=8', 'sphinx-argparse>=0.5', 'sphinx-rtd-theme>=3'],
         # launch_testing does not load under pytest 9.
         'dev': ['colcon-common-extensions', 'import-linter>=2.5', 'pytest<9', 'ruff'],
     },

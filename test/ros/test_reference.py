@@ -1,4 +1,4 @@
-"""`lightvla reference`: the README's tables."""
+"""`lightvla reference`: the tables of the documentation."""
 
 import pytest
 

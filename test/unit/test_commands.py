@@ -29,7 +29,7 @@ START = re.compile(
 )
 TEXTS = sorted(
     path
-    for pattern in ('*.md', 'docs/*.md', 'config/**/*.yaml', 'Makefile', 'CHANGELOG.rst')
+    for pattern in ('*.md', 'docs/**/*.md', 'config/**/*.yaml', 'Makefile', 'CHANGELOG.rst')
     for path in ROOT.glob(pattern)
 )
 SOURCES = sorted(

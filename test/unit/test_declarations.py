@@ -133,7 +133,7 @@ def test_docstrings_and_comments_name_commands_that_exist(commands):
 
 def test_files_named_in_text_exist():
     texts = [*SOURCES, *LAUNCH, *ROOT.glob('cmake/*'), *ROOT.glob('tools/*'), *ROOT.glob('*.md')]
-    for path in [*texts, ROOT / 'CMakeLists.txt', ROOT / 'Makefile', *ROOT.glob('docs/*.md')]:
+    for path in [*texts, ROOT / 'CMakeLists.txt', ROOT / 'Makefile', *ROOT.glob('docs/**/*.md')]:
         for name in re.findall(r'(?<![\w/])(?:tools|models)/\w+\.(?:sh|py)\b', path.read_text()):
             assert (ROOT / name).is_file(), f'{path} names {name}'
 

@@ -53,13 +53,13 @@ def test_every_result_takes_its_facts_from_one_place():
         (['--policy', 'models/libero_tiny'], 'models/libero_tiny: 2.67 M parameters'),
     ],
 )
-def test_the_command_of_the_readme_prints_its_number_of_parameters(
+def test_the_command_of_the_results_prints_its_number_of_parameters(
     arguments, line, capsys, monkeypatch, pytestconfig
 ):
     pytest.importorskip('torch')
     monkeypatch.chdir(pytestconfig.rootpath)
     assert main(['flops', *arguments]) == 0
     assert capsys.readouterr().out.splitlines()[0] == line
-    text = ' '.join(Path('README.md').read_text().split())
+    text = ' '.join(Path('docs/results/index.md').read_text().split())
     assert line.split(': ')[1] in text
     assert f'`lightvla flops {" ".join(arguments)}`' in text
