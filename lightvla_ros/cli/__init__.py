@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from lightvla_ros import __version__
@@ -205,7 +204,3 @@ def _declare_reference(parser: argparse.ArgumentParser):
         return print_reference(parsed.update)
 
     return run
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -22,14 +22,10 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f'{path}: cannot be read: {error.strerror}') from None
     except UnicodeDecodeError as error:
         raise ConfigError(f'{path}: is no UTF-8 text ({error}); save it as UTF-8') from None
-    except _TwiceError as error:
+    except ConfigError as error:
         raise ConfigError(f'{path}: {error}') from None
     except yaml.YAMLError as error:
         raise ConfigError(f'{path}: not YAML: {one_line(error)}') from None
-
-
-class _TwiceError(Exception):
-    """A key that is given twice."""
 
 
 class _OnceLoader(yaml.SafeLoader):
@@ -39,7 +35,7 @@ class _OnceLoader(yaml.SafeLoader):
         for key, _ in node.value:
             name, line = (key.tag, str(key.value)), key.start_mark.line + 1
             if name in lines:
-                raise _TwiceError(
+                raise ConfigError(
                     f'{key.value} is given twice, in line {lines[name]} and in line {line}; remove '
                     'one of them'
                 )

@@ -286,7 +286,7 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
         (['--policy', '{weights}', '--out', '{new}', '--buckets', '8,x'], "'auto' or numbers"),
         (['--policy', '{weights}', '--out', '{new}', '--buckets', '64'], 'must be in 2 to 32'),
         (['--policy', '{weights}', '--out', '{new}', '--histogram', '{new}'], 'JSON such as'),
-        (['--policy', '{weights}', '--out', '{new}', '--observations', '{new}'], 'an .npz with'),
+        (['--policy', '{weights}', '--out', '{new}', '--observations', '{new}'], 'No such file'),
         (['--policy', '{exported}'], 'is exported already'),
         (['--policy', '{exported}', '--target', 'tensorrt-rtx', '--histogram', 'x'], 'was settled'),
         (['--policy', '{exported}', '--target', 'tensorrt'], 'cannot be imported'),

@@ -272,7 +272,7 @@ def test_a_layers_memory_can_be_limited():
 
 # In processes of their own: rclpy, which other tests start, has a handler of its own in C.
 CTRL_C_WHILE_A_LINE_IS_SAID = """
-tensorrt_progress.SECONDS_BETWEEN_LINES = 0.0
+progress.SECONDS_BETWEEN_LINES = 0.0
 lines = []
 
 def interrupt(line):
@@ -309,7 +309,7 @@ def test_ctrl_c_stops_the_build(graphs_dir, program):
     before = (
         'import signal, sys\nfrom pathlib import Path\nimport tensorrt_rtx\n'
         'from lightvla_ros.engine.tensorrt.machine import error_log\n'
-        'from lightvla_ros.export import tensorrt_progress\n'
+        'from lightvla_ros.export.tensorrt import progress\n'
         'from lightvla_ros.export.tensorrt.network import build_plan\n'
         'path, stopped, handler = Path(sys.argv[1]), False, signal.getsignal(signal.SIGINT)\n'
     )

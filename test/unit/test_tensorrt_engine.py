@@ -222,7 +222,7 @@ def test_a_release_that_fails_does_not_hide_the_cause():
 
 
 def test_a_machine_without_a_gpu_says_so():
-    code = 'from lightvla_ros.engine import cuda; cuda.gpu_facts()'
+    code = 'from lightvla_ros.engine.tensorrt import cuda; cuda.gpu_facts()'
     run = subprocess.run(
         [sys.executable, '-c', code],
         env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},

@@ -102,7 +102,8 @@ def test_a_run_repeats_and_goes_on_after_a_kill(tmp_path):
             '-c',
             textwrap.dedent(f"""
                 import os, signal
-                from lightvla_ros.train import command, run
+                from lightvla_ros.cli import train
+                from lightvla_ros.train import run
                 step = run.Run.train_step
                 def train_step(self):
                     if self.step == 5:
@@ -110,7 +111,7 @@ def test_a_run_repeats_and_goes_on_after_a_kill(tmp_path):
                         os.kill(os.getpid(), signal.SIGKILL)
                     return step(self)
                 run.Run.train_step = train_step
-                command.main(['--config', {str(file)!r}, '--out', {str(tmp_path / 'killed')!r}])
+                train.main(['--config', {str(file)!r}, '--out', {str(tmp_path / 'killed')!r}])
             """),
         ],
         capture_output=True,
