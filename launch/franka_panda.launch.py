@@ -4,7 +4,7 @@ Without arguments it starts the policy that comes with the package; the log says
 and which argument or command is next.
 
 It publishes action chunks and moves nothing by itself: `output_mode` is `none` unless you say
-otherwise, and what executes chunks on the robot is yours to choose (see the README).
+otherwise, and you choose what executes chunks on the robot (see docs/how-to/franka.md).
 """
 
 from launch import LaunchDescription

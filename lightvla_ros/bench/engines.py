@@ -83,8 +83,8 @@ class EngineRow:
     :param host_ms: What the calls took besides the graphs; None where that is unknown.
     :param matrix_share: Share of the machine's own matrix rate, pruned and unpruned, by the FLOPs
         that K tokens need; None where one of both is unknown.
-    :param against_torch: How many times as fast as eager PyTorch with as many threads, and in which
-        numbers that ran; None where it did not.
+    :param against_torch: Speed-up over eager PyTorch with the same number of threads, and PyTorch's
+        precision; None if PyTorch was not measured.
     """
 
     engine: str

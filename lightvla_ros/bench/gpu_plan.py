@@ -1,7 +1,7 @@
 """``lightvla plan``: how fast a chunk can be at best on a GPU, and which engine that calls for.
 
 A stage takes at least max(FLOPs / peak, bytes of its weights / bandwidth), and the stages follow
-each other (the model of reference/peers.md C.3). The *floor* grants all of both peaks, the *target*
+each other (``docs/explanation/engines.md``). The *floor* grants all of both peaks, the *target*
 what good engines reach of them. Traffic of activations, launches, copies and the host are left out,
 so the floor stays a lower bound. Nothing here is a measurement.
 """

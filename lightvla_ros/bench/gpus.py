@@ -29,10 +29,10 @@ class Gpu:
     note: str = ''
 
 
-# Peaks and bandwidths: reference/peers.md C.3. Where it names the 16-bit peak only (H20, H100, RTX
-# 4090), its fp8 rows halve the floor at the same balance: twice the peak. Memory of H20 and H100:
-# docs.nvidia.com/datacenter/tesla/mig-user-guide/supported-gpus.html; of the RTX 4090: C.3, reading
-# c; of the Orin: its name. That guide has no figure for Thor ("Unified (N/A)"), hence None.
+# Peaks and bandwidths are those of the vendor's data sheets (``docs/explanation/engines.md``); the
+# fp8 peak of H20, H100 and RTX 4090 is twice the 16-bit one. Memory of H20 and H100:
+# docs.nvidia.com/datacenter/tesla/mig-user-guide/supported-gpus.html; of the RTX 4090: its data
+# sheet; of the Orin: its name. That guide has no figure for Thor ("Unified (N/A)"), hence None.
 GPUS = (
     Gpu('H20', {'bf16': 148, 'fp8': 296}, 4000, 96),
     Gpu(
@@ -57,7 +57,7 @@ GPUS = (
         273,
         None,
         ('Thor',),
-        'the CPU shares the memory; FlashRT measured about 225 GB/s of it (peers.md C.2)',
+        'the CPU shares the memory; FlashRT, a public engine, measured about 225 GB/s of it',
     ),
 )
 

@@ -24,7 +24,7 @@ from lightvla_ros.cli.arguments import parse_count
 from lightvla_ros.errors import ArgumentError
 
 LABEL = 'physical limit computed from spec-sheet peaks, not a measurement'
-GOOD, BEST = 45, 65  # per cent of the floor (peers.md, anchors for our own scoring)
+GOOD, BEST = 45, 65  # per cent of the floor (our own marks: ``docs/explanation/engines.md``)
 CACHE_GB = 0.1  # weights under this may stay in the cache; then bytes do not bind
 
 

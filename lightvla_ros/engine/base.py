@@ -3,7 +3,7 @@
 ``encode`` turns an observation into visual tokens, kept ones first. The host then reads the kept
 count, a few bytes, and picks the smallest bucket that holds it; ``act`` runs the language model and
 the head on that many tokens. All shapes but the bucket are static, so that one engine serves every
-observation (``reference/tensorrt.md`` section 4).
+observation (``docs/explanation/engines.md``).
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Spinning threads take a core from the robot, and slow down 3x on a contended one
-    # (reference/tensorrt.md section 3).
+    # (``docs/explanation/engines.md``).
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.log_severity_level = 3
     try:

@@ -14,7 +14,9 @@ LAYERS = ('MatMul', 'Convolution')  # with a constant on the right: with weights
 
 
 def split_at_scores(encode: ov.Model) -> list[ov.Model]:
-    """Cut the graph in two where the pruner's scores begin. It is used up.
+    """Cut the graph in two where the pruner's scores begin.
+
+    The model passed in is modified and must not be used afterwards.
 
     The scores are all that leads to ``kept`` behind the last layers with weights. The second half
     are they and what follows from them, down to the sorted tokens.

@@ -22,7 +22,7 @@ def direct_episodes(
 ) -> Iterator[Callable[[EpisodeSpec], EpisodeRecord]]:
     """Load the policy, and yield what runs an episode.
 
-    :param number: Of the worker; of no use here.
+    :param number: Index of the worker (unused).
     :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
     :raises EngineError: When its engine cannot be loaded.
     """

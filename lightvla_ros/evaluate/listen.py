@@ -63,7 +63,7 @@ def scenes(
 ) -> Iterator[Callable[[EpisodeSpec], ListeningRecord]]:
     """Load the policy, and yield what tries the requests of a scene.
 
-    :param number: Of the worker; of no use here.
+    :param number: Index of the worker (unused).
     :raises ContractError: When the policy cannot be trusted.
     :raises EngineError: When its engine cannot be loaded.
     """

@@ -124,7 +124,7 @@ def _bury(
 
 
 def _work(connection: Connection, start: Start, number: int) -> None:
-    """Be a worker until there is nothing left or nobody who asks."""
+    """Worker loop: run pieces until the parent sends none or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was started is ended, too
     try:

@@ -2,7 +2,7 @@
 
 An unpruned sequence would have 512 + 93 tokens; a pruned one has as many as were kept, which no
 engine can know beforehand. So ``encode`` sorts the kept tokens to the front and counts them, and
-``act`` runs on the first few of them, as many as the host says (reference/tensorrt.md, section 4).
+``act`` runs on the first few of them, as many as the host says (``docs/explanation/engines.md``).
 The tensors are described in ``engine/signature.py``.
 """
 

@@ -19,7 +19,7 @@ BACKBONE = 'dinosiglip-vit-so-224px'
 TOWERS = ['vit_large_patch14_reg4_dinov2.lvd142m', 'vit_so400m_patch14_siglip_224']
 TOWER_HEADS = 16  # of both towers (timm's models); shapes do not tell it
 # DINOv2's constants are rounded to bf16 in published folders: the conversion ran with that default
-# type (lightvla.md 1.2). SigLIP's are exact.
+# type (OpenVLA's convert_openvla_weights_to_hf.py). SigLIP's are exact.
 CONSTANTS = {
     'DINOv2': ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     'SigLIP': ([0.5] * 3, [0.5] * 3),

@@ -1,7 +1,7 @@
 """Parameter tables: one declaration that declares, documents and validates.
 
 rclpy accepts a misspelt key in a YAML file without a word (a robot once ran on defaults for that:
-fusioncore#134), so a table refuses every override it does not know. The README's tables are
+fusioncore#134), so a table refuses every override it does not know. The documentation's tables are
 printed from the same rows (``lightvla reference``).
 """
 
@@ -199,7 +199,7 @@ class ParameterTable:
         return values
 
     def markdown(self) -> str:
-        """Print the table for the README."""
+        """Print the table for the documentation."""
         lines = [
             '| parameter | default | allowed | at run time | what it does |',
             '|---|---|---|---|---|',

@@ -36,7 +36,7 @@ from lightvla_ros.runtime.inbox import Inbox, Job
 from lightvla_ros.runtime.reasons import kind
 
 # Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
-# liveliness: asking for one disconnects ordinary cameras (``reference/ros.md`` A.2).
+# liveliness: asking for one disconnects ordinary cameras (``docs/explanation/timing.md``).
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 STATE_PERIOD = 0.01  # between two messages that are looked at [s]; robots send up to 1000 a second
 WARNING_PERIOD = 5.0  # of each source and reason [s]

@@ -111,7 +111,7 @@ class PolicyNode(GuardedLifecycleNode):
         """Configure and activate, where the parameter of that name asks for it.
 
         Done by the node itself: a launch file's lifecycle request is lost when the node is
-        respawned after a crash (``reference/ros.md`` A.3).
+        respawned after a crash (``docs/explanation/timing.md``).
         """
         if not self._values.autostart:
             return

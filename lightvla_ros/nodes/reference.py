@@ -1,4 +1,4 @@
-"""The README's tables, printed from what the code declares."""
+"""The tables of the documentation, printed from what the code declares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MissingMarkersError(LightVLAError):
 
 
 def tables() -> dict[str, str]:
-    """Return the generated tables by the name of their place in the README."""
+    """Return the generated tables by the name of their place in the documentation."""
     reasons = '| reason | meaning |\n|---|---|\n' + ''.join(
         f'| `{code}` | {meaning} |\n' for code, meaning in REASONS.items()
     )

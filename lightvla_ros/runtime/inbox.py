@@ -3,7 +3,7 @@
 Of each source the last few messages are remembered, so that an image that is delivered late finds
 those that were taken with it. No queue grows here. Python's ``ApproximateTimeSynchronizer`` is not
 used because it stops for ever after a clock reset and deadlocks when its callback raises
-(``reference/ros.md`` A.7).
+(``docs/explanation/timing.md``).
 
 All times are integers in nanoseconds. ``now`` is ROS time, the clock of the stamps; ``steady`` is
 a clock that always runs, so that silence is noticed even when ROS time stands still.

@@ -1,8 +1,8 @@
-"""Why the robot is not moving: the codes that stand in chunks, status and logs.
+"""Why the robot does not move: the codes in chunks, status and logs.
 
-A reason is a code or ``code:subject``, and after a blank what a person wants to know of it:
-``camera_stale:wrist 0.62 s, max_image_age 0.50 s``. The README's table is printed from here
-(``lightvla reference``).
+A reason is a code or ``code:subject``, and details follow after a blank:
+``camera_stale:wrist 0.620 s old, max_image_age 0.500 s``. ``lightvla reference`` prints the
+documentation's table from here.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 REASONS = {
     'bad_aspect': 'an image has another width / height than the policy was trained on',
     'bad_data': 'an image is shorter or longer than its header says, or a damaged JPEG or PNG',
-    'bad_encoding': 'an image is no colour or grey picture of 8 bits, or does not say which',
+    'bad_encoding': 'an image is not a colour or grey picture of 8 bits, or does not say which',
     'bad_frame': 'a pose is not in the frame of the parameter `base_frame`',
     'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far over the limits',
-    'bad_size': 'an image has no pixels, too many, too many scans or bytes, or rows too short',
+    'bad_size': 'an image has no pixels, too many pixels, scans or bytes, or too short rows',
     'bad_stamp': 'a message is stamped with zero time',
     'bad_state': 'a state message holds NaN, no unit quaternion, or no fingers of the hand',
     'camera_blank': 'the pictures of this camera show nothing: black, white or one colour',
@@ -21,7 +21,7 @@ REASONS = {
     'camera_missing': 'no image has come from these cameras yet; the log says what to do',
     'camera_skew': 'no images were taken near enough in time, or one camera is delivered too late',
     'camera_stale': 'the newest image of this camera is too old',
-    'cameras_equal': 'two cameras show the same picture; this one and another are mixed up',
+    'cameras_equal': 'two cameras show the same picture; their topics may be mixed up',
     'clock_jump': 'ROS time, or the time of this source, jumped; waiting for new images',
     'configure_failed': 'the policy could not be loaded; the log says why; a retry is possible',
     'deactivated': 'the node was deactivated',
@@ -31,11 +31,12 @@ REASONS = {
     'future_stamp': 'a message is stamped more than 50 ms ahead of ROS time; clocks disagree',
     'inference_timeout': 'an inference took longer than `max_inference_time`',
     'instruction_changed': 'a new instruction came; waiting for its first chunk',
-    'instruction_expired': 'no chunk for `instruction_timeout`; give the instruction again',
-    'instruction_rejected': 'an instruction was refused, the one before stays',
+    'instruction_expired': 'no chunk came for `instruction_timeout`; give the instruction again',
+    'instruction_rejected': 'an instruction was refused; the one before it stays',
     'no_clock': 'use_sim_time is set and no /clock has come',
     'no_instruction': 'waiting for an instruction',
-    'paused': 'paused by the ~/pause service',
+    'paused': 'the ~/pause service or an instruction with one of `stop_words` paused the node; '
+    '~/pause with false resumes',
     'recording_ended': 'the replayed recording has no steps left',
     'reset': 'the node was reset; waiting for an instruction',
     'shutdown': 'the node is shutting down',

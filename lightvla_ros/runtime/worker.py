@@ -1,7 +1,7 @@
 """The inference thread: takes a job when there is one, runs it, hands the outcome over.
 
 Inference has a thread of its own and is never a callback: in a callback the node receives 6.5 of 60
-frames per second and its watchdog sleeps for a whole inference (``reference/ros.md`` A.4).
+frames per second and its watchdog sleeps for a whole inference (``docs/explanation/timing.md``).
 """
 
 from __future__ import annotations

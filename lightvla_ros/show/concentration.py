@@ -93,7 +93,7 @@ def episodes(
 ) -> Iterator[Callable[[EpisodeSpec], ConcentrationRecord]]:
     """Load the policy, and yield what runs an episode.
 
-    :param number: Of the worker; of no use here.
+    :param number: Index of the worker (unused).
     :raises ContractError: When the policy cannot be trusted.
     :raises EngineError: When its engine cannot be loaded.
     """

@@ -142,7 +142,9 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Changes to training images, per camera (lightvla.md 4); ``off`` or ``published`` in a file.
+    """Changes to training images, per camera; ``off`` or ``published`` in a file.
+
+    The published ones are those of OpenVLA-OFT's prismatic/vla/datasets (``docs/how-to/train.md``).
 
     :param crop: A random crop of 90 % of the area; the policy then crops the centre.
     :param colour: Brightness, contrast, saturation and hue.
@@ -168,8 +170,8 @@ class AlignmentConfig:
     :param weight: Of this loss beside the L1 loss; 0 leaves it out.
     :param where: Of the error in where things are centred (``alignment.py``), beside this loss.
     :param only_steps: So many steps first train encoder and words by this loss alone.
-    :param background: Word for what is no object. One that no prompt has: patches ask for the words
-        of the prompt that they are like, and of background nobody is to ask for.
+    :param background: Word for what is no object. Choose a word that never occurs in a
+        prompt, so that no query selects background patches by name.
     :param names: Words for names of the simulator's objects that ``alignment.py`` does not know.
     """
 
@@ -234,8 +236,8 @@ class TrainConfig:
     :param proprio_dropout: Probability that a state is replaced by zeros.
     :param autocast: Compute in bf16 where PyTorch's autocast does.
     :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
-    :param interpolation: How far from the model to start from to the trained one the weights lie
-        that are written; 1 is the trained one, which alone is evaluated (``weights.py``).
+    :param interpolation: Where between the initial (0) and the trained (1) weights the exported
+        weights lie. Evaluation always uses the trained ones (``weights.py``).
     :param threads: Of PyTorch; 0 leaves its own choice.
     :param freeze_towers: Train all but the vision towers; where images are not augmented, on
         features that are computed once.

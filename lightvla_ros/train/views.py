@@ -14,7 +14,7 @@ from lightvla_ros.contract import Camera, Preprocessing
 from lightvla_ros.policy.preprocessor import Preprocessor, fitted, has_aspect
 from lightvla_ros.train.object_words import IGNORED
 
-CROP_AREA = 0.9  # lightvla.md 4
+CROP_AREA = 0.9  # as OpenVLA-OFT trains and evaluates
 
 BRIGHTNESS = 0.2  # added, at most, of a range of 1
 CONTRAST = SATURATION = (0.8, 1.2)

@@ -1,7 +1,8 @@
 """The token ablations of the paper's table 4. For evaluation in PyTorch alone.
 
 They act on a model only inside ``with ablated(model, ...)``, in eval mode, and a model refuses to
-be exported in there: the released code once shipped with its 10 % drop on (lightvla.md 0.3).
+be exported in there: the released code once shipped with its 10 % drop on
+(``docs/explanation/pruning.md``).
 """
 
 from __future__ import annotations

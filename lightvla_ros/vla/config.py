@@ -55,7 +55,7 @@ class TowerConfig:
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """The LLaMA blocks. OpenVLA's rms_norm_eps is 1e-6, not LLaMA-2's 1e-5 (lightvla.md 1.6)."""
+    """The LLaMA blocks. OpenVLA's rms_norm_eps is 1e-6, not LLaMA-2's 1e-5."""
 
     width: int = 4096
     layers: int = 32
@@ -79,7 +79,7 @@ class PrunerConfig:
 
     :param method: ``off``, ``lightvla``, ``lightvla_star_encoder`` or ``lightvla_star_llm``.
     :param formula: Of ``lightvla``: ``published`` (the released code, with non-learned RMS norms;
-        lightvla.md 2.3) or ``paper`` (its eq. 1 and 2 as printed).
+        ``docs/explanation/pruning.md``) or ``paper`` (its eq. 1 and 2 as printed).
     :param queries: Of LightVLA*: the number of learnable queries N_q.
     :param layer: Of ``lightvla_star_llm``: prune after this many decoder layers (1, 2 or 3).
     """

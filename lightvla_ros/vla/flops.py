@@ -1,7 +1,7 @@
 """``lightvla flops``: what one chunk costs, counted on the real modules without any weights.
 
 2 FLOPs per multiply-add, of matrix products and convolutions, as torch's counter does; what the
-paper calls 8.8 TFLOP is this count (reference/tensorrt.md, section 5).
+paper calls 8.8 TFLOP is this count (``docs/results/index.md``).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightvla_ros.vla.config import VLAConfig
 
-# Norms, computed in fp32 whatever the model runs in: an engine's graph takes them over so.
+# Normalisation layers that always compute in fp32; exported graphs keep this.
 
 
 class LayerNorm(nn.LayerNorm):
@@ -50,7 +50,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = 
     """
     if not torch.compiler.is_exporting():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
-    # In a graph the softmax is spelt out, in fp32: an engine of another make decides nothing.
+    # Exported graphs spell the softmax out in fp32, so that every engine computes it the same way.
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3)
     scores = scores.float()
     if key_bias is not None:

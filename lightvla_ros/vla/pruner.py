@@ -3,7 +3,7 @@
 It has no parameters and no ratio. Every visual token asks a query of the task, eq. 1; the query
 scores all visual tokens, eq. 2; argmax picks, eq. 3. Scores are always computed in fp32, whatever
 the model runs in: in bf16 up to half of the rows pick another token, and in fp16 queries underflow
-until all scores tie (lightvla.md 2.4).
+until all scores tie (``docs/explanation/pruning.md``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Faults 1 to 7 and 14 to 19 of reference/ros.md D: what comes in is missing, late or wrong."""
+"""What comes in is missing, late or wrong."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Faults 8, 9 and 11 to 13 of reference/ros.md D: the engine is missing, fails or hangs."""
+"""The engine is missing, fails or hangs."""
 
 import json
 import shutil

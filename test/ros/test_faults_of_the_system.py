@@ -1,4 +1,4 @@
-"""Faults 20 to 24 and 27 of reference/ros.md D: processes, lifecycle, subscribers, parameters."""
+"""Faults of processes, life cycle, subscribers and parameters."""
 
 import ctypes
 import fcntl

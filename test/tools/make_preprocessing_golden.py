@@ -5,7 +5,7 @@ Run once, with any recent CPU build of TensorFlow (made with 2.21.0); it is not 
     python3 -m venv /tmp/tf && /tmp/tf/bin/pip install tensorflow-cpu
     /tmp/tf/bin/python test/tools/make_preprocessing_golden.py
 
-Written from the formulas of OpenVLA-OFT's openvla_utils.py (lightvla.md, sections 1.2 to 1.9).
+Written from the formulas of OpenVLA-OFT's openvla_utils.py.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def expected(histogram, buckets):
 
 
 def test_flops_are_those_of_the_paper_s_sequences():
-    # lightvla.md: 604 tokens 8.0143 TFLOP, 170 tokens 2.2170
+    # ``docs/results/index.md``: 604 tokens 8.0143 TFLOP, 170 tokens 2.2170
     assert act_flops(SEVEN, CONTEXT, 512) == pytest.approx(8.0143e12, rel=1e-4)
     assert act_flops(SEVEN, CONTEXT, 78) == pytest.approx(2.2170e12, rel=1e-4)
 

@@ -208,7 +208,7 @@ FAULTS = {
 
 @pytest.mark.parametrize('fault', FAULTS, ids=lambda fault: fault.__name__)
 def test_a_planted_fault_is_caught(fault, folder, monkeypatch):
-    """The faults that ports of OpenVLA-OFT have had (lightvla.md, sections 6 and 7)."""
+    """The faults that ports of OpenVLA-OFT have had, each planted in turn."""
     part = FAULTS[fault]
     manifest = load_manifest(folder)
     weights = StoredWeights(folder, manifest.model.weights)

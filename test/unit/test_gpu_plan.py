@@ -1,4 +1,4 @@
-"""The physical-limit model against the table of reference/peers.md C.3."""
+"""The physical-limit model against the table of ``docs/explanation/engines.md``."""
 
 import json
 from dataclasses import replace

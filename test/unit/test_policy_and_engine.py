@@ -71,7 +71,7 @@ def _encoded(policy, observation):
 
 
 def _published_pruner(patches, task):
-    """LightVLA's as released (reference/lightvla.md 2.3): any query's best patch is kept."""
+    """LightVLA's as released (``docs/explanation/pruning.md``): any query's best patch is kept."""
 
     def rms(x):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)

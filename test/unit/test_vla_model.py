@@ -151,7 +151,7 @@ def test_position_ids_are_the_published_ones_and_pruning_keeps_them():
     x, positions, _ = seen[0]
     assert positions[0, : picks.shape[1]].tolist() == (1 + picks[0]).tolist()
     assert positions[0, picks.shape[1] :].tolist() == context.positions[0].tolist()
-    assert x.shape[1] == picks.shape[1] + PROMPT + 58  # L = P + kept + 58 (lightvla.md 7.16)
+    assert x.shape[1] == picks.shape[1] + PROMPT + 58  # L = P + kept + 58
 
 
 def test_the_slice_is_one_or_two_positions_apart():

@@ -19,7 +19,7 @@ def _seeded():
 
 
 def _published_in_float64(patches, task):
-    """Compute lightvla.md 2.3 with the 56 zero placeholders among the task, as released."""
+    """Compute the released pruner with the 56 zero placeholders among the task, as released."""
     patches, task = patches.double(), task.double()
     task = torch.cat([task, torch.zeros(len(task), 56, task.shape[-1])], dim=1)
     norm = lambda x: x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()  # noqa: E731
