@@ -41,15 +41,17 @@ def test_direct_and_through_ros_end_in_the_same_state(tmp_path, bundled_policy):
     assert 'WARNING' not in said.stdout
 
 
-def test_episodes_that_cannot_be_are_errors_and_the_others_are_run(tmp_path, bundled_policy):
+def test_the_last_state_runs_and_one_more_is_found_before_anything_runs(tmp_path, bundled_policy):
     path = tmp_path / 'r.json'
     what = ('--policy', bundled_policy, '--suite', 'libero_object', '--tasks', 0)
-    what += ('--inits', '49-50', '--max-steps', 10, '--replan', 4)
-    result = lightvla('eval', *what, '--json', path)
-    assert result.returncode == 1
-    assert 'libero_object task 0 has initial states 0 to 49, not 50' in result.stdout
+    what += ('--max-steps', 10, '--replan', 4, '--json', path)
+    result = lightvla('eval', *what, '--inits', '49-50')
+    assert result.returncode == 2
+    assert 'a task has the saved initial states 0 to 49, not 50' in result.stderr
+    assert not path.exists()
+    assert lightvla('eval', *what, '--inits', 49).returncode == 0
     document = json.loads(path.read_text())
-    assert (document['episodes'], len(document['errors'])) == (1, 1)
+    assert (document['episodes'], len(document['errors'])) == (1, 0)
     valid = document['all_episodes'][0]
     assert valid['steps'] == 10
     assert len(valid['latency_ms']) == 3, 'after 4 steps the policy looks again'
