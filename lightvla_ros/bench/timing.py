@@ -1,4 +1,4 @@
-"""The machine's own matrix rate: what a plain large product reaches, as a yardstick for engines."""
+"""Timing: alternating turns, statistics, and the machine's own matrix rate as a yardstick."""
 
 from __future__ import annotations
 

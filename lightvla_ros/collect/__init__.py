@@ -1,1 +1,1 @@
-"""collect."""
+"""Demonstrations from the scripted expert, and DAgger, in LIBERO."""

@@ -1,4 +1,8 @@
-"""contract."""
+"""What training and deployment must agree on: the policy folder, and LIBERO's facts.
+
+The manifest's classes and the folder are imported from here. ``contract.libero`` holds the chunk
+length, control period, scales, cameras and suites of LIBERO.
+"""
 
 from lightvla_ros.contract.folder import (
     MANIFEST_NAME,

@@ -1,1 +1,1 @@
-"""policy."""
+"""Observation in, chunk out: pictures, prompt, state, engine calls, actions. No ROS, no PyTorch."""

@@ -1,4 +1,4 @@
-"""An episode as a small animated GIF, for the top of a README."""
+"""Pictures of an episode: dimmed patches, key frames, and a small animated GIF."""
 
 from __future__ import annotations
 

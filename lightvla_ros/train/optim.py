@@ -1,7 +1,8 @@
-"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) in fp32.
+"""Optimisers: AdamW and Muon with schedules, and their state.
 
-``torch.optim.Muon`` orthogonalises in bf16 whatever the weights are; a CPU without bf16 emulates
-that ten times slower than fp32, which made a step of the small policy take three times as long.
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) runs in fp32: ``torch.optim.Muon``
+orthogonalises in bf16 whatever the weights are; a CPU without bf16 emulates that ten times slower
+than fp32, which made a step of the small policy take three times as long.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""verify."""
+"""An engine against its reference: kept sets, actions, padding; and the tolerances."""

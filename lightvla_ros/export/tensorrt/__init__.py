@@ -1,1 +1,1 @@
-"""export/tensorrt."""
+"""Building TensorRT plans: the network, progress, and putting plans into the folder."""

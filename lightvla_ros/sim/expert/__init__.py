@@ -1,1 +1,1 @@
-"""sim/expert."""
+"""The scripted expert of LIBERO: grasps, the script, and the memoryless form of it."""
