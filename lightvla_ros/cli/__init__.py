@@ -121,7 +121,9 @@ def _declare_bench(parser: argparse.ArgumentParser):
 
 
 def _declare_import(parser: argparse.ArgumentParser):
-    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    parser.add_argument(
+        '--checkpoint', required=True, metavar='DIR', help='a published folder, as downloaded'
+    )
     parser.add_argument('--out', required=True, metavar='DIR')
     parser.add_argument('--unnorm-key', metavar='KEY', help='of dataset_statistics.json')
     parser.add_argument(

@@ -40,7 +40,16 @@ def main() -> None:
         'print([line for line in open("/proc/self/status") if "VmHWM" in line][0].split()[1]);'
         'sys.exit(code)'
     )
-    command = [sys.executable, '-c', program, 'import', str(source), '--out', str(policy)]
+    command = [
+        sys.executable,
+        '-c',
+        program,
+        'import',
+        '--checkpoint',
+        str(source),
+        '--out',
+        str(policy),
+    ]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     seconds = time.perf_counter() - started
     peak = int(output.split()[-1]) * 1024

@@ -85,7 +85,7 @@ POLICY_COMMANDS = [
 MISSING_FILE_COMMANDS = [
     'compare {missing} {missing}',
     'eval --merge {missing} --json {free}.json',
-    'import {missing} --out {free}',
+    'import --checkpoint {missing} --out {free}',
     'export --checkpoint {missing} --out {free}',
     'train --config {missing}',
     'reference --update {missing}',

@@ -63,7 +63,9 @@ def test_a_cache_with_a_dangling_link_is_one_line(tmp_path, capsys):
     snapshot = hub_cache(tmp_path / 'folder', tmp_path / 'hub')
     for name in ('config.json', 'model-00002-of-00003.safetensors'):
         (snapshot / name).resolve().unlink()
-        assert main(['import', str(snapshot), '--out', str(tmp_path / 'policy')]) == 1
+        assert (
+            main(['import', '--checkpoint', str(snapshot), '--out', str(tmp_path / 'policy')]) == 1
+        )
         (line,) = capsys.readouterr().err.splitlines()
         assert f'{name}: ' in line
         assert 'missing' in line

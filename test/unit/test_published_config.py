@@ -217,7 +217,7 @@ def test_a_dimension_without_a_range_is_named(folder, tmp_path, capsys):
     document = with_part('action', q01=low, q99=high)
     document[KEY]['proprio'] = {'q01': [-0.5] * 7 + [0.04], 'q99': [0.5] * 7 + [0.04]}
     write_statistics(folder, document)
-    assert main(['import', str(folder), '--out', str(tmp_path / 'policy')]) == 0
+    assert main(['import', '--checkpoint', str(folder), '--out', str(tmp_path / 'policy')]) == 0
     named = capsys.readouterr().err.splitlines()
     assert len(named) == 2
     assert 'action[4] has no range, q01 0.25 and q99 0.25: the policy never commands' in named[0]

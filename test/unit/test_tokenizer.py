@@ -117,7 +117,7 @@ def test_truncation_and_padding_are_taken_out_and_said_at_import(folder, tmp_pat
         tokenizer.enable_padding(length=40)
 
     change(folder, edit)
-    assert main(['import', str(folder), '--out', str(tmp_path / 'policy')]) == 0
+    assert main(['import', '--checkpoint', str(folder), '--out', str(tmp_path / 'policy')]) == 0
     said = capsys.readouterr().err
     assert 'tokenizer.json: truncation is stored inside; the policy has it without' in said
     assert 'tokenizer.json: padding is stored inside; the policy has it without' in said

@@ -252,7 +252,7 @@ def test_an_unnorm_key_that_is_missing_lists_those_there(tmp_path, capsys):
     listed = 'libero_goal_no_noops, libero_object_no_noops'
     with pytest.raises(CheckpointError, match=f'several datasets.*{listed}'):
         import_policy(folder, tmp_path / 'policy')
-    command = ['import', str(folder), '--out', str(tmp_path / 'policy')]
+    command = ['import', '--checkpoint', str(folder), '--out', str(tmp_path / 'policy')]
     assert main([*command, '--unnorm-key', 'bridge_orig']) == 1
     assert f"no unnorm_key 'bridge_orig'; there are: {listed}" in capsys.readouterr().err
     assert main([*command, '--unnorm-key', 'libero_goal_no_noops']) == 0
