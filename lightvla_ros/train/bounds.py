@@ -82,6 +82,18 @@ def cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> dict
     return found
 
 
+def report_cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> None:
+    """Print what :func:`cut_off` finds, if anything."""
+    shares = cut_off(chunks, proprio, manifest)
+    if shares:
+        parts = ', '.join(f'{100 * share:.2g} % of {name}' for name, share in shares.items())
+        print(
+            f"cut off, as it lies outside of the policy's bounds: {parts}; model.bounds: data "
+            'would hold it all',
+            flush=True,
+        )
+
+
 def _extremes(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.array(figures.min), np.array(figures.max)
     apart = np.maximum(0, MIN_SPREAD - (high - low)) / 2

@@ -80,7 +80,7 @@ class Losses(nn.Module):
         context = model.embed_context(words, batch.mask[:, :-1], batch.proprio, model.embed_ends())
         found: dict[str, Tensor] = {}
         if mode == 'alignment':
-            features = model.vision_backbone(batch.pixels, model._film_input(context))
+            features = model.vision_backbone(batch.pixels, model.film_input(context))
             patches = model.projector(features)
             found |= self._alignment(patches, batch, measure)
             found['loss'] = found['alignment'] + self.where * found.get('where', 0.0)
@@ -128,7 +128,7 @@ class Losses(nn.Module):
         scores = self.model.token_scores(patches, context)
         return {
             'kept': pruner.kept_mask(scores),
-            'tied': pruner._tied(scores).sum(1),
+            'tied': pruner.tied_queries(scores).sum(1),
             'spread': query_spread(self.model, patches, context),
         }
 
@@ -141,11 +141,11 @@ def see(model: LightVLA, pixels: Tensor, context: Context, alpha: float) -> tupl
 
 def query_spread(model: LightVLA, patches: Tensor, context: Context) -> Tensor:
     """Mean cosine between two different queries of eq. 1, [B]: 1 when all are the same."""
-    end = -model.config.action_slots - 1
-    task = torch.cat([context.tokens[:, 1:end], context.tokens[:, -1:]], dim=1).float()
-    mask = torch.cat([context.mask[:, 1:end], context.mask[:, -1:]], dim=1)
+    # eq. 1 stands here a second time: pruner.token_scores multiplies by 1 / sqrt(D), which for
+    # widths such as 128 rounds otherwise and would change the last bits of the logged number
+    task, mask = model.task(context)
     with in_fp32(patches):
-        patches = patches.float()
+        patches, task = patches.float(), task.float()
         if model.config.pruning.formula == 'published':
             patches, task = rms(patches), rms(task)
         scores = patches @ task.transpose(1, 2) / math.sqrt(patches.shape[-1])

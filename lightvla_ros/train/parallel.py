@@ -91,3 +91,12 @@ def whole(value: Tensor) -> Tensor:
     if hasattr(value, 'full_tensor'):
         value = value.full_tensor()
     return value.detach().cpu()
+
+
+def assign(target: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into one that may be sharded."""
+    if hasattr(target, 'full_tensor'):
+        from torch.distributed.tensor import distribute_tensor
+
+        value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+    target.copy_(value)

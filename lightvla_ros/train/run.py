@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,18 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from lightvla_ros import __version__
 from lightvla_ros.contract import MANIFEST_NAME
-from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
-from lightvla_ros.errors import ConfigError, TrainError
-from lightvla_ros.files import replace_whole, write_text
+from lightvla_ros.errors import TrainError
+from lightvla_ros.files import write_text
 from lightvla_ros.machine import measured_with
-from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
-from lightvla_ros.train.bounds import cut_off
+from lightvla_ros.train.alignment import Aligner
+from lightvla_ros.train.batches import Batches
+from lightvla_ros.train.bounds import report_cut_off
 from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
 from lightvla_ros.train.config import TrainConfig
-from lightvla_ros.train.data import Data, Gathered, Sampler, load_data, step_seed
+from lightvla_ros.train.data import Data, Sampler, load_data, step_seed
 from lightvla_ros.train.logs import Logs
-from lightvla_ros.train.losses import Batch, Losses
-from lightvla_ros.train.measurements import measure, places_of
+from lightvla_ros.train.losses import Losses
+from lightvla_ros.train.measurements import measure
 from lightvla_ros.train.optim import (
     load_optimizers,
     make_optimizers,
@@ -38,20 +37,18 @@ from lightvla_ros.train.optim import (
     rate_factor,
     set_rate,
 )
-from lightvla_ros.train.parallel import Place, any_of_all, gathering, spread, whole
-from lightvla_ros.train.prompts import PromptTable, word_ids
+from lightvla_ros.train.parallel import Place, any_of_all, assign, gathering, spread, whole
+from lightvla_ros.train.prompts import word_ids
 from lightvla_ros.train.start import POLICY, start
 from lightvla_ros.train.tower_features import TowerFeatures
-from lightvla_ros.train.views import Viewer, Views
-from lightvla_ros.train.weights import RunningMean, between, write_policy
+from lightvla_ros.train.views import Viewer
+from lightvla_ros.train.weights import RunningMean, between, write_observations, write_policy
 from lightvla_ros.vla.config import noise_bound
 from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.vision import Block
 
 CONFIG = 'config.yaml'
 OBSERVATIONS = 'observations.npz'
-GOLDEN_FRAMES = 6
-FREQUENCY_FRAMES = 2048  # looked at to find out how often patches show each object
 
 
 class Run:
@@ -91,28 +88,20 @@ class Run:
 
             torch.manual_seed(config.seed)
             add_adapters(model, config.lora, config.autocast)
-        self._report_cut_off()
-        self._prompts = PromptTable(data.store.instructions, self.manifest.prompt, self.tokenizer)
-        self._targets = torch.from_numpy(normalise_actions(data.store.chunks, self.manifest.action))
-        self._proprio: Tensor | None = None
-        if self.manifest.proprio is not None:
-            states = normalise_states(data.store.proprio, self.manifest.proprio)
-            self._proprio = torch.from_numpy(states)
-        self._proprio_noise = self._normalised_noise()
-        self._viewer = Viewer(
-            self.manifest.cameras, self.manifest.preprocessing, config.augment.colour
-        )
-        if place.rank == 0 and not self._viewer.fits(data.store.image_shape[1:3]):
+        if place.rank == 0:
+            report_cut_off(data.store.chunks, data.store.proprio, self.manifest)
+        viewer = Viewer(self.manifest.cameras, self.manifest.preprocessing, config.augment.colour)
+        self.batches = Batches(data, viewer, self.manifest, self.tokenizer, config)
+        if place.rank == 0 and not viewer.fits(data.store.image_shape[1:3]):
             print("images are turned or resized to the policy's in every step", flush=True)
         self.model = model
         losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
         self.losses = losses.to(place.device)
         self._frozen: torch.nn.Module | None = None
-        self._features: TowerFeatures | None = None
         if config.freeze_towers:
             self._frozen = model.vision_backbone.requires_grad_(False)
             if not config.augment.any:
-                self._features = TowerFeatures(model, data.store, self._viewer, place.rank == 0)
+                self.batches.features = TowerFeatures(model, data.store, viewer, place.rank == 0)
         self.losses.train()  # a model that was loaded is in eval mode
         _prepare_blocks(model, config)
         self._module = spread(self.losses, config.parallel, place)
@@ -172,7 +161,7 @@ class Run:
         if not (self.folder / POLICY / MANIFEST_NAME).exists():  # else it was stopped after that
             self.write_policy(self.folder / POLICY)
         if self.place.rank == 0 and len(self.data.held_out):
-            self._write_observations(self.folder / OBSERVATIONS)
+            write_observations(self.folder / OBSERVATIONS, self.data)
         return True
 
     def train_step(self) -> dict[str, float]:
@@ -209,7 +198,7 @@ class Run:
             # all that is random in this part follows from this seed: a run that goes on needs no
             # state of random numbers
             torch.manual_seed(step_seed(config.seed, step, self.place.rank, part))
-            batch = self._training_batch(rows[self.place.rank, part])
+            batch = self.batches.training(rows[self.place.rank, part]).to(self.place.device)
             last = part == config.accumulate - 1
             with gathering(self._module, last), self._attention():
                 with self._autocast():
@@ -226,9 +215,10 @@ class Run:
         alone = self.config.parallel != 'fsdp2'
         if not len(self.data.held_out) or (alone and self.place.rank):
             return {}
-        mode = self._phase(max(self.step - 1, 0))[0]
+        mode, device = self._phase(max(self.step - 1, 0))[0], self.place.device
+        batches = ((batch.to(device), places) for batch, places in self.batches.held_out())
         with self._mean.in_place(), self._autocast(), self._attention():
-            return measure(self.losses, self._held_out_batches(), self._cameras, mode)
+            return measure(self.losses, batches, self._cameras, mode)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -266,17 +256,6 @@ class Run:
             weights = merge_adapters(without_adapters(frozen), trained, lora.alpha / lora.rank)
         if self.place.rank == 0:
             write_policy(folder, weights, self.document, self.tokenizer, self._provenance())
-
-    def _write_observations(self, path: Path) -> None:
-        """Write held-out frames for ``models/export_trt.py --observations``."""
-        held_out, store = self.data.held_out, self.data.store
-        rows = held_out[np.linspace(0, len(held_out) - 1, GOLDEN_FRAMES).astype(int)]
-        frames = store.gather(rows, instances=False)
-        instructions = [store.instructions[index] for index in frames.instruction]
-        with replace_whole(path, frames.images.nbytes) as part:
-            np.savez_compressed(
-                part, images=frames.images, instruction=instructions, proprio=store.proprio[rows]
-            )
 
     @property
     def _cameras(self) -> tuple[str, ...]:
@@ -316,7 +295,7 @@ class Run:
                 name = sorted(target.keys() ^ source.keys())[0]
                 raise TrainError(f'{self._path}: {name} is not in both checkpoint and model')
             for name, value in target.items():
-                _assign(value, source[name])
+                assign(value, source[name])
         load_optimizers(self.model, self._optimizers, state['optimizers'], self.config.parallel)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -344,89 +323,6 @@ class Run:
         bound = noise_bound(config.noise.schedule, step - first, config.steps - first)
         return 'both', config.noise.scale * bound
 
-    def _report_cut_off(self) -> None:
-        if self.place.rank:
-            return
-        store = self.data.store
-        shares = cut_off(store.chunks, store.proprio, self.manifest)
-        if shares:
-            parts = ', '.join(f'{100 * share:.2g} % of {name}' for name, share in shares.items())
-            print(
-                f"cut off, as it lies outside of the policy's bounds: {parts}; model.bounds: data "
-                'would hold it all',
-                flush=True,
-            )
-
-    def _normalised_noise(self) -> Tensor | None:
-        """Return the standard deviation [S] of the noise on the normalised state, if any."""
-        noise, spec = self.config.proprio_noise, self.manifest.proprio
-        if not noise:
-            return None
-        size = 0 if spec is None else len(spec.q01)
-        if len(noise) != size:
-            raise ConfigError(f'proprio_noise: {len(noise)} numbers; the state has {size}')
-        return 2 * torch.tensor(noise) / (torch.tensor(spec.q99) - torch.tensor(spec.q01))
-
-    def _training_batch(self, rows: np.ndarray) -> Batch:
-        frames = self.data.store.gather(rows, instances=self.config.alignment.used)
-        batch = self._batch(rows, frames, self._viewer.training)
-        proprio, config = batch.proprio, self.config
-        if proprio is not None:
-            if self._proprio_noise is not None:
-                proprio += self._proprio_noise * torch.randn(proprio.shape)
-            if config.proprio_dropout:
-                proprio *= torch.rand(len(proprio), 1) >= config.proprio_dropout
-        return batch.to(self.place.device)
-
-    def _batch(
-        self,
-        rows: np.ndarray,
-        frames: Gathered,
-        view: Callable[[np.ndarray, np.ndarray | None], Views],
-    ) -> Batch:
-        index = torch.from_numpy(rows)
-        ids, mask = self._prompts(frames.instruction)
-        labels = None
-        if self._features is None:
-            views = view(frames.images, frames.instances)
-        else:
-            shown = None if frames.instances is None else torch.from_numpy(frames.instances)
-            views = Views(self._features.of(index), shown)
-        places = found = None
-        if views.instances is not None:
-            labels = self._labels(views.instances)
-            if self.config.alignment.where:
-                places, found = patch_places(*self._sampled(views.instances))
-        proprio = None if self._proprio is None else self._proprio[index]
-        return Batch(views.pixels, ids, mask, proprio, self._targets[index], labels, places, found)
-
-    def _labels(self, instances: Tensor) -> Tensor:
-        classes = self.data.store.classes
-        shown, size = self._sampled(instances)
-        table = torch.from_numpy(classes.of_instance)
-        return patch_labels(table[shown.long()], size, len(classes.words))
-
-    def _sampled(self, instances: Tensor) -> tuple[Tensor, int]:
-        """Take every other pixel, a quarter of the work, and the size of a patch in those."""
-        size = self.manifest.tokens.patch_size
-        return (instances[..., ::2, ::2], size // 2) if size % 2 == 0 else (instances, size)
-
-    def _held_out_batches(self) -> Iterator[tuple[Batch, Tensor | None]]:
-        """Yield the same frames at every evaluation, in any run on the same data."""
-        held_out, store = self.data.held_out, self.data.store
-        count = min(len(held_out), self.config.data.held_out_frames)
-        chosen = np.sort(np.random.default_rng(0).choice(held_out, count, replace=False))
-        for first in range(0, count, self.config.batch_size):
-            rows = chosen[first : first + self.config.batch_size]
-            frames = store.gather(rows, instances=True)
-            batch = self._batch(rows, frames, self._viewer.evaluation)
-            places = None
-            if batch.labels is not None:
-                places = places_of(
-                    batch.labels, frames.instruction, store.instructions, store.classes
-                )
-            yield batch.to(self.place.device), places
-
     def _aligner(self) -> Aligner | None:
         if not self.config.alignment.used:
             return None
@@ -435,24 +331,12 @@ class Run:
             raise TrainError('alignment: the demonstrations have no segmentation; record it')
         words = [self.config.alignment.background, *classes.words[1:]]
         ids = word_ids(words, self.tokenizer, self.manifest.prompt.lowercase)
-        frequency = self._class_frequency(len(words))
         if classes.unknown and self.place.rank == 0:
             names = ', '.join(classes.unknown)
             print(f'alignment: no words for {names}; their patches are left out', flush=True)
         config = self.model.config
+        frequency = self.batches.class_frequency()
         return Aligner(ids, frequency, config.language.width, config.cameras)
-
-    def _class_frequency(self, count: int) -> Tensor:
-        """Count how often patches of the training frames show each class [count]; sums to 1."""
-        rows = np.concatenate(self.data.training)
-        random = np.random.default_rng(0)
-        rows = random.choice(rows, min(len(rows), FREQUENCY_FRAMES), replace=False)
-        found = torch.zeros(count)
-        for part in np.array_split(np.sort(rows), -(-len(rows) // 64)):
-            shown = torch.from_numpy(self.data.store.gather(part, instances=True).instances)
-            labels = self._labels(shown)
-            found += torch.bincount(labels[labels != NO_LABEL], minlength=count)
-        return found / found.sum().clamp_min(1)
 
     def _figures(
         self, sums: dict[str, list[float]], steps: int, seconds: float
@@ -525,12 +409,3 @@ def _recomputing(forward: Any) -> Any:
         return recomputed(forward, *arguments, use_reentrant=False)
 
     return run
-
-
-def _assign(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into one that may be sharded."""
-    if hasattr(target, 'full_tensor'):
-        from torch.distributed.tensor import distribute_tensor
-
-        value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
-    target.copy_(value)

@@ -234,7 +234,7 @@ def policy_folder(source: ModelSource) -> Path:
 def _rebuilt(model: LightVLA, config: VLAConfig, seed: int) -> LightVLA:
     """Put weights into a model that is configured otherwise; LightVLA*'s queries alone are new."""
     torch.manual_seed(seed)
-    queries = LightVLA(_tiny_towers(config)).state_dict() if _has_queries(config) else {}
+    queries = LightVLA(_few_layers(config)).state_dict() if _has_queries(config) else {}
     weights = model.state_dict()
     with torch.device('meta'):
         rebuilt = LightVLA(config)
@@ -262,8 +262,8 @@ def _has_queries(config: VLAConfig) -> bool:
     return config.pruning.method.startswith('lightvla_star')
 
 
-def _tiny_towers(config: VLAConfig) -> VLAConfig:
-    """Leave out most blocks, which are not needed for new queries."""
+def _few_layers(config: VLAConfig) -> VLAConfig:
+    """Leave out the decoder layers above those that new queries are read from."""
     layers = config.pruning.layer + 1
     return replace(config, language=replace(config.language, layers=layers))
 

@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lightvla_ros.contract import Manifest, write_manifest
 from lightvla_ros.files import new_folder, replace_whole
+from lightvla_ros.train.data import Data
 from lightvla_ros.train.start import TOKENIZER
 
 GROUP_BYTES = 4 * 2**30  # of weights in one file
+GOLDEN_FRAMES = 6
 
 
 # Means of weights: the running mean (EMA) of a run, and one between its start and its end.
@@ -117,4 +120,16 @@ def write_policy(
                 'model': model,
                 'provenance': {**provenance, **({'from': before} if before else {})},
             },
+        )
+
+
+def write_observations(path: Path, data: Data) -> None:
+    """Write some of the held-out frames for ``models/export_trt.py --observations``."""
+    store, held_out = data.store, data.held_out
+    rows = held_out[np.linspace(0, len(held_out) - 1, GOLDEN_FRAMES).astype(int)]
+    frames = store.gather(rows, instances=False)
+    instructions = [store.instructions[index] for index in frames.instruction]
+    with replace_whole(path, frames.images.nbytes) as part:
+        np.savez_compressed(
+            part, images=frames.images, instruction=instructions, proprio=store.proprio[rows]
         )

@@ -210,7 +210,7 @@ class LightVLA(nn.Module):
         :returns: All visual tokens [B, Lv, ...], their scores float32 [B, queries, Lv] (None with
             pruning off), and the context as far as decoder layers have changed it.
         """
-        features = self.vision_backbone(pixels, self._film_input(context))
+        features = self.vision_backbone(pixels, self.film_input(context))
         method = self.config.pruning.method
         if method == 'lightvla_star_encoder':
             return features, self.queries.scores(features), context
@@ -221,6 +221,15 @@ class LightVLA(nn.Module):
             return self._first_layers(patches, context)
         return patches, None, context
 
+    def film_input(self, context: Context) -> Tensor | None:
+        """Mean embedding of BOS, words and stop [B, D]; None without FiLM."""
+        if not self.config.film:
+            return None
+        parts = (slice(0, 1), self._words, slice(-1, None))
+        text = torch.cat([context.tokens[:, part] for part in parts], dim=1)
+        mask = torch.cat([context.mask[:, part] for part in parts], dim=1)[..., None]
+        return (text * mask).sum(1) / mask.sum(1)
+
     def project_chosen(self, tokens: Tensor) -> Tensor:
         """Project what was chosen before the projector; else return it as it is."""
         if self.config.pruning.method == 'lightvla_star_encoder':
@@ -228,11 +237,16 @@ class LightVLA(nn.Module):
         return tokens
 
     def token_scores(self, patches: Tensor, context: Context) -> Tensor:
-        """Score the patches by the task: proprio, words and stop, without BOS and zero slots."""
+        """Score the patches by the task, float32 [B, queries, Lv]."""
+        return pruner.token_scores(patches, *self.task(context), self.config.pruning.formula)
+
+    def task(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Return proprio, words and stop [B, Lt, D], without BOS and zero slots, and their mask."""
         end = -self.config.action_slots - 1
-        task = torch.cat([context.tokens[:, 1:end], context.tokens[:, -1:]], dim=1)
-        mask = torch.cat([context.mask[:, 1:end], context.mask[:, -1:]], dim=1)
-        return pruner.token_scores(patches, task, mask, self.config.pruning.formula)
+        return (
+            torch.cat([context.tokens[:, 1:end], context.tokens[:, -1:]], dim=1),
+            torch.cat([context.mask[:, 1:end], context.mask[:, -1:]], dim=1),
+        )
 
     def select(self, tokens: Tensor, scores: Tensor, alpha: float = 0.0) -> Selection:
         """Choose tokens by scores [B, queries, Lv], in the form of the present mode."""
@@ -281,15 +295,6 @@ class LightVLA(nn.Module):
         states = x[:, :count]
         scores = self.queries.scores_with_text(states, attention)
         return states, scores, replace(context, tokens=x[:, count:])
-
-    def _film_input(self, context: Context) -> Tensor | None:
-        """Mean embedding of BOS, words and stop [B, D]; None without FiLM."""
-        if not self.config.film:
-            return None
-        parts = (slice(0, 1), self._words, slice(-1, None))
-        text = torch.cat([context.tokens[:, part] for part in parts], dim=1)
-        mask = torch.cat([context.mask[:, part] for part in parts], dim=1)[..., None]
-        return (text * mask).sum(1) / mask.sum(1)
 
     def _check(
         self, pixels: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, proprio: Tensor | None

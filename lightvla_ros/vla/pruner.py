@@ -124,7 +124,7 @@ def select_for_training(tokens: Tensor, scores: Tensor, alpha: float) -> Selecti
         hard = F.one_hot(chosen, scores.shape[-1]).to(soft.dtype)
         indicator = hard + soft - soft.detach()
         picked = (indicator @ tokens.float()).to(tokens.dtype)
-    return Selection(picked, chosen, None, kept_mask(scores), _tied(scores), chosen)
+    return Selection(picked, chosen, None, kept_mask(scores), tied_queries(scores), chosen)
 
 
 def select_for_inference(tokens: Tensor, scores: Tensor) -> Selection:
@@ -135,7 +135,7 @@ def select_for_inference(tokens: Tensor, scores: Tensor) -> Selection:
 def keep(tokens: Tensor, scores: Tensor, kept: Tensor) -> Selection:
     """Keep the tokens of a mask bool [B, Lv]: cut for a batch of one, masked for more."""
     batch, count, width = tokens.shape
-    chosen, tied = scores.argmax(-1), _tied(scores)
+    chosen, tied = scores.argmax(-1), tied_queries(scores)
     if batch == 1:
         picks = kept[0].nonzero()[:, 0]
         return Selection(tokens[:, picks], picks[None], None, kept, tied, chosen)
@@ -143,7 +143,8 @@ def keep(tokens: Tensor, scores: Tensor, kept: Tensor) -> Selection:
     return Selection(tokens, picks, kept, kept, tied, chosen)
 
 
-def _tied(scores: Tensor) -> Tensor:
+def tied_queries(scores: Tensor) -> Tensor:
+    """Tell whether a query's best score [B, queries, Lv] is shared -> bool [B, queries]."""
     return (scores == scores.amax(-1, keepdim=True)).sum(-1) > 1
 
 

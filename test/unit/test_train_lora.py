@@ -41,7 +41,7 @@ def test_a_run_trains_adapters_and_heads_and_merges(tmp_path):
     assert 'action_head.model.fc1.weight' in trained
     assert not any('embed' in name or 'base_layer' in name for name in trained)
     assert run.train()
-    batch, _ = next(iter(run._held_out_batches()))
+    batch, _ = next(iter(run.batches.held_out()))
     merged = load_model(tmp_path / 'lora/policy')
     base = load_model(tmp_path / 'base/policy')
     with torch.no_grad():

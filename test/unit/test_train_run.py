@@ -169,7 +169,7 @@ def test_the_policy_runs_as_it_was_trained(tmp_path):
     }
     (observation,) = observations(inputs)
     found = policy.infer(observation).normalised
-    batch, _ = next(iter(run._held_out_batches()))
+    batch, _ = next(iter(run.batches.held_out()))
     with torch.no_grad(), run._mean.in_place():
         run.losses.eval()
         model = run.model
@@ -245,7 +245,7 @@ def test_a_folder_without_a_policy_is_refused(tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     run = begin(tmp_path / 'run')
-    run._targets[:] = torch.nan
+    run.batches.targets[:] = torch.nan
     with pytest.raises(TrainError, match='step 0: the loss is nan; lower'):
         run.train_step()
 
@@ -263,7 +263,7 @@ def test_noise_on_the_state_is_in_its_own_units(tmp_path):
     run = begin(tmp_path / 'noisy', proprio_noise=[0, 0, 0.02, 0, 0, 0, 0, 0], **rest)
     spec = run.manifest.proprio
     rows = np.zeros(2000, np.int64)
-    states = run._training_batch(rows).proprio
+    states = run.batches.training(rows).proprio
     assert (states[:, [0, 1, 3, 4, 5, 6, 7]] == states[0, [0, 1, 3, 4, 5, 6, 7]]).all()
     assert states[:, 2].std().item() * (spec.q99[2] - spec.q01[2]) / 2 == pytest.approx(0.02, 0.1)
     with pytest.raises(ConfigError, match='proprio_noise: 1 numbers; the state has 8'):

@@ -202,7 +202,7 @@ def test_film_modulates_by_the_words():
     def features(ids):
         words = model.language_model.model.embed_tokens(ids[:, 1:])
         context = model.embed_context(words, mask[:, :-1], proprio, model.embed_ends())
-        return model.vision_backbone(pixels, model._film_input(context))
+        return model.vision_backbone(pixels, model.film_input(context))
 
     with torch.no_grad():
         assert (features((ids + 7) % 100) - features(ids)).abs().max() > 1e-5

@@ -1,0 +1,142 @@
+"""Frames of the demonstrations as the batches that a model learns from and is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightvla_ros.contract import Manifest
+from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
+from lightvla_ros.errors import ConfigError
+from lightvla_ros.train.alignment import NO_LABEL, patch_labels, patch_places
+from lightvla_ros.train.config import TrainConfig
+from lightvla_ros.train.data import Data, Gathered
+from lightvla_ros.train.losses import Batch
+from lightvla_ros.train.measurements import places_of
+from lightvla_ros.train.prompts import PromptTable
+from lightvla_ros.train.tower_features import TowerFeatures
+from lightvla_ros.train.views import Viewer, Views
+
+FREQUENCY_FRAMES = 2048  # looked at to find out how often patches show each object
+
+
+class Batches:
+    """Batches of a run's frames, on the CPU.
+
+    ``features`` is None; where the towers' features are set, batches hold them in place of pixels.
+
+    :param data: Its frames; ``manifest`` and ``tokenizer`` (a path) are the policy's.
+    :param viewer: Turns images into what the towers take.
+    :raises TrainError: When an instruction is none that the policy can read.
+    :raises ConfigError: When ``proprio_noise`` has another length than the state.
+    """
+
+    def __init__(
+        self, data: Data, viewer: Viewer, manifest: Manifest, tokenizer: Path, config: TrainConfig
+    ) -> None:
+        self._data, self._store = data, data.store
+        self._viewer, self._config = viewer, config
+        self._patch_size = manifest.tokens.patch_size
+        self._prompts = PromptTable(data.store.instructions, manifest.prompt, tokenizer)
+        self.targets = torch.from_numpy(normalise_actions(data.store.chunks, manifest.action))
+        self._proprio: Tensor | None = None
+        if manifest.proprio is not None:
+            states = normalise_states(data.store.proprio, manifest.proprio)
+            self._proprio = torch.from_numpy(states)
+        self._proprio_noise = _normalised_noise(config, manifest)
+        self.features: TowerFeatures | None = None
+
+    def training(self, rows: np.ndarray) -> Batch:
+        """Return frames, row numbers int64 [B], augmented by the global random numbers."""
+        frames = self._store.gather(rows, instances=self._config.alignment.used)
+        batch = self._batch(rows, frames, self._viewer.training)
+        if batch.proprio is not None:
+            proprio, dropout = batch.proprio, self._config.proprio_dropout
+            if self._proprio_noise is not None:
+                proprio += self._proprio_noise * torch.randn(proprio.shape)
+            if dropout:
+                proprio *= torch.rand(len(proprio), 1) >= dropout
+        return batch
+
+    def held_out(self) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Yield the same frames at every evaluation, in any run on the same data.
+
+        With each batch the places of its patches (``measurements.places_of``); None without labels.
+        """
+        rows, size = self._data.held_out, self._config.batch_size
+        count = min(len(rows), self._config.data.held_out_frames)
+        chosen = np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
+        for first in range(0, count, size):
+            rows = chosen[first : first + size]
+            frames = self._store.gather(rows, instances=True)
+            batch = self._batch(rows, frames, self._viewer.evaluation)
+            places = None
+            if batch.labels is not None:
+                places = places_of(
+                    batch.labels, frames.instruction, self._store.instructions, self._store.classes
+                )
+            yield batch, places
+
+    def labels(self, instances: Tensor) -> Tensor:
+        """Find what patches show.
+
+        :param instances: uint8 [B, cameras, H, W], of ``FrameStore.classes``.
+        :returns: See :func:`patch_labels`.
+        """
+        classes = self._store.classes
+        shown, size = self._sampled(instances)
+        table = torch.from_numpy(classes.of_instance)
+        return patch_labels(table[shown.long()], size, len(classes.words))
+
+    def class_frequency(self) -> Tensor:
+        """Count how often patches of the training frames show each class [classes]; sums to 1."""
+        count = len(self._store.classes.words)
+        rows = np.concatenate(self._data.training)
+        random = np.random.default_rng(0)
+        rows = random.choice(rows, min(len(rows), FREQUENCY_FRAMES), replace=False)
+        found = torch.zeros(count)
+        for part in np.array_split(np.sort(rows), -(-len(rows) // 64)):
+            labels = self.labels(torch.from_numpy(self._store.gather(part, True).instances))
+            found += torch.bincount(labels[labels != NO_LABEL], minlength=count)
+        return found / found.sum().clamp_min(1)
+
+    def _batch(
+        self,
+        rows: np.ndarray,
+        frames: Gathered,
+        view: Callable[[np.ndarray, np.ndarray | None], Views],
+    ) -> Batch:
+        index = torch.from_numpy(rows)
+        ids, mask = self._prompts(frames.instruction)
+        if self.features is None:
+            views = view(frames.images, frames.instances)
+        else:
+            shown = None if frames.instances is None else torch.from_numpy(frames.instances)
+            views = Views(self.features.of(index), shown)
+        labels = places = found = None
+        if views.instances is not None:
+            labels = self.labels(views.instances)
+            if self._config.alignment.where:
+                places, found = patch_places(*self._sampled(views.instances))
+        proprio = None if self._proprio is None else self._proprio[index]
+        return Batch(views.pixels, ids, mask, proprio, self.targets[index], labels, places, found)
+
+    def _sampled(self, instances: Tensor) -> tuple[Tensor, int]:
+        """Take every other pixel, a quarter of the work, and the size of a patch in those."""
+        size = self._patch_size
+        return (instances[..., ::2, ::2], size // 2) if size % 2 == 0 else (instances, size)
+
+
+def _normalised_noise(config: TrainConfig, manifest: Manifest) -> Tensor | None:
+    """Return the standard deviation [S] of the noise on the normalised state, if any."""
+    noise, spec = config.proprio_noise, manifest.proprio
+    if not noise:
+        return None
+    size = 0 if spec is None else len(spec.q01)
+    if len(noise) != size:
+        raise ConfigError(f'proprio_noise: {len(noise)} numbers; the state has {size}')
+    return 2 * torch.tensor(noise) / (torch.tensor(spec.q99) - torch.tensor(spec.q01))
