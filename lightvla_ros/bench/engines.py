@@ -27,7 +27,6 @@ from lightvla_ros.policy.policy import Observation, Policy, observations
 from lightvla_ros.verify.variants import Variant, variants
 
 WARM_UP = 5  # rounds
-COUNTED = ('lightvla', 'off')  # ways of pruning whose FLOPs `count_flops` knows
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ def _count(manifest: Manifest, kept: int) -> dict[str, float] | None:
     """Count TFLOP of a pruned and an unpruned chunk."""
     if manifest.model is None or not has_torch():
         return None
-    from lightvla_ros.vla.flops import count_flops
+    from lightvla_ros.vla.flops import COUNTED, count_flops
     from lightvla_ros.vla.weights import config_of
 
     config = config_of(manifest)

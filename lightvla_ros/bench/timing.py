@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-PERCENTILES = {'min': 0, 'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
+from lightvla_ros.summary_statistics import percentiles
 
 SIDE = 1024  # of the square matrices: 3 x 4 MiB in fp32, more than a core's own caches
 
@@ -47,9 +47,8 @@ def rotated(items: Sequence[Any], number: int) -> list[Any]:
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
     """Turn samples in seconds into percentiles in milliseconds."""
-    return {
-        name: round(float(np.percentile(seconds, at)) * 1e3, 4) for name, at in PERCENTILES.items()
-    }
+    found = percentiles(seconds, ('min', 'p50', 'p95', 'p99', 'max'))
+    return {name: round(each * 1e3, 4) for name, each in found.items()}
 
 
 def ratio_p50(these: Sequence[float], those: Sequence[float]) -> float:

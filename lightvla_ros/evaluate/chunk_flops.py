@@ -8,8 +8,6 @@ import numpy as np
 
 from lightvla_ros.contract import Manifest
 
-COUNTED = ('lightvla', 'off')  # ways of pruning that `count_flops` knows
-
 
 def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
     """Return the mean TFLOP of a chunk, of an unpruned one, and their ratio.
@@ -23,7 +21,7 @@ def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
     if manifest.model is None:
         return {'skipped': 'the folder holds graphs alone, not what they were made of'}
     try:
-        from lightvla_ros.vla.flops import count_flops
+        from lightvla_ros.vla.flops import COUNTED, count_flops
         from lightvla_ros.vla.weights import config_of
     except ModuleNotFoundError as error:
         return {'skipped': f"{error}; pip install 'lightvla_ros[train]'"}

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.chunk_flops import merged_flops
@@ -19,6 +17,7 @@ from lightvla_ros.evaluate.rates import rate_of
 from lightvla_ros.files import write_text
 from lightvla_ros.machine import machine, versions
 from lightvla_ros.sim.libero_env import PACKAGES
+from lightvla_ros.summary_statistics import mean_and_sd, percentiles
 
 FORMAT = 1
 
@@ -86,9 +85,9 @@ def kept_tokens(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     totals = [count for record in records for count in record.kept_totals]
     cameras = dict.fromkeys(name for record in records for name in record.kept)
     return {
-        **_mean_and_sd(totals),
+        **mean_and_sd(totals),
         'per_camera': {
-            name: _mean_and_sd([n for record in records for n in record.kept.get(name, [])])
+            name: mean_and_sd([n for record in records for n in record.kept.get(name, [])])
             for name in cameras
         },
     }
@@ -97,9 +96,8 @@ def kept_tokens(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 def latency(records: Sequence[EpisodeRecord]) -> dict[str, float | int | None]:
     """Return percentiles of what a chunk took: preprocessing, encode and act, in milliseconds."""
     values = [value for record in records for value in record.latency_ms]
-    found = {
-        f'p{at}': round(float(np.percentile(values, at)), 2) if values else None for at in (50, 95)
-    }
+    names = ('p50', 'p95')
+    found = percentiles(values, names, digits=2) if values else dict.fromkeys(names)
     return {**found, 'chunks': len(values)}
 
 
@@ -188,12 +186,6 @@ def table(document: dict[str, Any]) -> str:
 
 def _order(record: EpisodeRecord) -> tuple[str, int, int, int]:
     return record.suite, record.task, record.init_state, record.seed
-
-
-def _mean_and_sd(values: Sequence[int]) -> dict[str, float | None]:
-    if not values:
-        return {'mean': None, 'sd': None}
-    return {'mean': round(float(np.mean(values)), 2), 'sd': round(float(np.std(values)), 2)}
 
 
 def _solved(row: dict[str, Any]) -> str:

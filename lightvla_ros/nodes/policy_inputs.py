@@ -13,7 +13,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rosgraph_msgs.msg import Clock
@@ -28,6 +28,7 @@ from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
 from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.policy_parameters import limits_from
+from lightvla_ros.nodes.qos import SENSOR_QOS
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.policy.policy import Observation, Policy, Prediction
@@ -35,9 +36,6 @@ from lightvla_ros.policy.state import Outside, out_of_bounds, state_vector
 from lightvla_ros.runtime.inbox import Inbox, Job
 from lightvla_ros.runtime.reasons import kind
 
-# Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
-# liveliness: asking for one disconnects ordinary cameras (``docs/explanation/timing.md``).
-SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 STATE_PERIOD = 0.01  # between two messages that are looked at [s]; robots send up to 1000 a second
 WARNING_PERIOD = 5.0  # of each source and reason [s]
 # Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.

@@ -22,6 +22,7 @@ from lightvla_ros.nodes.conversions import (
 )
 from lightvla_ros.nodes.policy_parameters import nanoseconds
 from lightvla_ros.policy.actions import Chunk, hold
+from lightvla_ros.policy.images import upright_mask
 from lightvla_ros.policy.policy import Prediction
 from lightvla_ros.runtime.inbox import Job
 from lightvla_ros.runtime.reasons import cut
@@ -115,11 +116,7 @@ class ChunkOutput:
             self._kept_publishers, self._manifest.cameras, kept, strict=True
         ):
             if publisher.get_subscription_count():
-                if camera.mirror:
-                    mask = mask[:, ::-1]
-                if camera.rotate_degrees == 180:
-                    mask = mask[::-1, ::-1]
-                mask = np.ascontiguousarray(mask)
+                mask = np.ascontiguousarray(upright_mask(mask, camera))
                 try:
                     publisher.publish(image_to_message(mask, stamp, camera.name, 'mono8'))
                 except Exception as error:

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.conversions import time_message
+from lightvla_ros.nodes.qos import LATCHED
 from lightvla_ros.runtime.reasons import kind, reason
+from lightvla_ros.summary_statistics import percentiles
 
 REMINDER = 5.0  # s between two lines that say what is waited for
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATE_NAMES = {
     getattr(VlaStatus, name): name
     for name in ('UNCONFIGURED', 'INACTIVE', 'WAITING', 'RUNNING', 'HOLDING', 'FAULT')
@@ -175,7 +176,7 @@ class StageHistory:
         """``<stage>_ms`` -> 'p50 p95 max' of each stage."""
         return {
             f'{stage}_ms': 'p50 {:.2f}  p95 {:.2f}  max {:.2f}'.format(
-                *np.percentile(self.milliseconds(stage), (50, 95, 100))
+                *percentiles(self.milliseconds(stage), ('p50', 'p95', 'max')).values()
             )
             for stage in self._stages
         }

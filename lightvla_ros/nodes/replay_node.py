@@ -15,7 +15,6 @@ from types import SimpleNamespace
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -23,6 +22,7 @@ from lightvla_ros.contract.libero import CONTROL_PERIOD, PERIOD, ROTATION_SCALE,
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_message
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
+from lightvla_ros.nodes.qos import LATCHED
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.policy.actions import chunk_from_osc
 from lightvla_ros.runtime.reasons import reason
@@ -54,8 +54,7 @@ class ReplayNode(Node):
         self._answered = 0
         self._due = 0
         self._publisher = self.create_publisher(ActionChunk, '~/action_chunk', 1)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(String, 'libero_bridge/episode', self._on_episode, latched)
+        self.create_subscription(String, 'libero_bridge/episode', self._on_episode, LATCHED)
         # an image, not a word: the observation has to make the whole way
         self.create_subscription(Image, 'third_person/image', self._on_image, 1)
         self.create_timer(1.0, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))

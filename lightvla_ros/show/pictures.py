@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from lightvla_ros.contract import Camera, Manifest
+from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import CONTROL_PERIOD
 from lightvla_ros.files import replace_whole
+from lightvla_ros.policy.images import upright_mask
 from lightvla_ros.policy.preprocessor import fitted
+from lightvla_ros.show.dimming import dim
 from lightvla_ros.show.plots import save, words
 from lightvla_ros.show.watch import Moment, Seen, key_moments
-
-LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
 
 PICTURE_INCHES = 2.0  # inches of a picture
 HEAD, GAP, LEFT = 0.95, 0.24, 0.32  # inches above, between rows, and left
@@ -31,60 +31,14 @@ BACKGROUND, WHITE, GREY = (24, 26, 30), (245, 245, 245), (165, 168, 172)
 SETTINGS = ((256, False), (128, False), (128, True), (64, True), (32, True), (16, True))
 
 
-# Pruned patches dimmed, kept ones at full brightness, as in figure 3 of the paper.
-
-
-def upright(kept: np.ndarray, camera: Camera, grid: tuple[int, int]) -> np.ndarray:
-    """Turn a mask of the policy's view back to the camera's upright view.
-
-    :param kept: bool [patches].
-    :param grid: Rows and columns of patches.
-    :returns: bool [rows, columns]; it covers the centre crop.
-    """
-    mask = kept.reshape(grid)
-    if camera.mirror:
-        mask = mask[:, ::-1]
-    if camera.rotate_degrees == 180:
-        mask = mask[::-1, ::-1]
-    return mask
-
-
-def dim(image: np.ndarray, kept: np.ndarray, crop_area: float) -> np.ndarray:
-    """Dim all but the kept patches.
-
-    :param image: Upright RGB uint8 [H, W, 3].
-    :param kept: bool [rows, columns], see :func:`upright`.
-    :param crop_area: Part of the image, at its centre, that the patches cover; no patch shows the
-        margin, so it is dimmed.
-    :returns: uint8 [H, W, 3].
-    """
-    rows, columns = (
-        _patch_of_pixels(pixels, patches, crop_area)
-        for pixels, patches in zip(image.shape[:2], kept.shape, strict=True)
-    )
-    padded = np.pad(kept, 1)  # -1 and the number of patches: the margin
-    bright = padded[rows[:, None] + 1, columns + 1]
-    grey = (image @ LUMA)[..., None]
-    dimmed = 0.2 * image + 0.2 * grey
-    return np.where(bright[..., None], image, dimmed).astype(np.uint8)
-
-
-def _patch_of_pixels(pixels: int, patches: int, crop_area: float) -> np.ndarray:
-    """Return the patch under each pixel along one side; -1 or ``patches`` in the margin."""
-    place = (np.arange(pixels) + 0.5) / pixels
-    side = np.sqrt(crop_area)
-    found = np.floor((place - (1 - side) / 2) / side * patches)
-    return np.clip(found, -1, patches).astype(int)
-
-
 # An episode in about six pictures: both cameras, pruned patches dimmed.
 
 
 def pictures(moment: Moment, manifest: Manifest) -> list[tuple]:
     """Return a dimmed picture, uint8 [H, W, 3], for each camera."""
-    area = manifest.preprocessing.crop_area
+    area, grid = manifest.preprocessing.crop_area, manifest.patch_grid
     return [
-        dim(fitted(image, camera), upright(kept, camera, manifest.patch_grid), area)
+        dim(fitted(image, camera), upright_mask(kept.reshape(grid), camera), area)
         for image, kept, camera in zip(moment.images, moment.kept, manifest.cameras, strict=True)
     ]
 

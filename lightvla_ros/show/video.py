@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from lightvla_ros.files import incomplete, part_of
+from lightvla_ros.show.dimming import dim, patch_edges
 
 SIDE = 384  # px of each camera in the video
 FOOTER = 92
@@ -127,17 +128,11 @@ class VideoWriter:
 
 def _mark(picture: np.ndarray, mask: np.ndarray, crop_area: float) -> np.ndarray:
     """Dim the pruned patches and outline the kept ones, as in figure 3 of the paper."""
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    marked = (0.22 * picture + 0.16 * grey).astype(np.uint8)
-    rows, columns = mask.shape
-    side = SIDE * np.sqrt(crop_area)
-    edges = (SIDE - side) / 2 + side * np.arange(max(rows, columns) + 1)[:, None] / (rows, columns)
-    edges = edges.round().astype(int)  # [:, 0] of rows, [:, 1] of columns
+    marked = dim(picture, mask, crop_area, colour=0.22, grey=0.16)
+    rows, columns = (patch_edges(SIDE, patches, crop_area).tolist() for patches in mask.shape)
     for row, column in zip(*np.nonzero(mask), strict=True):
-        top, bottom = edges[row, 0], edges[row + 1, 0]
-        left, right = edges[column, 1], edges[column + 1, 1]
-        marked[top:bottom, left:right] = picture[top:bottom, left:right]
-        cv2.rectangle(marked, (int(left), int(top)), (int(right) - 1, int(bottom) - 1), GREEN, 1)
+        last = columns[column + 1] - 1, rows[row + 1] - 1
+        cv2.rectangle(marked, (columns[column], rows[row]), last, GREEN, 1)
     return marked
 
 

@@ -21,6 +21,7 @@ from lightvla_ros.vla.pruner import token_scores
 from lightvla_ros.vla.weights import config_of
 
 TERA = 1e12
+COUNTED = ('lightvla', 'off')  # ways of pruning that `count_flops` knows
 
 
 def count_flops(config: VLAConfig, kept: Sequence[int], text: int) -> list[dict[str, float]]:

@@ -12,9 +12,10 @@ from lightvla_ros.contract import load_manifest
 from lightvla_ros.evaluate.episodes import Conditions, EvalOptions, failed_record
 from lightvla_ros.evaluate.listen import ListeningRecord, listen
 from lightvla_ros.evaluate.listen_result import Answer, confusion, summarise, table, thing
+from lightvla_ros.policy.images import upright_mask
 from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.show import concentration, pictures
-from lightvla_ros.show.pictures import dim, upright
+from lightvla_ros.show.dimming import dim
 from lightvla_ros.show.watch import Events, Moment, Seen, key_moments
 from lightvla_ros.show.write import write_episode
 from lightvla_ros.sim.episode import EpisodeSpec
@@ -80,7 +81,7 @@ def test_kept_patch_is_bright_where_the_policy_saw_it(policy_dir, crop_area):
     rows, columns = manifest.patch_grid
     size = manifest.tokens.patch_size
     kept = seen[..., 0].reshape(rows, size, columns, size).max((1, 3)) > 100
-    shown = dim(image, upright(kept.reshape(-1), camera, manifest.patch_grid), crop_area)
+    shown = dim(image, upright_mask(kept, camera), crop_area)
     assert (shown[60:80, 190:215] == 250).all()
     assert shown[:20].max() < 10  # all else is darker
 

@@ -33,6 +33,7 @@ from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message,
 from lightvla_ros.nodes.demo.report import reported_versions
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
+from lightvla_ros.summary_statistics import percentiles
 
 RATE = 20.0  # Hz
 SIDE = 256  # px
@@ -96,7 +97,7 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
         node.shut_down()
         node.destroy_node()
         rclpy.shutdown()
-    figures = {f'{stage}_ms': _percentiles(values) for stage, values in times.items()}
+    figures = {f'{stage}_ms': percentiles(values, digits=3) for stage, values in times.items()}
     engine = times['encode'] + times['act']
     return {
         **figures,
@@ -140,11 +141,6 @@ def feed(sent: Any, stop: Any) -> None:
         time.sleep(max(0.0, due - time.monotonic()))
     node.destroy_node()
     rclpy.shutdown()
-
-
-def _percentiles(values: np.ndarray) -> dict[str, float]:
-    at = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
-    return {name: round(float(np.percentile(values, p)), 3) for name, p in at.items()}
 
 
 def _histogram(values: np.ndarray) -> dict[str, int]:

@@ -15,7 +15,6 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -26,11 +25,10 @@ from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
 from lightvla_ros.nodes.demo.report import StageStatistics
+from lightvla_ros.nodes.qos import LATCHED
 from lightvla_ros.runtime.reasons import kind
 from lightvla_ros.show.video import Caption, VideoWriter, compose_frame
 from lightvla_ros.sim.episode import EpisodeSpec
-
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class EpisodeError(LightVLAError):

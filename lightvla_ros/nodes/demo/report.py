@@ -17,9 +17,9 @@ from lightvla_ros.files import write_text
 from lightvla_ros.machine import REPORTED_VERSIONS, machine, versions
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import Recording, load_recording
+from lightvla_ros.summary_statistics import mean_and_sd, percentiles
 
 SUMMARY = 'summary.json'
-PERCENTILES = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100}
 
 
 @dataclass
@@ -40,22 +40,14 @@ class StageStatistics:
 
     def stage_ms(self) -> dict[str, dict[str, float]]:
         """Percentiles of each stage."""
-        return {
-            stage: {
-                name: round(float(np.percentile(values, at)), 3) for name, at in PERCENTILES.items()
-            }
-            for stage, values in self.milliseconds.items()
-        }
+        return {stage: percentiles(values, digits=3) for stage, values in self.milliseconds.items()}
 
     def kept_tokens(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation by camera, and of all cameras together."""
         series = dict(self.kept)
         if self.kept:
             series['all'] = list(np.sum(list(self.kept.values()), axis=0))
-        return {
-            camera: {'mean': round(float(np.mean(v)), 2), 'sd': round(float(np.std(v)), 2)}
-            for camera, v in series.items()
-        }
+        return {camera: mean_and_sd(counts) for camera, counts in series.items()}
 
 
 def compare(direct: Recording, through_ros: dict, executed: Path) -> dict:
