@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lightvla_ros.bench.gpus import Gpu
 
 STAGES = ('vision', 'llm', 'head')  # vision: both towers, both projectors and the pruner
-TARGET_FLOPS, TARGET_BANDWIDTH = 0.6, 0.8  # of the peaks (C.3)
+TARGET_FLOPS, TARGET_BANDWIDTH = 0.6, 0.8  # of the peaks (``docs/explanation/engines.md``)
 FOUR_BITS = 4.5  # a 16-bit scale per 32 weights, or NVFP4's 8-bit one per 16
 BUCKET_MULTIPLE = 8  # tensor cores work on whole tiles; 8 is the least
 BUCKET_STEP = 1.2  # ours: padding costs a fifth of the LLM at worst, and engines stay few
@@ -23,7 +23,7 @@ BUCKET_STEP = 1.2  # ours: padding costs a fifth of the LLM at worst, and engine
 
 @dataclass(frozen=True)
 class Precision:
-    """How weights are stored and multiplied; the head always stays at 16 bits, as in C.3.
+    """How weights are stored and multiplied; the head always stays at 16 bits.
 
     :param vision: Number type that the vision stage is stored and multiplied in.
     :param llm: Number type that the language model is multiplied in.
@@ -81,12 +81,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class GpuPlan:
     """One precision on one GPU.
 
     :param balance_tokens: S*, the sequence length below which the language model's weights take
-        longer to read than to multiply, so that pruning gains nothing (attention left out, as in
-        C.3: under 5 per cent of the FLOPs).
+        longer to read than to multiply, so that pruning gains nothing (attention left out:
+        it is under 5 per cent of the FLOPs).
     :param target_balance: The same at the target rates, which are what is reached; hence the
         buckets go by it.
     :param weights_gb: Weights in the GPU's memory [GB].
@@ -168,7 +168,7 @@ def make_plan(
     costs: Costs,
     kept: Sequence[int],
     measured: Sequence[float] | None = None,
-) -> Plan:
+) -> GpuPlan:
     """Compute the limits.
 
     :param precision: One of :func:`precisions` of this GPU.
@@ -203,7 +203,7 @@ def make_plan(
     # a token costs 2 FLOPs per weight: 2 S / peak = bits / 8 / bandwidth
     balance = gpu.peaks[precision.llm] * precision.llm_bits / 16 / gpu.bandwidth * 1e3
     target_balance = balance * TARGET_FLOPS / TARGET_BANDWIDTH
-    return Plan(
+    return GpuPlan(
         precision,
         balance,
         target_balance,
@@ -244,7 +244,7 @@ def choose_buckets(balance: float, others: int, patches: int) -> list[int]:
     return sorted(found)
 
 
-def recommend(gpu: Gpu, plans: Sequence[Plan], costs: Costs) -> Recommendation:
+def recommend(gpu: Gpu, plans: Sequence[GpuPlan], costs: Costs) -> Recommendation:
     """Recommend what to build and say why: the first plan, if its weights fit.
 
     :param plans: The precision to build, then those of fewer bits to compare it with, all of the
@@ -265,7 +265,7 @@ def recommend(gpu: Gpu, plans: Sequence[Plan], costs: Costs) -> Recommendation:
     return Recommendation(name, chosen.buckets, reasons)
 
 
-def _unbuilt(chosen: Plan, others: Sequence[Plan]) -> list[str]:
+def _unbuilt(chosen: GpuPlan, others: Sequence[GpuPlan]) -> list[str]:
     """Say, if there are others, what they could gain."""
     if not others:
         return []
@@ -282,7 +282,7 @@ def _unbuilt(chosen: Plan, others: Sequence[Plan]) -> list[str]:
     ]
 
 
-def _why_these_buckets(plan: Plan, costs: Costs) -> str:
+def _why_these_buckets(plan: GpuPlan, costs: Costs) -> str:
     balance, others = plan.target_balance, costs.others
     if plan.buckets[0] == costs.patches:
         return (

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from lightvla_ros.bench.gpu_plan import (
     TARGET_BANDWIDTH,
     TARGET_FLOPS,
-    Plan,
+    GpuPlan,
     Precision,
     Recommendation,
     count_costs,
@@ -109,7 +109,7 @@ def _check_measured(parsed: argparse.Namespace) -> None:
             raise ArgumentError(f'--measured {ms:g}: a time in ms is over 0')
 
 
-def _warnings(plans: Sequence[Plan]) -> list[str]:
+def _warnings(plans: Sequence[GpuPlan]) -> list[str]:
     found = []
     for plan in plans:
         if plan.weights_gb < CACHE_GB:
@@ -130,7 +130,7 @@ def _warnings(plans: Sequence[Plan]) -> list[str]:
 def _report(
     gpu: Gpu,
     preset_name: str,
-    plans: Sequence[Plan],
+    plans: Sequence[GpuPlan],
     advice: Recommendation,
     warnings: Sequence[str],
 ) -> str:

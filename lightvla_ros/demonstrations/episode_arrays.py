@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from lightvla_ros.contract import POINTING_DOWN
-from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE, Episode
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE, EpisodeIndex
 from lightvla_ros.demonstrations.hdf5 import open_file
 from lightvla_ros.demonstrations.index import CAMERAS
 from lightvla_ros.demonstrations.pairs import cut_chunks
@@ -47,7 +47,9 @@ class Pictures:
     masks: np.ndarray | None
 
 
-def read_pairs(path: Path, episodes: Sequence[Episode], drop_noops: bool | None) -> Iterator[Pairs]:
+def read_pairs(
+    path: Path, episodes: Sequence[EpisodeIndex], drop_noops: bool | None
+) -> Iterator[Pairs]:
     """Decide on the frames of a file's episodes, before any image is read.
 
     :param drop_noops: As in :func:`~lightvla_ros.demonstrations.loader.load_frames`.
@@ -67,7 +69,7 @@ def read_pairs(path: Path, episodes: Sequence[Episode], drop_noops: bool | None)
 
 def read_pictures(
     path: Path,
-    episodes: Sequence[tuple[Episode, np.ndarray]],
+    episodes: Sequence[tuple[EpisodeIndex, np.ndarray]],
     masks: bool,
     segmentation_names: tuple[str, ...],
 ) -> Iterator[Pictures]:
@@ -103,7 +105,7 @@ def read_pictures(
 
 
 def _pair(
-    file: h5py.File, episode: Episode, drop_noops: bool | None
+    file: h5py.File, episode: EpisodeIndex, drop_noops: bool | None
 ) -> tuple[np.ndarray, np.ndarray]:
     if episode.labelled:
         chunks = _array(file, episode, 'obs/chunks')
@@ -121,7 +123,7 @@ def _pair(
 
 def _read_masks(
     file: h5py.File,
-    episode: Episode,
+    episode: EpisodeIndex,
     positions: np.ndarray,
     masks: np.ndarray,
     all_names: tuple[str, ...],
@@ -142,7 +144,7 @@ def _read_masks(
 
 
 def _read_pictures(
-    file: h5py.File, episode: Episode, positions: np.ndarray, name: str, target: np.ndarray
+    file: h5py.File, episode: EpisodeIndex, positions: np.ndarray, name: str, target: np.ndarray
 ) -> None:
     """Fill ``target`` [N, H, W, …] with upright pictures."""
     if not len(positions):
@@ -155,7 +157,9 @@ def _read_pictures(
     target[:] = block[:, ::-1] if episode.bottom_up else block
 
 
-def _array(file: h5py.File, episode: Episode, name: str, part: slice | tuple = ()) -> np.ndarray:
+def _array(
+    file: h5py.File, episode: EpisodeIndex, name: str, part: slice | tuple = ()
+) -> np.ndarray:
     """Read a dataset of an episode."""
     try:
         return file[f'data/{episode.name}/{name}'][part]

@@ -43,12 +43,9 @@ class Frames:
         return len(self.images)
 
 
-# One recorded episode: where it lies and what its file says about it.
-
-
 @dataclass(frozen=True)
-class Episode:
-    """An episode in a file, without its frames.
+class EpisodeIndex:
+    """Where an episode lies and what its file says about it, without its frames.
 
     :param name: Of its group, such as ``demo_3``.
     :param instruction: What the robot was told.

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from lightvla_ros.contract import ACTION_SIZE
-from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, Episode
+from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, EpisodeIndex
 from lightvla_ros.demonstrations.hdf5 import (
     json_attribute,
     number_attribute,
@@ -35,7 +35,7 @@ class FileIndex:
         left out, and what had to be assumed.
     """
 
-    episodes: tuple[Episode, ...]
+    episodes: tuple[EpisodeIndex, ...]
     notes: tuple[str, ...]
 
 
@@ -120,7 +120,7 @@ def _names(data: h5py.Group, path: Path) -> tuple[str, ...]:
 
 def _episode(
     path: Path, demo: h5py.Group, name: str, names: tuple[str, ...], common: dict
-) -> Episode:
+) -> EpisodeIndex:
     """Check one episode's datasets and read its attributes."""
     place = f'{path}, {name}'
     steps = _shape(demo, 'actions', place, (None, ACTION_SIZE))[0]
@@ -146,7 +146,7 @@ def _episode(
             raise DemonstrationError(
                 f'{place}: has segmentation, but data has no segmentation_names; record it again'
             )
-    return Episode(
+    return EpisodeIndex(
         **common,
         name=name,
         instruction=_instruction(path, demo),

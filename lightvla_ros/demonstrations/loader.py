@@ -11,17 +11,17 @@ import numpy as np
 from tqdm import tqdm
 
 from lightvla_ros.demonstrations.episode_arrays import Pairs, read_pairs, read_pictures
-from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, PROPRIO_SIZE, Episode, Frames
+from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, PROPRIO_SIZE, EpisodeIndex, Frames
 from lightvla_ros.demonstrations.index import CAMERAS
 from lightvla_ros.demonstrations.reading_process import stream
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
 LOG = logging.getLogger(__name__)
-Plan = tuple[int, Episode, Pairs]  # with the number that the frames shall give it
+NumberedPairs = tuple[int, EpisodeIndex, Pairs]  # the number is the one in the frames
 
 
 def load_frames(
-    episodes: Sequence[tuple[int, Episode]],
+    episodes: Sequence[tuple[int, EpisodeIndex]],
     instructions: tuple[str, ...],
     segmentation_names: tuple[str, ...],
     drop_noops: bool | None,
@@ -93,10 +93,10 @@ def load_frames(
 
 
 def _plans(
-    episodes: Sequence[tuple[int, Episode]],
+    episodes: Sequence[tuple[int, EpisodeIndex]],
     drop_noops: bool | None,
     damaged: list[DamagedFileError],
-) -> Iterator[Plan]:
+) -> Iterator[NumberedPairs]:
     """Decide on every episode's frames before any image is read: the arrays need their number."""
     for path, group in groupby(episodes, lambda pair: pair[1].path):
         here = list(group)
@@ -129,7 +129,7 @@ def _name_far_actions(path: Path, found: list[Pairs]) -> None:
 
 
 def _nothing(
-    episodes: Sequence[tuple[int, Episode]], damaged: list[DamagedFileError]
+    episodes: Sequence[tuple[int, EpisodeIndex]], damaged: list[DamagedFileError]
 ) -> DemonstrationError:
     if damaged:
         return damaged[0]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, Episode, Frames
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, EpisodeIndex, Frames
 from lightvla_ros.demonstrations.index import index_file
 from lightvla_ros.demonstrations.loader import load_frames
 from lightvla_ros.demonstrations.observation_order import ORDERS
@@ -28,7 +28,7 @@ class Demonstrations:
     :param segmentation_names: Of all files together, by the id in :class:`Frames`.
     """
 
-    episodes: tuple[Episode, ...]
+    episodes: tuple[EpisodeIndex, ...]
     instructions: tuple[str, ...]
     segmentation_names: tuple[str, ...]
 
@@ -127,8 +127,8 @@ def read_demonstrations(
     )
 
 
-def _index(files: list[Path], order: str | None) -> list[Episode]:
-    episodes: list[Episode] = []
+def _index(files: list[Path], order: str | None) -> list[EpisodeIndex]:
+    episodes: list[EpisodeIndex] = []
     damaged: list[DamagedFileError] = []
     for path in files:
         try:
@@ -164,12 +164,12 @@ def _files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return sorted(found)
 
 
-def _size(episode: Episode) -> str:
+def _size(episode: EpisodeIndex) -> str:
     height, width = episode.image_size
     return f'{width} x {height} px'
 
 
-def _lot(episode: Episode, seed: int) -> float:
+def _lot(episode: EpisodeIndex, seed: int) -> float:
     """Draw a number from 0 to 1."""
     digest = hashlib.sha256(f'{seed}/{episode.path.name}/{episode.name}'.encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64

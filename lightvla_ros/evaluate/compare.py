@@ -9,7 +9,7 @@ from typing import Any
 
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.episodes import EpisodeRecord
-from lightvla_ros.evaluate.rates import Pairs
+from lightvla_ros.evaluate.rates import PairedOutcomes
 from lightvla_ros.evaluate.result import read_document
 from lightvla_ros.sim.episode import EpisodeSpec
 
@@ -25,8 +25,8 @@ def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
     """Compare two results by the episodes' suite, task, initial state and seed.
 
     :param shared: Leave out what only one of both has; else that is refused.
-    :returns: What :meth:`Pairs.as_dict` says, ``left_out``, ``warnings``, and how many episodes
-        ended alike (``same_steps``) and in the very same state (``same_end_state``).
+    :returns: What :meth:`PairedOutcomes.as_dict` says, ``left_out``, ``warnings``, and how many
+        episodes ended alike (``same_steps``) and in the very same state (``same_end_state``).
     :raises EvaluationError: When the episodes do not match, or none is shared.
     """
     documents = [read_document(path) for path in (first, second)]
@@ -42,7 +42,7 @@ def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
         )
     pairs = [(ones[spec], others[spec]) for spec in specs]
     outcomes = [(bool(one.success), bool(other.success)) for one, other in pairs]
-    counted = Pairs(*(outcomes.count(key) for key in _OUTCOMES))
+    counted = PairedOutcomes(*(outcomes.count(key) for key in _OUTCOMES))
     same_steps = [(one.success, one.steps) == (other.success, other.steps) for one, other in pairs]
     return {
         'files': [str(first), str(second)],
@@ -54,7 +54,12 @@ def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
     }
 
 
-_OUTCOMES = ((True, True), (True, False), (False, True), (False, False))  # as Pairs has them
+_OUTCOMES = (
+    (True, True),
+    (True, False),
+    (False, True),
+    (False, False),
+)  # as PairedOutcomes has them
 # Whatever else than the subject of a comparison should be the same
 _SAME = ('render', 'camera_size', 'max_steps', 'replan')
 

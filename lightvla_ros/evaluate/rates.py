@@ -22,7 +22,7 @@ def rate_of(successes: int, episodes: int) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedOutcomes:
     """The same episodes run twice, counted.
 
     :param both: Solved by both.

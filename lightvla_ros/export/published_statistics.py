@@ -17,7 +17,7 @@ NO_RANGE = 1e-7  # where the 1e-8 of the published normalisation begins to matte
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Bounds:
     """The bounds of one dataset.
 
     :param action: ``q01``, ``q99`` and ``mask``.
@@ -32,7 +32,7 @@ class Statistics:
 
 def choose_statistics(
     document: dict[str, Any], key: str | None, sizes: dict[str, int], path: Path
-) -> Statistics:
+) -> Bounds:
     """Return the statistics of one dataset.
 
     :param key: Its name; None where there is one alone.
@@ -71,7 +71,7 @@ def choose_statistics(
             'every state of the published policies is normalised'
         )
     del parts['proprio']['mask']
-    return Statistics(**parts, notes=tuple(notes))
+    return Bounds(**parts, notes=tuple(notes))
 
 
 def _bounds(found: Any, size: int, where: str) -> dict[str, list]:

@@ -108,7 +108,7 @@ class Aligner(nn.Module):
         padded = torch.tensor([[*each, *[0] * (longest - len(each))] for each in ids])
         share = torch.tensor(
             [[1 / len(each)] * len(each) + [0.0] * (longest - len(each)) for each in ids]
-        )  # noqa: E501
+        )
         weight = frequency.clamp_min(1e-4).rsqrt()
         weight = weight / (weight * frequency).sum()  # of 1 on average
         self.register_buffer('ids', padded, persistent=False)  # [classes, words]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.alignment import NO_LABEL, Aligner
 from lightvla_ros.vla import pruner
-from lightvla_ros.vla.model import Context, Encoded, LightVLA
+from lightvla_ros.vla.model import Context, DecoderInput, LightVLA
 from lightvla_ros.vla.pruner import in_fp32, rms
 
 
@@ -133,7 +133,9 @@ class Losses(nn.Module):
         }
 
 
-def see(model: LightVLA, pixels: Tensor, context: Context, alpha: float) -> tuple[Encoded, Tensor]:
+def see(
+    model: LightVLA, pixels: Tensor, context: Context, alpha: float
+) -> tuple[DecoderInput, Tensor]:
     """Do what ``LightVLA.encode`` does, and return all candidates [B, Lv, ...] besides."""
     tokens, scores, context = model.candidates(pixels, context)
     return model.choose(tokens, scores, context, alpha), tokens

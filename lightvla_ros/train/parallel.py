@@ -17,7 +17,7 @@ from lightvla_ros.vla.vision import Block
 
 
 @dataclass(frozen=True)
-class Place:
+class Process:
     """Which of how many processes this is, and what it computes on."""
 
     rank: int
@@ -25,13 +25,13 @@ class Place:
     device: torch.device
 
 
-def join(parallel: str) -> Place:
+def join(parallel: str) -> Process:
     """Join the other processes, if there shall be any.
 
     :raises TrainError: When torchrun has not started this one.
     """
     if parallel == 'none':
-        return Place(0, 1, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
+        return Process(0, 1, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
     if 'RANK' not in os.environ:
         raise TrainError(
             f'parallel: {parallel} is started by torchrun: '
@@ -43,7 +43,7 @@ def join(parallel: str) -> Place:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
-    return Place(distributed.get_rank(), distributed.get_world_size(), device)
+    return Process(distributed.get_rank(), distributed.get_world_size(), device)
 
 
 def leave() -> None:
@@ -52,17 +52,17 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
-def spread(losses: Losses, parallel: str, place: Place) -> nn.Module:
+def spread(losses: Losses, parallel: str, process: Process) -> nn.Module:
     """Wrap a model for several processes; its weights may be other objects afterwards."""
     if parallel == 'ddp':
-        ids = [place.device] if place.device.type == 'cuda' else None
+        ids = [process.device] if process.device.type == 'cuda' else None
         # the alignment steps leave the decoder out, as do frozen parts
         return DistributedDataParallel(losses, device_ids=ids, find_unused_parameters=True)
     if parallel == 'fsdp2':
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh(place.device.type, (place.world,))
+        mesh = init_device_mesh(process.device.type, (process.world,))
         for module in losses.modules():
             if isinstance(module, Block | LlamaBlock):
                 fully_shard(module, mesh=mesh)
@@ -77,11 +77,11 @@ def gathering(module: nn.Module, last: bool) -> AbstractContextManager:
     return nullcontext()
 
 
-def any_of_all(wish: bool, place: Place) -> bool:
+def any_of_all(wish: bool, process: Process) -> bool:
     """Tell whether any process wishes something, so that all do the same at the same step."""
-    if place.world == 1:
+    if process.world == 1:
         return wish
-    wishes = torch.tensor(int(wish), device=place.device)
+    wishes = torch.tensor(int(wish), device=process.device)
     distributed.all_reduce(wishes, distributed.ReduceOp.MAX)
     return bool(wishes)
 

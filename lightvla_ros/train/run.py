@@ -37,7 +37,7 @@ from lightvla_ros.train.optim import (
     rate_factor,
     set_rate,
 )
-from lightvla_ros.train.parallel import Place, any_of_all, assign, gathering, spread, whole
+from lightvla_ros.train.parallel import Process, any_of_all, assign, gathering, spread, whole
 from lightvla_ros.train.prompts import word_ids
 from lightvla_ros.train.start import POLICY, start
 from lightvla_ros.train.tower_features import TowerFeatures
@@ -64,12 +64,12 @@ class Run:
         self,
         config: TrainConfig,
         folder: Path,
-        place: Place,
+        process: Process,
         *,
         resume: bool = False,
         data: Data | None = None,
     ) -> None:
-        self.config, self.folder, self.place = config, Path(folder), place
+        self.config, self.folder, self.process = config, Path(folder), process
         self._path = self.folder / CHECKPOINT
         state = self._check_folder(resume)
         if config.threads:
@@ -79,7 +79,7 @@ class Run:
             data = load_data(config.data, alignment.names, alignment.used)
         self.data = data
         # only one process may write into the run's folder
-        own = self.folder if place.rank == 0 else Path(tempfile.mkdtemp())
+        own = self.folder if process.rank == 0 else Path(tempfile.mkdtemp())
         begun = start(config, data.store, own)
         self.document, self.manifest, model = begun.document, begun.manifest, begun.model
         self.tokenizer = begun.tokenizer
@@ -88,23 +88,23 @@ class Run:
 
             torch.manual_seed(config.seed)
             add_adapters(model, config.lora, config.autocast)
-        if place.rank == 0:
+        if process.rank == 0:
             report_cut_off(data.store.chunks, data.store.proprio, self.manifest)
         viewer = Viewer(self.manifest.cameras, self.manifest.preprocessing, config.augment.colour)
         self.batches = Batches(data, viewer, self.manifest, self.tokenizer, config)
-        if place.rank == 0 and not viewer.fits(data.store.image_shape[1:3]):
+        if process.rank == 0 and not viewer.fits(data.store.image_shape[1:3]):
             print("images are turned or resized to the policy's in every step", flush=True)
         self.model = model
         losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
-        self.losses = losses.to(place.device)
+        self.losses = losses.to(process.device)
         self._frozen: torch.nn.Module | None = None
         if config.freeze_towers:
             self._frozen = model.vision_backbone.requires_grad_(False)
             if not config.augment.any:
-                self.batches.features = TowerFeatures(model, data.store, viewer, place.rank == 0)
+                self.batches.features = TowerFeatures(model, data.store, viewer, process.rank == 0)
         self.losses.train()  # a model that was loaded is in eval mode
         _prepare_blocks(model, config)
-        self._module = spread(self.losses, config.parallel, place)
+        self._module = spread(self.losses, config.parallel, process)
         self._optimizers = make_optimizers(model, config.optimizer)
         self._mean = RunningMean(model, config.ema)
         self._start: dict[str, Tensor] = {}
@@ -113,7 +113,7 @@ class Run:
         self._sampler = Sampler(
             data.training,
             data.weights,
-            config.batch_size * config.accumulate * place.world,
+            config.batch_size * config.accumulate * process.world,
             config.seed,
         )
         self.step, self._seconds = 0, 0.0
@@ -133,7 +133,7 @@ class Run:
         :raises TrainError: When the loss is no number any more.
         """
         config, logs = self.config, None
-        if self.place.rank == 0:
+        if self.process.rank == 0:
             logs = Logs(self.folder, self._cameras, self.step)
         try:
             if self.step == 0:
@@ -141,7 +141,7 @@ class Run:
             sums: dict[str, list[float]] = {}
             self._begun = self._mark = self._saved = time.perf_counter()
             marked_step = self.step
-            while self.step < config.steps and not any_of_all(self._stopped, self.place):
+            while self.step < config.steps and not any_of_all(self._stopped, self.process):
                 for name, value in self.train_step().items():
                     sums.setdefault(name, []).append(value)
                 if self.step % config.log_every == 0 or self.step == config.steps:
@@ -160,7 +160,7 @@ class Run:
             return False
         if not (self.folder / POLICY / MANIFEST_NAME).exists():  # else it was stopped after that
             self.write_policy(self.folder / POLICY)
-        if self.place.rank == 0 and len(self.data.held_out):
+        if self.process.rank == 0 and len(self.data.held_out):
             write_observations(self.folder / OBSERVATIONS, self.data)
         return True
 
@@ -192,13 +192,13 @@ class Run:
         """Compute the gradients of the present step; return its losses."""
         config, step = self.config, self.step
         mode, alpha = self._phase(step)
-        rows = self._sampler.rows(step).reshape(self.place.world, config.accumulate, -1)
+        rows = self._sampler.rows(step).reshape(self.process.world, config.accumulate, -1)
         figures: dict[str, float] = {'alpha': alpha}
         for part in range(config.accumulate):
             # all that is random in this part follows from this seed: a run that goes on needs no
             # state of random numbers
-            torch.manual_seed(step_seed(config.seed, step, self.place.rank, part))
-            batch = self.batches.training(rows[self.place.rank, part]).to(self.place.device)
+            torch.manual_seed(step_seed(config.seed, step, self.process.rank, part))
+            batch = self.batches.training(rows[self.process.rank, part]).to(self.process.device)
             last = part == config.accumulate - 1
             with gathering(self._module, last), self._attention():
                 with self._autocast():
@@ -213,9 +213,9 @@ class Run:
     def evaluate(self) -> dict[str, float]:
         """Measure the running mean of the weights on held-out frames."""
         alone = self.config.parallel != 'fsdp2'
-        if not len(self.data.held_out) or (alone and self.place.rank):
+        if not len(self.data.held_out) or (alone and self.process.rank):
             return {}
-        mode, device = self._phase(max(self.step - 1, 0))[0], self.place.device
+        mode, device = self._phase(max(self.step - 1, 0))[0], self.process.device
         batches = ((batch.to(device), places) for batch, places in self.batches.held_out())
         with self._mean.in_place(), self._autocast(), self._attention():
             return measure(self.losses, batches, self._cameras, mode)
@@ -229,7 +229,7 @@ class Run:
             'config': self.config.to_dict(),
             'step': self.step,
             'seconds': self._seconds,
-            'world': self.place.world,
+            'world': self.process.world,
             'frames': len(self.data.store),
             'weights': self._trained(),
             'frozen': self._frozen_weights(),
@@ -238,7 +238,7 @@ class Run:
             'optimizers': optimizers_state(self.model, self._optimizers, self.config.parallel),
             'provenance': self._provenance(),
         }
-        if self.place.rank == 0:
+        if self.process.rank == 0:
             save_checkpoint(self._path, state)
 
     def write_policy(self, folder: Path) -> None:
@@ -254,7 +254,7 @@ class Run:
             frozen = {name: whole(value) for name, value in self.model.state_dict().items()}
             lora = self.config.lora
             weights = merge_adapters(without_adapters(frozen), trained, lora.alpha / lora.rank)
-        if self.place.rank == 0:
+        if self.process.rank == 0:
             write_policy(folder, weights, self.document, self.tokenizer, self._provenance())
 
     @property
@@ -266,10 +266,10 @@ class Run:
         if resume:
             state = load_checkpoint(self._path)
             check_same(self._path, state['config'], self.config.to_dict())
-            if state['world'] != self.place.world:
+            if state['world'] != self.process.world:
                 raise TrainError(f'{self._path}: of {state["world"]} processes; start as many')
             return state
-        if self.place.rank == 0:
+        if self.process.rank == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 raise TrainError(
@@ -331,7 +331,7 @@ class Run:
             raise TrainError('alignment: the demonstrations have no segmentation; record it')
         words = [self.config.alignment.background, *classes.words[1:]]
         ids = word_ids(words, self.tokenizer, self.manifest.prompt.lowercase)
-        if classes.unknown and self.place.rank == 0:
+        if classes.unknown and self.process.rank == 0:
             names = ', '.join(classes.unknown)
             print(f'alignment: no words for {names}; their patches are left out', flush=True)
         config = self.model.config
@@ -362,11 +362,13 @@ class Run:
         every = self.config.checkpoint_every
         late = time.perf_counter() - self._saved > 60 * every.minutes
         return (every.steps > 0 and self.step % every.steps == 0) or any_of_all(
-            every.minutes > 0 and late, self.place
+            every.minutes > 0 and late, self.process
         )
 
     def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.config.autocast)
+        return torch.autocast(
+            self.process.device.type, torch.bfloat16, enabled=self.config.autocast
+        )
 
     def _attention(self) -> AbstractContextManager:
         if self.config.attention == 'plain':
@@ -383,7 +385,7 @@ class Run:
             'steps': self.step,
             'samples': self.step * self._sampler.batch,
             'seconds': round(self._seconds),
-            'processes': self.place.world,
+            'processes': self.process.world,
             'data': {
                 'training_frames': [len(rows) for rows in data.training],
                 'held_out_frames': len(data.held_out),

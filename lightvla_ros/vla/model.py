@@ -48,7 +48,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class DecoderInput:
     """What the decoder layers that are still to run take.
 
     :param tokens: [B, K, D], the visual tokens.
@@ -122,27 +122,29 @@ class LightVLA(nn.Module):
         encoded = self.encode(pixels, context, alpha)
         return Output(self.decode(encoded), encoded.selection)
 
-    def encode(self, pixels: Tensor, context: Context, alpha: float = 0.0) -> Encoded:
+    def encode(self, pixels: Tensor, context: Context, alpha: float = 0.0) -> DecoderInput:
         """See, and choose visual tokens; everything up to where pruned ones are gone."""
         return self.choose(*self.candidates(pixels, context), alpha)
 
     def choose(
         self, tokens: Tensor, scores: Tensor | None, context: Context, alpha: float = 0.0
-    ) -> Encoded:
+    ) -> DecoderInput:
         """Choose visual tokens among what :meth:`candidates` returns."""
         if scores is None:
             batch, count = tokens.shape[:2]
             picks = torch.arange(count, device=tokens.device).expand(batch, count)
-            return Encoded(tokens, picks, None, context, None)
+            return DecoderInput(tokens, picks, None, context, None)
         selection = self.select(tokens, scores, alpha)
         tokens = self.project_chosen(selection.tokens)
         if self.training:
             merged = merge_copies(tokens, selection)
             found = merged.copies > 0
-            return Encoded(merged.tokens, merged.picks, found, context, selection, merged.copies)
-        return Encoded(tokens, selection.picks, selection.mask, context, selection)
+            return DecoderInput(
+                merged.tokens, merged.picks, found, context, selection, merged.copies
+            )
+        return DecoderInput(tokens, selection.picks, selection.mask, context, selection)
 
-    def decode(self, encoded: Encoded) -> Tensor:
+    def decode(self, encoded: DecoderInput) -> Tensor:
         """Run the decoder layers that are left and the head -> [B, chunk, 7]."""
         kept, context = encoded.mask, encoded.context
         if kept is None:

@@ -144,7 +144,7 @@ def test_what_rclpy_hands_over():
     np.testing.assert_array_equal(decode_compressed(array('B', data)), picture())
 
 
-# Point 2: what a decoder mends
+# What a decoder mends
 
 
 def overwritten(data, count):
@@ -205,7 +205,7 @@ def test_cut_and_foreign_data(data):
     assert refusal(data)[0] == 'bad_data'
 
 
-# Point 10: what costs far more than its size
+# What costs far more than its size
 
 
 def many_scans(scans):
@@ -337,7 +337,7 @@ def test_announced_size_is_refused_before_decoding(kind, side):
     assert f'{side} x 64 pixels' in text
 
 
-# Point 3: CompressedImage.format
+# CompressedImage.format
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from lightvla_ros.evaluate.episodes import (
 )
 from lightvla_ros.evaluate.evaluate import evaluate, journal_path
 from lightvla_ros.evaluate.journal import Journal, first_difference
-from lightvla_ros.evaluate.rates import Pairs, rate_of
+from lightvla_ros.evaluate.rates import PairedOutcomes, rate_of
 from lightvla_ros.evaluate.result import merge, missing, read_document, table, write_document
 from lightvla_ros.files import LockedError, one_writer
 from lightvla_ros.policy.actions import (
@@ -103,26 +103,29 @@ def test_rates_have_wilson_intervals():
 
 
 def test_mcnemar_is_exact():
-    assert Pairs(10, 6, 1, 3).p_value() == pytest.approx(2 * (1 + 7) / 2**7)
-    assert Pairs(5, 0, 0, 5).p_value() == 1.0
-    assert Pairs(0, 4, 4, 0).p_value() == 1.0
+    assert PairedOutcomes(10, 6, 1, 3).p_value() == pytest.approx(2 * (1 + 7) / 2**7)
+    assert PairedOutcomes(5, 0, 0, 5).p_value() == 1.0
+    assert PairedOutcomes(0, 4, 4, 0).p_value() == 1.0
 
 
 def test_paired_difference_is_symmetric_and_covers_as_it_says():
-    difference, low, high = Pairs(36, 12, 2, 0).difference()
+    difference, low, high = PairedOutcomes(36, 12, 2, 0).difference()
     assert difference == pytest.approx(0.2)
-    mirrored = Pairs(36, 2, 12, 0).difference()
+    mirrored = PairedOutcomes(36, 2, 12, 0).difference()
     assert mirrored == pytest.approx((-difference, -high, -low))
-    assert Pairs(10, 0, 0, 0).difference()[0] == 0
+    assert PairedOutcomes(10, 0, 0, 0).difference()[0] == 0
     # more agreement between the same two rates: a narrower interval
-    wide, narrow = Pairs(10, 10, 10, 10).difference(), Pairs(19, 1, 1, 19).difference()
+    wide, narrow = (
+        PairedOutcomes(10, 10, 10, 10).difference(),
+        PairedOutcomes(19, 1, 1, 19).difference(),
+    )
     assert narrow[2] - narrow[1] < wide[2] - wide[1]
 
     random = np.random.default_rng(0)
     cells = [0.5, 0.2, 0.1, 0.2]
     inside = 0
     for counts in random.multinomial(60, cells, 2000):
-        _, low, high = Pairs(*map(int, counts)).difference()
+        _, low, high = PairedOutcomes(*map(int, counts)).difference()
         inside += low <= 0.1 <= high
     assert 0.93 <= inside / 2000 <= 0.975
 

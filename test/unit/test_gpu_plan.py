@@ -17,7 +17,7 @@ from lightvla_ros.cli import main
 from lightvla_ros.cli.plan import LABEL
 
 KEPT = (512, 511, 256, 78, 40, 1)
-TEXT = 33  # with proprio and 56 slots the "~90 non-patch tokens" of C.3
+TEXT = 33  # with proprio and 56 slots: 90 tokens that are no patches
 
 # GPU, precision; floor and target [ms] at 512 and at 78 kept; gain; balance S*
 TABLE = (
@@ -109,7 +109,7 @@ def test_buckets_go_by_the_rates_that_are_reached(costs):
 def test_only_what_is_built_is_recommended_and_only_if_it_fits(costs):
     gpu = find_gpu('RTX 4090')
     plans = [make_plan(gpu, each, costs, (512, 78)) for each in precisions(gpu)]
-    assert plans[0].copies == 1  # C.3, reading c: two engines with their own weights do not fit
+    assert plans[0].copies == 1  # two engines with their own weights do not fit
     advice = recommend(gpu, plans, costs)
     assert advice.precision == 'bf16'
     assert (

@@ -227,7 +227,7 @@ def test_the_alignment_is_equation_1():
     logs = wanted.log_softmax(-1)
     by_hand = -sum(
         weights[k] * logs[i, j, k] for i in range(2) for j, k in ((0, 0), (1, 1), (3, 0), (4, 1))
-    )  # noqa: E501
+    )
     assert float(loss) == pytest.approx(float(by_hand) / 10, rel=1e-5)
 
 

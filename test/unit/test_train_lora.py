@@ -8,12 +8,12 @@ from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import LoraConfig, from_dict
 from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.lora import A, add_adapters
-from lightvla_ros.train.parallel import Place
+from lightvla_ros.train.parallel import Process
 from lightvla_ros.train.run import Run
 from lightvla_ros.vla.weights import load_model
 
 pytest.importorskip('peft')
-HERE = Place(0, 1, torch.device('cpu'))
+HERE = Process(0, 1, torch.device('cpu'))
 
 
 def begin(folder, **changes):

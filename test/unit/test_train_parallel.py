@@ -7,7 +7,7 @@ import torch
 from train_processes import begin, gradients, work
 
 from lightvla_ros.errors import TrainError
-from lightvla_ros.train.parallel import Place, join
+from lightvla_ros.train.parallel import Process, join
 
 
 @pytest.fixture(scope='module')
@@ -22,7 +22,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize('parallel', ['ddp', 'fsdp2'])
 def test_gradients_are_those_of_one_process(found, parallel, tmp_path):
-    alone = begin(tmp_path / 'run', Place(0, 1, torch.device('cpu')), batch_size=4)
+    alone = begin(tmp_path / 'run', Process(0, 1, torch.device('cpu')), batch_size=4)
     for theirs, ours in zip(torch.load(found / f'{parallel}.pt'), gradients(alone), strict=True):
         for name, value in ours.items():
             torch.testing.assert_close(theirs[name], value, atol=1e-6, rtol=1e-4, msg=name)

@@ -22,12 +22,12 @@ from lightvla_ros.train.checkpoint import load_checkpoint
 from lightvla_ros.train.config import OptimizerConfig, from_dict
 from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.optim import make_optimizers, rate_factor
-from lightvla_ros.train.parallel import Place
+from lightvla_ros.train.parallel import Process
 from lightvla_ros.train.run import Run
 from lightvla_ros.train.start import spread_words
 from lightvla_ros.vla.weights import load_model
 
-HERE = Place(0, 1, torch.device('cpu'))
+HERE = Process(0, 1, torch.device('cpu'))
 ALL = {  # all that a run can draw at random
     'augment': 'published',
     'alignment': {'weight': 0.2, 'only_steps': 2},

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightvla_ros.vla.config import PrunerConfig, preset
-from lightvla_ros.vla.model import Encoded, LightVLA
+from lightvla_ros.vla.model import DecoderInput, LightVLA
 
 
 def _loss(model, merged, alpha):
@@ -25,7 +25,7 @@ def _loss(model, merged, alpha):
     tokens, scores, context = model.candidates(pixels, context)
     selection = model.select(tokens, scores, alpha)
     tokens = model.project_chosen(selection.tokens)
-    return model.decode(Encoded(tokens, selection.picks, None, context, selection))
+    return model.decode(DecoderInput(tokens, selection.picks, None, context, selection))
 
 
 @pytest.mark.parametrize('method', ['lightvla', 'lightvla_star_encoder', 'lightvla_star_llm'])
