@@ -10,7 +10,8 @@ from typing import Any
 
 from lightvla_ros.bench.timing import rotated
 from lightvla_ros.engine.base import Engine, smallest_bucket
-from lightvla_ros.policy.policy import Observation, Policy
+from lightvla_ros.policy.observation import Observation
+from lightvla_ros.policy.policy import Policy
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import BenchError, ContractError, EngineError
 from lightvla_ros.machine import has_bf16, measured_with
 from lightvla_ros.policy.golden_file import read_golden
-from lightvla_ros.policy.policy import Observation, Policy, observations
+from lightvla_ros.policy.observation import Observation, observations
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.verify.variants import Variant, variants
 
 WARM_UP = 5  # rounds
@@ -159,7 +160,7 @@ def measure_policy(options: PolicyBench) -> dict[str, Any]:
 def _golden(policy_dir: Path, manifest: Manifest) -> tuple[Observation, int]:
     """Return the first golden observation, and the mean number of tokens kept of all."""
     golden = read_golden(policy_dir, manifest)
-    return observations(golden)[0], round(float(golden['kept'].sum(1).mean()))
+    return observations(manifest, golden)[0], round(float(golden['kept'].sum(1).mean()))
 
 
 def _load(
@@ -169,7 +170,9 @@ def _load(
     runners, not_here = [], []
     for each in chosen:
         try:
-            policy = Policy.load(options.policy, each.name, options.threads, **each.options)
+            policy = Policy.load(
+                options.policy, each.name, options.threads, unchecked=True, **each.options
+            )
         except EngineError as error:
             not_here.append(f'{each}: {error}')
             continue

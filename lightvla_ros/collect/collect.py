@@ -63,14 +63,9 @@ def _driver(
     from lightvla_ros.policy.policy import Policy
     from lightvla_ros.sim.closed_loop import check_for_libero
 
-    policy = Policy.load(policy_dir, 'onnxruntime', 1)
-    try:
+    with Policy.load(policy_dir) as policy:
         check_for_libero(policy.manifest)
-        policy.require_verified()
-        policy.replay_golden()
         yield partial(visit, policy=policy)
-    finally:
-        policy.close()
 
 
 def describe(env: LiberoEnv, camera_size: int) -> Task:

@@ -38,14 +38,12 @@ def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episo
         right = label(env, expert)
         chunks.append(right)
         observation = observe(env, policy.manifest, instruction)
-        names = [camera.name for camera in policy.manifest.cameras]
-        images = dict(zip(names, observation.images, strict=True))
         if rng.random() < SHARE_OF_EXPERT:
             chunk = right
         else:
             chunk = executed_actions(policy.infer(observation).chunk)
         for index in range(int(rng.integers(SHORTEST, CHUNK_LENGTH + 1))):
-            recorder.step(chunk[index], None if index else images)
+            recorder.step(chunk[index], None if index else observation.images)
             expert.act()  # so that it plans anew on what really happens
             solved = env.step(chunk[index])
             steps += 1

@@ -114,10 +114,8 @@ class Recorder:
             list(request.goal),
             actions,
             np.array(self._states),
-            np.array([state_vector(PROPRIO, *state) for state in self._robot]),
-            np.array([np.concatenate(state[::-1]) for state in self._robot])[
-                :, [0, 1, 6, 7, 8, 2, 3, 4, 5]
-            ],
+            np.array([state_vector(PROPRIO, state) for state in self._robot]),
+            np.array([np.concatenate([s.fingers, s.position, s.quaternion]) for s in self._robot]),
             np.array(self._angles),
             np.array(self.rows),
             chunks,

@@ -44,14 +44,11 @@ def load_policy(options: EvalOptions) -> tuple[Policy, TokenChooser | None]:
     more = {'provider': conditions.provider} if conditions.engine == 'onnxruntime' else {}
     policy = Policy.load(options.policy, conditions.engine, conditions.threads, **more)
     try:
-        manifest = policy.manifest
-        check_for_libero(manifest)
-        if conditions.engine != 'torch':  # that one is what the others are verified against
-            policy.require_verified()
-            policy.replay_golden()
+        check_for_libero(policy.manifest)
     except BaseException:
         policy.close()
         raise
+    manifest = policy.manifest
     prunes = manifest.model is None or manifest.model.config['pruning']['method'] != 'off'
     if not prunes and conditions.ablation != 'none':
         policy.close()

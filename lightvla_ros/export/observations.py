@@ -11,7 +11,7 @@ from lightvla_ros.errors import ExportError
 
 
 def read_observations(path: Path, cameras: int, proprio_size: int) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` in the form of ``policy.observations``.
+    """Read an ``.npz`` in the form of ``policy.observation.observations``.
 
     :param proprio_size: Length of the state; 0 where the policy takes none.
     :raises ExportError: When it is not such a file, or of another robot.

@@ -20,6 +20,7 @@ from lightvla_ros.nodes.conversions import (
     time_message,
 )
 from lightvla_ros.nodes.qos import LATCHED
+from lightvla_ros.policy.state import RobotState
 
 
 class BridgeOutput:
@@ -44,7 +45,7 @@ class BridgeOutput:
     def observation(
         self,
         images: dict[str, np.ndarray],
-        state: tuple[np.ndarray, np.ndarray, np.ndarray],
+        state: RobotState,
         stamp: int,
     ) -> None:
         """Publish images and state of one instant, all with one stamp.
@@ -53,11 +54,10 @@ class BridgeOutput:
         an earlier instant then.
 
         :param images: Upright RGB uint8 [H, W, 3] by camera.
-        :param state: Position [3], quaternion x y z w [4], finger joints [2] as robosuite's.
+        :param state: All three parts.
         """
-        position, quaternion, fingers = state
-        self._pose.publish(pose_to_message(position, quaternion, stamp, self._base_frame))
-        self._gripper.publish(gripper_to_message(fingers, stamp))
+        self._pose.publish(pose_to_message(state, stamp, self._base_frame))
+        self._gripper.publish(gripper_to_message(state, stamp))
         for name, image in images.items():
             self._images[name].publish(image_to_message(image, stamp, f'{name}_optical'))
 

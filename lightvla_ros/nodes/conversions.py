@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
@@ -13,8 +14,9 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from lightvla_ros.errors import LightVLAError, quoted
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.policy.actions import Chunk
-from lightvla_ros.policy.compressed_images import decode_compressed
-from lightvla_ros.policy.images import check_layout, decode_image
+from lightvla_ros.policy.compressed_images import CompressedPicture
+from lightvla_ros.policy.images import RawPicture
+from lightvla_ros.policy.state import RobotState
 
 UNIT_TOLERANCE = 1e-3
 # In pairs: of franka_ros and franka_ros2 (FER; the LIBERO bridge takes these, too) and of the FR3
@@ -47,14 +49,19 @@ class InputError(LightVLAError):
         self.code = code
 
 
-def time_message(nanoseconds: int) -> Time:
+def nanoseconds(seconds: float) -> int:
+    """Seconds -> integer nanoseconds."""
+    return round(seconds * 1e9)
+
+
+def time_message(time: int) -> Time:
     """Nanoseconds -> Time."""
-    return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+    return Time(sec=time // 10**9, nanosec=time % 10**9)
 
 
-def duration_message(nanoseconds: int) -> Duration:
+def duration_message(duration: int) -> Duration:
     """Nanoseconds, of either sign -> Duration."""
-    return Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+    return Duration(sec=duration // 10**9, nanosec=duration % 10**9)
 
 
 def stamp_ns(message: Time | Duration) -> int:
@@ -62,38 +69,45 @@ def stamp_ns(message: Time | Duration) -> int:
     return message.sec * 10**9 + message.nanosec
 
 
-def chunk_to_message(
-    chunk: Chunk,
-    *,
-    stamp_ns: int,
-    frame_id: str,
-    child_frame_id: str,
-    reference: int,
-    valid_until_ns: int,
-    sequence: int,
-    session_id: str,
-    instruction: str,
-    clamped: bool,
-    reason: str,
-    stats: InferenceStats,
-) -> ActionChunk:
-    """Fill an ActionChunk; see the comments of ``ActionChunk.msg`` for the fields."""
+@dataclass(frozen=True)
+class ChunkHeader:
+    """What an ActionChunk says besides its steps; ``ActionChunk.msg`` describes the fields.
+
+    :param stamp: When step 0 starts [ns, ROS time].
+    :param valid_until: Latest time to start the chunk [ns, ROS time].
+    """
+
+    stamp: int
+    valid_until: int
+    sequence: int
+    session_id: str
+    reference: int
+    frame_id: str = ''
+    child_frame_id: str = ''
+    instruction: str = ''
+    clamped: bool = False
+    reason: str = ''
+    stats: InferenceStats = field(default_factory=InferenceStats)
+
+
+def chunk_to_message(chunk: Chunk, header: ChunkHeader) -> ActionChunk:
+    """Fill an ActionChunk."""
     message = ActionChunk(
         schema_version=ActionChunk.SCHEMA_VERSION,
-        reference=reference,
-        child_frame_id=child_frame_id,
-        period=duration_message(round(chunk.period * 1e9)),
-        valid_until=time_message(valid_until_ns),
-        sequence=sequence,
-        session_id=session_id,
-        instruction=instruction,
+        reference=header.reference,
+        child_frame_id=header.child_frame_id,
+        period=duration_message(nanoseconds(chunk.period)),
+        valid_until=time_message(header.valid_until),
+        sequence=header.sequence,
+        session_id=header.session_id,
+        instruction=header.instruction,
         first_step=chunk.first_step,
-        clamped=clamped,
-        reason=reason,
-        stats=stats,
+        clamped=header.clamped,
+        reason=header.reason,
+        stats=header.stats,
     )
-    message.header.stamp = time_message(stamp_ns)
-    message.header.frame_id = frame_id
+    message.header.stamp = time_message(header.stamp)
+    message.header.frame_id = header.frame_id
     message.steps = [
         Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw))
         for (x, y, z), (qx, qy, qz, qw) in zip(
@@ -157,43 +171,36 @@ def image_to_message(image: np.ndarray, stamp: int, frame_id: str, encoding: str
     return message
 
 
-def check_image_message(message: Image | CompressedImage) -> None:
-    """Check an image's header against its data; cheap enough for a callback.
+def picture_from_message(
+    message: Image | CompressedImage, encoding_8uc3: str = 'refuse'
+) -> RawPicture | CompressedPicture:
+    """Take the picture out of a message, not decoded; cheap enough for a callback.
 
-    :raises ImageError: When it cannot be an image that is taken here.
-    """
-    if isinstance(message, Image):
-        check_layout(
-            message.height, message.width, message.encoding, message.step, len(message.data)
-        )
-
-
-def image_from_message(message: Image | CompressedImage) -> np.ndarray:
-    """Decode an image message -> RGB uint8 [H, W, 3].
-
-    :raises ImageError: When it cannot be decoded.
+    :param encoding_8uc3: What an image means that calls its encoding 8UC3: ``rgb8`` or ``bgr8``.
+    :raises ImageError: When the header of an uncompressed one does not fit its data.
     """
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.data, message.format)
-    return decode_image(message.data, message.height, message.width, message.encoding, message.step)
+        return CompressedPicture(message.data, message.format)
+    encoding = message.encoding
+    if encoding == '8UC3' and encoding_8uc3 != 'refuse':
+        encoding = encoding_8uc3
+    return RawPicture(message.data, message.height, message.width, encoding, message.step)
 
 
-def pose_to_message(
-    position: np.ndarray, quaternion: np.ndarray, stamp: int, frame_id: str
-) -> PoseStamped:
-    """Position [3] in metres and quaternion x y z w [4] -> PoseStamped."""
+def pose_to_message(state: RobotState, stamp: int, frame_id: str) -> PoseStamped:
+    """Position and quaternion of a state -> PoseStamped."""
     message = PoseStamped()
     message.header.stamp = time_message(stamp)
     message.header.frame_id = frame_id
     pose = message.pose
-    pose.position.x, pose.position.y, pose.position.z = position.tolist()
+    pose.position.x, pose.position.y, pose.position.z = state.position.tolist()
     orientation = pose.orientation
-    orientation.x, orientation.y, orientation.z, orientation.w = quaternion.tolist()
+    orientation.x, orientation.y, orientation.z, orientation.w = state.quaternion.tolist()
     return message
 
 
-def pose_from_message(message: PoseStamped) -> tuple[np.ndarray, np.ndarray]:
-    """PoseStamped -> position [3] in metres, quaternion x y z w [4].
+def pose_from_message(message: PoseStamped) -> RobotState:
+    """PoseStamped -> position and quaternion.
 
     :raises MessageError: When a number is not finite or the quaternion is not a unit one.
     """
@@ -204,18 +211,18 @@ def pose_from_message(message: PoseStamped) -> tuple[np.ndarray, np.ndarray]:
         raise MessageError('the position is NaN or infinite')
     if not abs(np.linalg.norm(quaternion) - 1) <= UNIT_TOLERANCE:
         raise MessageError(f'the orientation {quaternion.tolist()} is no unit quaternion')
-    return position, quaternion
+    return RobotState(position, quaternion)
 
 
-def gripper_to_message(qpos: np.ndarray, stamp: int) -> JointState:
-    """Joint positions [2] in robosuite's signs -> a Panda hand's JointState, both positive.
+def gripper_to_message(state: RobotState, stamp: int) -> JointState:
+    """Fingers of a state -> a Panda hand's JointState, both positive.
 
     The real hand's driver reports how far each finger is from the middle; robosuite's second
     finger counts the other way.
     """
     message = JointState(
         name=list(FINGER_JOINTS[:2]),
-        position=[float(qpos[0]), -float(qpos[1])],
+        position=[float(state.fingers[0]), -float(state.fingers[1])],
     )
     message.header.stamp = time_message(stamp)
     return message
@@ -223,8 +230,8 @@ def gripper_to_message(qpos: np.ndarray, stamp: int) -> JointState:
 
 def gripper_from_message(
     message: JointState, finger_joints: Sequence[str] = FINGER_JOINTS
-) -> np.ndarray:
-    """Read the fingers of a JointState, by name -> joint positions [2] in robosuite's signs.
+) -> RobotState:
+    """Read the fingers of a JointState, by name -> fingers.
 
     Other joints may stand in the message, in any order.
 
@@ -252,7 +259,7 @@ def gripper_from_message(
                 f'{name} is {position:g} m; a finger is 0 to {FINGER_REACH} m from the middle'
                 f'{_finger_lead(position)}'
             )
-    return np.array([found[0], -found[1]])
+    return RobotState(fingers=np.array([found[0], -found[1]]))
 
 
 def _finger_lead(position: float) -> str:

@@ -11,10 +11,11 @@ from lightvla_ros.contract import Camera
 from lightvla_ros.errors import ImageError
 from lightvla_ros.nodes.conversions import (
     InputError,
-    check_image_message,
-    image_from_message,
+    picture_from_message,
     stamp_ns,
 )
+from lightvla_ros.policy.compressed_images import CompressedPicture
+from lightvla_ros.policy.images import RawPicture
 from lightvla_ros.policy.preprocessor import check_aspect
 from lightvla_ros.runtime.inbox import Job
 from lightvla_ros.runtime.picture_doubts import FrozenPictures, check_contrast, check_unlike
@@ -35,36 +36,34 @@ class PictureReader:
         """Forget what came before."""
         self._frozen.clear()
 
-    def check(self, camera: str, message: Image | CompressedImage) -> None:
-        """Check a message that came in, cheaply, and give it the colour order that it lacks.
+    def take(self, camera: str, message: Image | CompressedImage) -> RawPicture | CompressedPicture:
+        """Take the picture out of a message that came in, not decoded yet.
 
         :raises ImageError: When the policy must not see it.
         """
-        order = self._values.encoding_8uc3
-        if isinstance(message, Image) and message.encoding == '8UC3' and order != 'refuse':
-            message.encoding = order
-        check_image_message(message)
-        span = self._frozen.span(camera, message.data, stamp_ns(message.header.stamp)) * 1e-9
+        picture = picture_from_message(message, self._values.encoding_8uc3)
+        span = self._frozen.span(camera, picture.data, stamp_ns(message.header.stamp)) * 1e-9
         if self._values.max_frozen and span >= self._values.max_frozen:
             raise ImageError(
                 'camera_frozen', f'{span:.2f} s, max_frozen {self._values.max_frozen:.2f} s'
             )
+        return picture
 
-    def read(self, job: Job) -> tuple[np.ndarray, ...]:
-        """Decode a job's images. Runs in the inference thread.
+    def read(self, job: Job) -> dict[str, np.ndarray]:
+        """Decode a job's pictures. Runs in the inference thread.
 
-        :returns: RGB uint8 [H, W, 3] of each camera.
+        :returns: RGB uint8 [H, W, 3] by camera.
         :raises InputError: When one must not be acted on.
         """
-        images: list[np.ndarray] = []
-        names = [camera.name for camera in self._cameras]
+        images: dict[str, np.ndarray] = {}
         for camera in self._cameras:
             try:
-                images.append(image_from_message(job.frames[camera.name].message))
-                check_aspect(*images[-1].shape[:2], camera)
-                check_contrast(images[-1], self._values.min_contrast)
+                image = job.frames[camera.name].content.decode()
+                check_aspect(*image.shape[:2], camera)
+                check_contrast(image, self._values.min_contrast)
                 if not self._values.allow_equal_cameras:
-                    check_unlike(names[: len(images)], images)
+                    check_unlike(camera.name, image, images)
             except ImageError as error:
                 raise InputError(camera.name, error.code, str(error)) from None
-        return tuple(images)
+            images[camera.name] = image
+        return images

@@ -18,7 +18,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import ImageError, quoted
@@ -31,8 +31,11 @@ from lightvla_ros.nodes.policy_parameters import limits_from
 from lightvla_ros.nodes.qos import SENSOR_QOS
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
-from lightvla_ros.policy.policy import Observation, Policy, Prediction
-from lightvla_ros.policy.state import Outside, out_of_bounds, state_vector
+from lightvla_ros.policy.compressed_images import CompressedPicture
+from lightvla_ros.policy.images import RawPicture
+from lightvla_ros.policy.observation import Observation
+from lightvla_ros.policy.policy import Policy, Prediction
+from lightvla_ros.policy.state import Outside, RobotState, out_of_bounds
 from lightvla_ros.runtime.inbox import Inbox, Job
 from lightvla_ros.runtime.reasons import kind
 
@@ -172,11 +175,11 @@ class InputTopics:
             return
         self.frames += 1
         try:
-            self.pictures.check(camera, message)
+            picture = self.pictures.take(camera, message)
         except ImageError as error:
             self._reject(camera, error.code, str(error))
         else:
-            self._offer(camera, message)
+            self._offer(camera, picture, message.header)
 
     def _on_pose(self, message: PoseStamped) -> None:
         frame = message.header.frame_id
@@ -190,18 +193,17 @@ class InputTopics:
         if not self.active:
             return
         try:
-            self.states.read(message)
+            state = self.states.read(message)
         except InputError as error:
             self._reject(source, error.code, str(error))
         else:
-            self._offer(source, message)
+            self._offer(source, state, message.header)
 
     def _offer(
-        self, source: str, message: Image | CompressedImage | PoseStamped | JointState
+        self, source: str, content: RawPicture | CompressedPicture | RobotState, header: Header
     ) -> None:
         now = self._node.get_clock().now().nanoseconds
-        stamp = stamp_ns(message.header.stamp)
-        why = self.inbox.offer(source, message, stamp, now, time.monotonic_ns())
+        why = self.inbox.offer(source, content, stamp_ns(header.stamp), now, time.monotonic_ns())
         if why:
             self._warn(why)
         else:
@@ -220,14 +222,11 @@ class InputTopics:
             self._node.get_logger().warning(f'message dropped: {line}')
 
 
-# From the messages of a job to a prediction.
-
-
 @dataclass(frozen=True)
 class Result:
     """A prediction with what the node measured around it.
 
-    :param decode: Seconds spent on decoding the messages.
+    :param decode: Seconds spent on decoding the pictures.
     :param observation_age: From the observation's stamp to the start of inference [ns].
     :param outside: The state's numbers that were cut off at the policy's bounds.
     """
@@ -238,25 +237,20 @@ class Result:
     outside: tuple[Outside, ...] = ()
 
 
-def run_job(
-    policy: Policy, job: Job, age: int, pictures: PictureReader, states: StateReader
-) -> Result:
-    """Decode a job's messages and run the policy on them. Runs in the inference thread.
+def run_job(policy: Policy, job: Job, age: int, pictures: PictureReader) -> Result:
+    """Decode a job's pictures and run the policy. Runs in the inference thread.
 
     :param age: Of the observation now [ns].
-    :param pictures: What reads the job's images.
-    :param states: What reads the job's state messages.
-    :raises InputError: When an image or a state must not be acted on.
+    :param pictures: What decodes the job's pictures.
+    :raises InputError: When a picture must not be acted on.
     """
     started = time.perf_counter()
     images = pictures.read(job)
-    proprio, outside = None, ()
-    if policy.manifest.proprio is not None:
-        parts = {}
-        for state in job.states.values():
-            parts.update(states.read(state.message))
-        proprio = state_vector(policy.manifest.proprio, **parts)
-        outside = tuple(out_of_bounds(policy.manifest.proprio, **parts))
+    state = RobotState()
+    for part in job.states.values():
+        state = state.joined(part.content)
+    spec = policy.manifest.proprio
+    outside = () if spec is None else tuple(out_of_bounds(spec, state))
     decoded = time.perf_counter()
-    prediction = policy.infer(Observation(images, job.instruction, proprio))
+    prediction = policy.infer(Observation(images, job.instruction, state))
     return Result(prediction, decoded - started, age, outside)

@@ -340,9 +340,7 @@ class PolicyNode(GuardedLifecycleNode):
             return None
 
     def _run(self, job: Job) -> Result:
-        return run_job(
-            self._policy, job, self._now() - job.stamp, self._inputs.pictures, self._inputs.states
-        )
+        return run_job(self._policy, job, self._now() - job.stamp, self._inputs.pictures)
 
     def _deliver(self, job: Job, outcome: Result | Exception) -> float:
         """Publish what came of a job, if it may still be acted on; return the pause after it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -15,12 +16,13 @@ from sensor_msgs.msg import Image
 from lightvla_ros.contract import Manifest
 from lightvla_ros.msg import ActionChunk, InferenceStats
 from lightvla_ros.nodes.conversions import (
+    ChunkHeader,
     chunk_to_message,
     duration_message,
     image_to_message,
+    nanoseconds,
     time_message,
 )
-from lightvla_ros.nodes.policy_parameters import nanoseconds
 from lightvla_ros.policy.actions import Chunk, hold
 from lightvla_ros.policy.images import upright_mask
 from lightvla_ros.policy.policy import Prediction
@@ -58,6 +60,8 @@ class ChunkOutput:
         self._manifest = manifest
         self._values = values
         self._on_failure = on_failure
+        self._reference = REFERENCES[manifest.action.reference]
+        self._still = hold(manifest.action.control_period)
         # Depth 1: a slow consumer gets the newest chunk, never an old motion. Volatile: nor does a
         # late joiner.
         self._publisher = node.create_lifecycle_publisher(
@@ -87,21 +91,16 @@ class ChunkOutput:
 
         :returns: Whether it was published; a hold was if it was not.
         """
-        self.moving = self._publish(chunk, stamp, job.instruction, stats, clamped, '')
+        header = self._header(stamp, instruction=job.instruction, clamped=clamped, stats=stats)
+        self.moving = self._publish(chunk, header)
         self.chunks += self.moving
         return self.moving
 
     def hold(self, why: str, instruction: str, stats: InferenceStats | None = None) -> None:
         """Publish a chunk without steps, and the reason."""
-        now = self._node.get_clock().now().nanoseconds
-        self._publish(
-            hold(self._manifest.action.control_period),
-            now,
-            instruction,
-            stats or self.stats_message(),
-            False,
-            why,
-        )
+        stats = stats or self.stats_message()
+        header = self._header(self._now(), instruction=instruction, reason=why, stats=stats)
+        self._publish(self._still, header)
         self.moving = False
 
     def send_kept_patches(self, prediction: Prediction, stamp: int) -> None:
@@ -156,52 +155,36 @@ class ChunkOutput:
         for publisher in (self._publisher, *self._kept_publishers):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def _publish(
-        self,
-        chunk: Chunk,
-        stamp: int,
-        instruction: str,
-        stats: InferenceStats,
-        clamped: bool,
-        why: str,
-    ) -> bool:
+    def _header(self, stamp: int, **more: Any) -> ChunkHeader:
+        return ChunkHeader(
+            stamp,
+            valid_until=stamp + nanoseconds(self._values.start_window),
+            sequence=self.sequence,
+            session_id=self.session_id,
+            reference=self._reference,
+            frame_id=self._values.base_frame,
+            child_frame_id=self._values.ee_frame,
+            **more,
+        )
+
+    def _publish(self, chunk: Chunk, header: ChunkHeader) -> bool:
         # An inactive lifecycle publisher drops messages without a word; they must not be counted.
         if not self._publisher.is_activated:
             return False
         try:
-            message = chunk_to_message(
-                chunk,
-                stamp_ns=stamp,
-                frame_id=self._values.base_frame,
-                child_frame_id=self._values.ee_frame,
-                reference=REFERENCES[self._manifest.action.reference],
-                valid_until_ns=stamp + nanoseconds(self._values.start_window),
-                sequence=self.sequence,
-                session_id=self.session_id,
-                instruction=instruction,
-                clamped=clamped,
-                reason=why,
-                stats=stats,
-            )
-            self._publisher.publish(message)
+            self._publisher.publish(chunk_to_message(chunk, header))
             self.sequence += 1
             return True
         except Exception as error:
             self._on_failure('chunk' if len(chunk) else 'hold', error)
+        now = self._now()
+        wordless = ChunkHeader(now, now, self.sequence, self.session_id, self._reference)
         try:
-            self._publisher.publish(self._wordless_hold())
+            self._publisher.publish(chunk_to_message(self._still, wordless))
             self.sequence += 1
         except Exception as error:
             self._on_failure('hold', error)
         return False
 
-    def _wordless_hold(self) -> ActionChunk:
-        message = ActionChunk(
-            schema_version=ActionChunk.SCHEMA_VERSION,
-            reference=REFERENCES[self._manifest.action.reference],
-            period=duration_message(nanoseconds(self._manifest.action.control_period)),
-            sequence=self.sequence,
-            session_id=self.session_id,
-        )
-        message.header.stamp = message.valid_until = self._node.get_clock().now().to_msg()
-        return message
+    def _now(self) -> int:
+        return self._node.get_clock().now().nanoseconds

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine import ENGINES
-from lightvla_ros.nodes.conversions import FINGER_JOINTS
+from lightvla_ros.nodes.conversions import FINGER_JOINTS, nanoseconds
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.policy.prompt import STOP_WORDS
@@ -270,8 +270,3 @@ def limits_from(values: SimpleNamespace) -> Limits:
         camera_skew=nanoseconds(values.max_camera_skew),
         state_skew=nanoseconds(values.max_state_skew),
     )
-
-
-def nanoseconds(seconds: float) -> int:
-    """Seconds -> integer nanoseconds."""
-    return round(seconds * 1e9)

@@ -20,7 +20,7 @@ from std_msgs.msg import String
 
 from lightvla_ros.contract.libero import CONTROL_PERIOD, PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.msg import ActionChunk, InferenceStats
-from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_message
+from lightvla_ros.nodes.conversions import ChunkHeader, chunk_to_message, stamp_ns, time_message
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.nodes.qos import LATCHED
 from lightvla_ros.nodes.spin import run_node
@@ -83,17 +83,18 @@ class ReplayNode(Node):
         self._publisher.publish(
             chunk_to_message(
                 chunk,
-                stamp_ns=stamp,
-                frame_id=self._base_frame,
-                child_frame_id='panda_hand_tcp',
-                reference=ActionChunk.REFERENCE_MEASURED_POSE,
-                valid_until_ns=stamp + PERIOD,
-                sequence=self._sequence,
-                session_id=self._session_id,
-                instruction=self._instruction,
-                clamped=False,
-                reason='' if len(chunk) else reason('recording_ended'),
-                stats=InferenceStats(observation_stamp=time_message(stamp), backend='replay'),
+                ChunkHeader(
+                    stamp,
+                    stamp + PERIOD,
+                    self._sequence,
+                    self._session_id,
+                    ActionChunk.REFERENCE_MEASURED_POSE,
+                    frame_id=self._base_frame,
+                    child_frame_id='panda_hand_tcp',
+                    instruction=self._instruction,
+                    reason='' if len(chunk) else reason('recording_ended'),
+                    stats=InferenceStats(observation_stamp=time_message(stamp), backend='replay'),
+                ),
             )
         )
         self._sequence += 1

@@ -1,10 +1,9 @@
-"""From the robot's state messages to the parts of a policy's state vector."""
+"""From the robot's state messages to the parts of its state that a policy may act on."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 
@@ -15,7 +14,7 @@ from lightvla_ros.nodes.conversions import (
     gripper_from_message,
     pose_from_message,
 )
-from lightvla_ros.policy.state import out_of_bounds
+from lightvla_ros.policy.state import RobotState, out_of_bounds
 
 
 class StateReader:
@@ -29,8 +28,8 @@ class StateReader:
         self._proprio = proprio
         self._values = values
 
-    def read(self, message: PoseStamped | JointState) -> dict[str, np.ndarray]:
-        """Read a state message into the arguments of :func:`state_vector`.
+    def read(self, message: PoseStamped | JointState) -> RobotState:
+        """Read the part of the state that a message holds.
 
         Safe from any thread.
 
@@ -38,18 +37,17 @@ class StateReader:
         """
         source = 'ee_pose' if isinstance(message, PoseStamped) else 'gripper_state'
         try:
-            parts = self._parts(message)
+            state = self._state(message)
         except MessageError as error:
             raise InputError(source, 'bad_state', str(error)) from None
         bound = self._values.max_state_excess
-        for outside in out_of_bounds(self._proprio, **parts)[:1]:
+        for outside in out_of_bounds(self._proprio, state)[:1]:
             if outside.excess > bound:
                 text = f'{outside}, max_state_excess {bound:g}'
                 raise InputError(source, 'state_out_of_range', text)
-        return parts
+        return state
 
-    def _parts(self, message: PoseStamped | JointState) -> dict[str, np.ndarray]:
+    def _state(self, message: PoseStamped | JointState) -> RobotState:
         if isinstance(message, PoseStamped):
-            position, quaternion = pose_from_message(message)
-            return {'position': position, 'quaternion': quaternion}
-        return {'gripper_qpos': gripper_from_message(message, self._values.finger_joints)}
+            return pose_from_message(message)
+        return gripper_from_message(message, self._values.finger_joints)

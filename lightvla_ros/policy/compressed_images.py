@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import simplejpeg
@@ -15,28 +17,37 @@ from lightvla_ros.policy.png_chunks import SIGNATURE, picture_chunks, png_size
 SPARE = 1 << 20  # bytes beyond the raw pixels that a file may have: profiles, thumbnails, texts
 
 
-def decode_compressed(data: bytes | memoryview, format_text: str = '') -> np.ndarray:
-    """Decode the JPEG or PNG of a ``sensor_msgs/CompressedImage``.
+@dataclass(frozen=True, eq=False)
+class CompressedPicture:
+    """A JPEG or PNG, as a ``sensor_msgs/CompressedImage`` has it.
 
-    All that a decoder mends with a warning is refused: lost bytes come out as a picture of other
-    things. Time and memory are bounded by the announced size. A tag that turns the picture (EXIF)
-    is not followed: a camera's driver publishes upright.
-
-    :param format_text: Its ``format``.
-    :returns: uint8 [height, width, 3] RGB.
-    :raises ImageError: ``bad_encoding`` when it is no colour or grey picture of 8 bits,
-        ``bad_size`` when it announces too many pixels or is far larger than they are, ``bad_data``
-        when it is damaged, or neither JPEG nor PNG.
+    :param format: Of the message; it says whether red and blue are swapped.
     """
-    swapped = red_and_blue_are_swapped(format_text)
-    data = bytes(data)
-    if data.startswith(b'\xff\xd8'):
-        image = _decode_jpeg(data)
-    elif data.startswith(SIGNATURE):
-        image = _decode_png(data)
-    else:
-        raise ImageError('bad_data', 'it begins neither as a JPEG nor as a PNG')
-    return image[..., ::-1] if swapped else image
+
+    data: bytes | memoryview
+    format: str = ''
+
+    def decode(self) -> np.ndarray:
+        """Decode it, if nothing about it is in doubt.
+
+        All that a decoder mends with a warning is refused: lost bytes come out as a picture of
+        other things. Time and memory are bounded by the announced size. A tag that turns the
+        picture (EXIF) is not followed: a camera's driver publishes upright.
+
+        :returns: uint8 [height, width, 3] RGB.
+        :raises ImageError: ``bad_encoding`` when it is no colour or grey picture of 8 bits,
+            ``bad_size`` when it announces too many pixels or is far larger than they are,
+            ``bad_data`` when it is damaged, or neither JPEG nor PNG.
+        """
+        swapped = red_and_blue_are_swapped(self.format)
+        data = bytes(self.data)
+        if data.startswith(b'\xff\xd8'):
+            image = _decode_jpeg(data)
+        elif data.startswith(SIGNATURE):
+            image = _decode_png(data)
+        else:
+            raise ImageError('bad_data', 'it begins neither as a JPEG nor as a PNG')
+        return image[..., ::-1] if swapped else image
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:

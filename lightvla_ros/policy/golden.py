@@ -1,6 +1,6 @@
 """Making golden observations: a policy's answers, recorded, so that engines can be held to them.
 
-The form of the arrays is described at ``policy.observations``.
+The form of the arrays is described at :func:`observations`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.policy.policy import Policy, observations
+from lightvla_ros.policy.observation import observations
+from lightvla_ros.policy.policy import Policy
 
 INSTRUCTIONS = (
     'hold',
@@ -39,7 +40,7 @@ def random_inputs(manifest: Manifest, count: int, seed: int) -> dict[str, np.nda
 def record(policy: Policy, inputs: dict[str, np.ndarray], path: Path) -> None:
     """Run a policy on observations and write both as a file of golden observations."""
     kept, actions = [], []
-    for observation in observations(inputs):
+    for observation in observations(policy.manifest, inputs):
         prediction = policy.infer(observation)
         kept.append(np.isin(np.arange(policy.manifest.tokens.buckets[-1]), prediction.kept_patches))
         actions.append(prediction.normalised)

@@ -12,7 +12,7 @@ from lightvla_ros.errors import ContractError
 
 
 def read_golden(policy_dir: Path, manifest: Manifest) -> dict[str, np.ndarray]:
-    """Return the arrays, in the form that ``policy.observations`` describes.
+    """Return the arrays, in the form that ``observation.observations`` describes.
 
     :raises ContractError: When there are none, or the file is another or of another policy.
     """

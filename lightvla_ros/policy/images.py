@@ -5,6 +5,8 @@ cv_bridge is not used: it breaks with NumPy 2 (vision_opencv#535), and decoding 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -30,40 +32,44 @@ def check_size(height: int, width: int) -> None:
         raise ImageError('bad_size', f'{width} x {height} pixels; 1 to {MAX_SIDE} a side are taken')
 
 
-def check_layout(height: int, width: int, encoding: str, step: int, length: int) -> None:
-    """Check an uncompressed image's header against its data, before anything is allocated.
+@dataclass(frozen=True, eq=False)
+class RawPicture:
+    """An uncompressed picture, as a ``sensor_msgs/Image`` has it; its header fits its data.
 
-    :raises ImageError: When they do not fit together.
+    :raises ImageError: When it does not; checked before anything is allocated.
     """
-    if encoding == '8UC3':
-        raise ImageError(
-            'bad_encoding',
-            "encoding '8UC3' does not say in which order the colours are; set the parameter "
-            'encoding_8uc3 to bgr8 or rgb8',
-        )
-    if encoding not in CHANNELS:
-        known = ', '.join(CHANNELS)
-        raise ImageError('bad_encoding', f'encoding {quoted(encoding)} is not one of {known}')
-    check_size(height, width)
-    if step < width * CHANNELS[encoding]:
-        raise ImageError('bad_size', f'step {step} is shorter than a row of {width} {encoding}')
-    if length != step * height:
-        raise ImageError('bad_data', f'{length} bytes, but step x height is {step * height}')
 
+    data: bytes | memoryview
+    height: int
+    width: int
+    encoding: str
+    step: int
 
-def decode_image(
-    data: bytes | memoryview, height: int, width: int, encoding: str, step: int
-) -> np.ndarray:
-    """Decode a ``sensor_msgs/Image``.
+    def __post_init__(self) -> None:
+        encoding, rows = self.encoding, self.step * self.height
+        if encoding == '8UC3':
+            raise ImageError(
+                'bad_encoding',
+                "encoding '8UC3' does not say in which order the colours are; set the parameter "
+                'encoding_8uc3 to bgr8 or rgb8',
+            )
+        if encoding not in CHANNELS:
+            known = ', '.join(CHANNELS)
+            raise ImageError('bad_encoding', f'encoding {quoted(encoding)} is not one of {known}')
+        check_size(self.height, self.width)
+        if self.step < self.width * CHANNELS[encoding]:
+            raise ImageError(
+                'bad_size', f'step {self.step} is shorter than a row of {self.width} {encoding}'
+            )
+        if len(self.data) != rows:
+            raise ImageError('bad_data', f'{len(self.data)} bytes, but step x height is {rows}')
 
-    :returns: uint8 [height, width, 3] RGB; a view of ``data`` where no conversion is needed.
-    :raises ImageError: See :func:`check_layout`.
-    """
-    check_layout(height, width, encoding, step, len(data))
-    channels = CHANNELS[encoding]
-    rows = np.frombuffer(data, np.uint8).reshape(height, step)[:, : width * channels]
-    pixels = rows.reshape(height, width, channels)
-    return pixels if encoding == 'rgb8' else cv2.cvtColor(pixels, _TO_RGB[encoding])
+    def decode(self) -> np.ndarray:
+        """Return RGB uint8 [height, width, 3]; a view of ``data`` where nothing is converted."""
+        channels = CHANNELS[self.encoding]
+        rows = np.frombuffer(self.data, np.uint8).reshape(self.height, self.step)
+        pixels = rows[:, : self.width * channels].reshape(self.height, self.width, channels)
+        return pixels if self.encoding == 'rgb8' else cv2.cvtColor(pixels, _TO_RGB[self.encoding])
 
 
 def upright_mask(mask: np.ndarray, camera: Camera) -> np.ndarray:

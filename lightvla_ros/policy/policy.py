@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,42 +20,10 @@ from lightvla_ros.engine.base import Engine, Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, PolicyOutputError
 from lightvla_ros.policy.actions import Chunk, chunk_from_policy
 from lightvla_ros.policy.golden_file import read_golden
+from lightvla_ros.policy.observation import Observation, observations
 from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.policy.prompt import PromptEncoder, check_instruction
-from lightvla_ros.policy.state import normalise_proprio
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the policy sees at one instant.
-
-    :param images: Upright RGB uint8 [H, W, 3] of any size, in the manifest's camera order.
-    :param instruction: What to do, in words.
-    :param proprio: float64 [S], raw (metres, radians) in the manifest's layout; None without one.
-    """
-
-    images: tuple[np.ndarray, ...]
-    instruction: str
-    proprio: np.ndarray | None = None
-
-
-def observations(arrays: dict[str, np.ndarray]) -> list[Observation]:
-    """Return the observations that a file such as ``golden.npz`` holds.
-
-    :param arrays: For N observations ``images`` uint8 [N, cameras, H, W, 3], ``proprio`` float64
-        [N, S] (absent without proprio) and ``instruction`` str [N]. Golden ones come with ``kept``
-        bool [N, Lv] and ``actions`` float32 [N, chunk_length, 7], normalised.
-    """
-    count = len(arrays['instruction'])
-    return [
-        Observation(tuple(images), str(instruction), proprio)
-        for images, instruction, proprio in zip(
-            arrays['images'],
-            arrays['instruction'],
-            arrays.get('proprio', [None] * count),
-            strict=True,
-        )
-    ]
+from lightvla_ros.policy.state import RobotState, normalise_proprio, state_vector
 
 
 @dataclass(frozen=True)
@@ -112,15 +81,26 @@ class Policy:
 
     @classmethod
     def load(
-        cls, policy_dir: Path, engine: str = 'onnxruntime', threads: int = 1, **options
+        cls,
+        policy_dir: Path | str,
+        engine: str = 'onnxruntime',
+        threads: int = 1,
+        unchecked: bool = False,
+        **options: Any,
     ) -> Policy:
-        """Read a policy folder and load the named engine for it.
+        """Read a policy folder and load the named engine for it, in a way that a robot may trust.
+
+        The engine must have passed ``lightvla verify`` as it is here, and must give the recorded
+        answers to the folder's golden observations, which also warms it up. The engine ``torch``
+        is what others are verified against; it is not asked for either.
 
         :param threads: For the engine and for preprocessing.
+        :param unchecked: Leave both checks out, to verify or time an engine. Nothing may move then.
         :param options: For the engine, see :func:`lightvla_ros.engine.load_engine`.
-        :raises ContractError: When the folder cannot be trusted.
+        :raises ContractError: When the folder or the engine's answers cannot be trusted.
         :raises EngineError: When the engine cannot be loaded as asked.
         """
+        policy_dir = Path(policy_dir)
         manifest = load_manifest(policy_dir)
         if manifest.graphs is None and engine != 'torch':
             raise ContractError(
@@ -133,10 +113,27 @@ class Policy:
         cv2.setNumThreads(threads)
         loaded = load_engine(engine, policy_dir, manifest, threads=threads, **options)
         try:
-            return cls(policy_dir, manifest, loaded)
+            policy = cls(policy_dir, manifest, loaded)
+            if not unchecked and engine != 'torch':
+                policy.require_verified()
+                policy.replay_golden()
         except BaseException:
             loaded.close()  # a GPU's memory is not freed by itself
             raise
+        return policy
+
+    def __enter__(self) -> Policy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def act(self, observation: Observation) -> Chunk:
+        """Predict the next chunk; :meth:`infer` also says what it was made of.
+
+        :raises ValueError: See :meth:`infer`, also for what else is raised.
+        """
+        return self.infer(observation).chunk
 
     def check_instruction(self, text: str) -> str:
         """Return the instruction as :func:`check_instruction` does, if the policy can take it.
@@ -165,7 +162,10 @@ class Policy:
         """
         pixels = self._preprocess(observation.images)
         prompt = self._encode_prompt(observation.instruction)
-        return pixels, prompt, normalise_proprio(observation.proprio, self.manifest.proprio)
+        spec, state = self.manifest.proprio, observation.state
+        if spec is not None and isinstance(state, RobotState):
+            state = state_vector(spec, state)
+        return pixels, prompt, normalise_proprio(state, spec)
 
     def infer(self, observation: Observation) -> Prediction:
         """Predict the next chunk.
@@ -214,7 +214,7 @@ class Policy:
         data = read_golden(self._policy_dir, self.manifest)
         golden = self.manifest.golden
         path = self._policy_dir / golden.file
-        for index, observation in enumerate(observations(data)):
+        for index, observation in enumerate(observations(self.manifest, data)):
             prediction = self.infer(observation)
             kept = np.zeros(data['kept'].shape[1], dtype=bool)
             kept[prediction.kept_patches] = True

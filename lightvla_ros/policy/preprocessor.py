@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import simplejpeg
@@ -76,20 +78,22 @@ class Preprocessor:
         self._scale = (1 / (255 * std)).astype(np.float32)
         self._offset = (-mean / std).astype(np.float32)
 
-    def __call__(self, images: tuple[np.ndarray, ...]) -> np.ndarray:
+    def __call__(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
         """Preprocess one image per camera.
 
-        :param images: Upright RGB uint8 [H, W, 3] of any size, in camera order.
+        :param images: Upright RGB uint8 [H, W, 3] of any size, by the manifest's camera names.
         :returns: float32 [cameras, 3 * towers, height, width].
         :raises ImageError: See :func:`check_aspect`.
-        :raises ValueError: When the number, type or shape of the images is wrong.
+        :raises ValueError: When a camera is missing or unknown, or an image's type or shape wrong.
         """
-        if len(images) != len(self._cameras):
-            raise ValueError(f'{len(images)} images for {len(self._cameras)} cameras')
+        wanted = [camera.name for camera in self._cameras]
+        if set(images) != set(wanted):
+            raise ValueError(f'images of {sorted(images)}; the policy sees {wanted}')
         towers = len(self._recipe.normalisation)
         height, width = self._cameras[0].size
         batch = np.empty((len(images), towers * 3, height, width), np.float32)
-        for slot, camera, image in zip(batch, self._cameras, images, strict=True):
+        for slot, camera in zip(batch, self._cameras, strict=True):
+            image = images[camera.name]
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(
                     f'image of {camera.name}: {image.dtype} {image.shape}; uint8 (H, W, 3) is taken'

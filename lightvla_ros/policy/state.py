@@ -1,9 +1,9 @@
-"""Proprio: the robot's state as the policy was trained on it."""
+"""The robot's state: as it is measured, and as the policy was trained on it (proprio)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,26 +13,39 @@ LEAST_RANGE = 0.01  # m or rad; data in which a number stood still say little ab
 ROUNDING = 1e-5  # of the range: the extremes of float32 data themselves are inside
 
 
-def state_vector(
-    spec: Proprio,
-    position: np.ndarray | None = None,
-    quaternion: np.ndarray | None = None,
-    gripper_qpos: np.ndarray | None = None,
-) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class RobotState:
+    """What was measured of the robot at one instant; a part that was not measured is None.
+
+    :param position: End effector in the base frame [m], [3].
+    :param quaternion: Of the end effector, unit, x y z w; its sign has no meaning.
+    :param fingers: The two finger joints [m], [2], in robosuite's signs (the second is negative).
+    """
+
+    position: np.ndarray | None = None
+    quaternion: np.ndarray | None = None
+    fingers: np.ndarray | None = None
+
+    def joined(self, other: RobotState) -> RobotState:
+        """Return this state with the parts that another one has; they come in several messages."""
+        return replace(self, **{name: v for name, v in vars(other).items() if v is not None})
+
+    def part(self, name: str) -> np.ndarray | None:
+        """Return what a part of ``Proprio.layout`` is made of."""
+        return {
+            'ee_position': self.position,
+            'ee_axis_angle': self.quaternion,
+            'gripper_qpos': self.fingers,
+        }[name]
+
+
+def state_vector(spec: Proprio, state: RobotState) -> np.ndarray:
     """Put the state vector together in the manifest's layout.
 
-    :param position: End effector [m], [3].
-    :param quaternion: End effector, unit, x y z w; its sign has no meaning.
-    :param gripper_qpos: The two finger joints [m], in robosuite's signs (the second is negative).
     :returns: float64 [S].
     :raises ValueError: When a part that the layout needs is missing, misshapen or not finite.
     """
-    parts = {
-        'ee_position': position,
-        'ee_axis_angle': quaternion,
-        'gripper_qpos': gripper_qpos,
-    }
-    return np.concatenate([_numbers(spec, name, parts[name]) for name in spec.layout])
+    return np.concatenate([_numbers(spec, name, state.part(name)) for name in spec.layout])
 
 
 @dataclass(frozen=True)
@@ -52,28 +65,19 @@ class Outside:
         return f'{self.name} is {self.value:.4g}, trained {self.low:.4g} to {self.high:.4g}'
 
 
-def out_of_bounds(
-    spec: Proprio,
-    position: np.ndarray | None = None,
-    quaternion: np.ndarray | None = None,
-    gripper_qpos: np.ndarray | None = None,
-) -> list[Outside]:
-    """Find the numbers of a state, or of those parts that are given, that are outside the bounds.
+def out_of_bounds(spec: Proprio, state: RobotState) -> list[Outside]:
+    """Find the numbers of a state, or of those parts that it has, that are outside the bounds.
 
     :func:`normalise_proprio` cuts them off, so that a policy does not see how far it is.
 
     :returns: The farthest first.
-    :raises ValueError: As :func:`state_vector`, of the parts that are given.
+    :raises ValueError: As :func:`state_vector`, of the parts that the state has.
     """
-    parts = {
-        'ee_position': position,
-        'ee_axis_angle': quaternion,
-        'gripper_qpos': gripper_qpos,
-    }
     found, at = [], 0
     for part in spec.layout:
         axes = '12' if part == 'gripper_qpos' else 'xyz'
-        values = [] if parts[part] is None else _numbers(spec, part, parts[part]).tolist()
+        measured = state.part(part)
+        values = [] if measured is None else _numbers(spec, part, measured).tolist()
         for index, value in enumerate(values):
             low, high = spec.q01[at + index], spec.q99[at + index]
             excess = max(low - value, value - high) / max(high - low, LEAST_RANGE)

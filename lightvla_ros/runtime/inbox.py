@@ -37,9 +37,9 @@ class NotReadyError(LightVLAError):
 
 @dataclass(frozen=True, eq=False)
 class Stamped:
-    """A message with its stamp (ROS time) and when it arrived (steady), in nanoseconds."""
+    """What a message held, its stamp (ROS time) and when it arrived (steady), in nanoseconds."""
 
-    message: Any
+    content: Any
     stamp: int
     arrived: int
 
@@ -64,8 +64,8 @@ class Limits:
 class Job:
     """One observation to act on.
 
-    :param frames: The message of each camera, by name, in the policy's order.
-    :param states: The message of each state topic, by name.
+    :param frames: The picture of each camera, by name, in the policy's order.
+    :param states: The part of the robot's state of each state topic, by name.
     :param generation: Of the inbox when the job was taken; see :attr:`Inbox.generation`.
     """
 
@@ -146,8 +146,8 @@ class Inbox:
             self._behind.clear()
             self._matched = None
 
-    def offer(self, source: str, message: Any, stamp: int, now: int, steady: int) -> str:
-        """Take a camera's or state topic's message if its stamp can be trusted.
+    def offer(self, source: str, content: Any, stamp: int, now: int, steady: int) -> str:
+        """Take what a camera's or state topic's message held, if its stamp can be trusted.
 
         :returns: Why it was rejected, or an empty string. A stamp that is not newer than the last
             one is no new message: it is counted as repeated and changes nothing.
@@ -165,7 +165,7 @@ class Inbox:
             self._behind.pop(source, None)
             if now - stamp > self.limits.image_age:
                 return self.reject(source, self._code(source, 'stale'), self._old(now - stamp))
-            kept.append(Stamped(message, stamp, steady))
+            kept.append(Stamped(content, stamp, steady))
             self._faults.pop(source, None)
             return ''
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -64,14 +64,14 @@ def check_contrast(image: np.ndarray, least: float) -> None:
         )
 
 
-def check_unlike(names: Sequence[str], images: Sequence[np.ndarray]) -> None:
-    """Refuse pictures of which two are the same, pixel by pixel: one camera under two names.
+def check_unlike(camera: str, image: np.ndarray, others: Mapping[str, np.ndarray]) -> None:
+    """Refuse a picture that is another camera's, pixel by pixel: one camera under two names.
 
+    :param others: The pictures of other cameras, by name.
     :raises ImageError: ``cameras_equal``.
     """
-    for index, image in enumerate(images):
-        for name, other in zip(names[:index], images[:index], strict=True):
-            if np.array_equal(image, other):
-                raise ImageError(
-                    'cameras_equal', f'{names[index]} shows what {name} shows; look at the remaps'
-                )
+    for name, other in others.items():
+        if np.array_equal(image, other):
+            raise ImageError(
+                'cameras_equal', f'{camera} shows what {name} shows; look at the remaps'
+            )

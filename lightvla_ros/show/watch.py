@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.policy.policy import Observation, Policy, Prediction
+from lightvla_ros.policy.observation import Observation
+from lightvla_ros.policy.policy import Policy, Prediction
 from lightvla_ros.sim.closed_loop import observe, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.hand import Hand
@@ -216,4 +217,5 @@ class _Watcher:
         manifest = self._policy.manifest
         kept = kept_mask(prediction, len(manifest.cameras), manifest.patches_per_camera)
         roles = self._owners.look()
-        self.moments.append(Moment(self._runner.steps, observation.images, kept, roles, acted))
+        images = tuple(observation.images.values())
+        self.moments.append(Moment(self._runner.steps, images, kept, roles, acted))

@@ -12,8 +12,8 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import CAMERAS, CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import ContractError
 from lightvla_ros.policy.actions import Chunk, limit_chunk, osc_from_chunk
-from lightvla_ros.policy.policy import Observation, Policy, Prediction
-from lightvla_ros.policy.state import state_vector
+from lightvla_ros.policy.observation import Observation
+from lightvla_ros.policy.policy import Policy, Prediction
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 
@@ -58,13 +58,8 @@ def run_closed_loop(
 def observe(env: LiberoEnv, manifest: Manifest, instruction: str) -> Observation:
     """Render and read what the policy takes. Rendering takes longer than 5 steps of physics."""
     images = env.render()
-    proprio = None
-    if manifest.proprio is not None:
-        position, quaternion, fingers = env.state()
-        proprio = state_vector(manifest.proprio, position, quaternion, fingers)
-    return Observation(
-        tuple(images[camera.name] for camera in manifest.cameras), instruction, proprio
-    )
+    seen = {camera.name: images[camera.name] for camera in manifest.cameras}
+    return Observation(seen, instruction, env.state())
 
 
 def executed_actions(chunk: Chunk) -> np.ndarray:

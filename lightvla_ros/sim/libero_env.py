@@ -13,6 +13,7 @@ import numpy as np
 
 from lightvla_ros.contract.libero import CAMERAS, MAX_STEPS
 from lightvla_ros.errors import SimulationError
+from lightvla_ros.policy.state import RobotState
 from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
 
 SETTLE_STEPS = 10  # objects start in the air
@@ -229,18 +230,17 @@ class LiberoEnv:
             for name, camera in CAMERAS.items()
         }
 
-    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def state(self) -> RobotState:
         """Read the robot as OpenVLA-OFT does (``robot0_eef_pos``, ``_eef_quat``, gripper_qpos).
 
-        :returns: Position [3] in metres in the world frame, quaternion x y z w [4], and the two
-            finger joints [2] in metres (the second is negative).
+        The base frame is the simulator's world.
         """
         robot = self._wrapper.env.robots[0]
         sim = self._wrapper.sim
         position = np.array(sim.data.site_xpos[robot.eef_site_id])
         w, x, y, z = sim.data.get_body_xquat(robot.robot_model.eef_name)
         fingers = np.array([sim.data.qpos[index] for index in robot._ref_gripper_joint_pos_indexes])
-        return position, np.array([x, y, z, w]), fingers
+        return RobotState(position, np.array([x, y, z, w]), fingers)
 
     def close(self) -> None:
         """Free the simulation and its rendering context."""

@@ -11,7 +11,12 @@ from lightvla_ros.nodes.bridge_modes import (
     run_lockstep,
     run_wall_clock,
 )
-from lightvla_ros.nodes.conversions import chunk_to_message, duration_message, time_message
+from lightvla_ros.nodes.conversions import (
+    ChunkHeader,
+    chunk_to_message,
+    duration_message,
+    time_message,
+)
 from lightvla_ros.policy.actions import chunk_from_osc, hold
 
 START = 10**10
@@ -22,18 +27,19 @@ def chunk(stamp, steps=8, value=0.5, observation=None, valid=PERIOD, empty=''):
     actions = np.tile([value, 0, 0, 0, 0, 0, 1.0], (steps, 1))
     return chunk_to_message(
         hold(0.05) if empty else chunk_from_osc(actions, 0.05),
-        stamp_ns=stamp,
-        frame_id='world',
-        child_frame_id='hand',
-        reference=ActionChunk.REFERENCE_MEASURED_POSE,
-        valid_until_ns=stamp + valid,
-        sequence=0,
-        session_id='s',
-        instruction='i',
-        clamped=False,
-        reason=empty,
-        stats=InferenceStats(
-            observation_stamp=time_message(stamp if observation is None else observation)
+        ChunkHeader(
+            stamp=stamp,
+            frame_id='world',
+            child_frame_id='hand',
+            reference=ActionChunk.REFERENCE_MEASURED_POSE,
+            valid_until=stamp + valid,
+            sequence=0,
+            session_id='s',
+            instruction='i',
+            reason=empty,
+            stats=InferenceStats(
+                observation_stamp=time_message(stamp if observation is None else observation)
+            ),
         ),
     )
 

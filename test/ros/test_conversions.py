@@ -2,42 +2,44 @@
 
 import numpy as np
 import pytest
-from lightvla_ros.msg import ActionChunk, InferenceStats
+from lightvla_ros.msg import ActionChunk
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
 from lightvla_ros.nodes.conversions import (
     FINGER_JOINTS,
+    ChunkHeader,
     MessageError,
     chunk_from_message,
     chunk_to_message,
     duration_message,
     gripper_from_message,
     gripper_to_message,
-    image_from_message,
     image_to_message,
+    picture_from_message,
     pose_from_message,
     pose_to_message,
     stamp_ns,
     time_message,
 )
 from lightvla_ros.policy.actions import chunk_from_osc, osc_from_chunk
+from lightvla_ros.policy.state import RobotState
 
 
 def _message(actions):
     return chunk_to_message(
         chunk_from_osc(actions, 0.05),
-        stamp_ns=12_345_678_901,
-        frame_id='panda_link0',
-        child_frame_id='panda_hand_tcp',
-        reference=ActionChunk.REFERENCE_MEASURED_POSE,
-        valid_until_ns=12_545_678_901,
-        sequence=7,
-        session_id='session',
-        instruction='pick up the milk',
-        clamped=True,
-        reason='',
-        stats=InferenceStats(),
+        ChunkHeader(
+            stamp=12_345_678_901,
+            frame_id='panda_link0',
+            child_frame_id='panda_hand_tcp',
+            reference=ActionChunk.REFERENCE_MEASURED_POSE,
+            valid_until=12_545_678_901,
+            sequence=7,
+            session_id='session',
+            instruction='pick up the milk',
+            clamped=True,
+        ),
     )
 
 
@@ -113,28 +115,28 @@ def test_image_round_trip():
     image = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
     message = image_to_message(image, 10**9, 'camera')
     assert (message.step, message.encoding) == (12, 'rgb8')
-    np.testing.assert_array_equal(image_from_message(message), image)
+    np.testing.assert_array_equal(picture_from_message(message).decode(), image)
 
 
 def test_pose_round_trip_keeps_the_sign_of_the_quaternion():
     position, quaternion = np.array([0.1, -0.2, 0.3]), np.array([0.0, 0.6, 0.0, -0.8])
-    back = pose_from_message(pose_to_message(position, quaternion, 10**9, 'world'))
-    np.testing.assert_array_equal(back[0], position)
-    np.testing.assert_array_equal(back[1], quaternion)
+    back = pose_from_message(pose_to_message(RobotState(position, quaternion), 10**9, 'world'))
+    np.testing.assert_array_equal(back.position, position)
+    np.testing.assert_array_equal(back.quaternion, quaternion)
 
 
 @pytest.mark.parametrize('quaternion', [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, np.nan]])
 def test_pose_without_a_rotation(quaternion):
-    message = pose_to_message(np.zeros(3), np.array(quaternion, float), 10**9, 'world')
+    message = pose_to_message(RobotState(np.zeros(3), np.array(quaternion, float)), 10**9, 'world')
     with pytest.raises(MessageError, match='no unit quaternion'):
         pose_from_message(message)
 
 
 def test_fingers_are_both_positive_on_the_wire():
     """As a real hand's driver reports them; robosuite's second finger is negative."""
-    message = gripper_to_message(np.array([0.03, -0.02]), 10**9)
+    message = gripper_to_message(RobotState(fingers=np.array([0.03, -0.02])), 10**9)
     assert list(message.position) == [0.03, 0.02]
-    np.testing.assert_array_equal(gripper_from_message(message), [0.03, -0.02])
+    np.testing.assert_array_equal(gripper_from_message(message).fingers, [0.03, -0.02])
 
 
 def test_fingers_are_taken_by_name():
@@ -142,9 +144,11 @@ def test_fingers_are_taken_by_name():
     arm = {f'fr3_joint{index}': -1.0 - index for index in range(1, 8)}
     joints = {'fr3_finger_joint2': 0.02, **arm, 'fr3_finger_joint1': 0.03}
     message = JointState(name=list(joints), position=list(joints.values()))
-    np.testing.assert_array_equal(gripper_from_message(message), [0.03, -0.02])
+    np.testing.assert_array_equal(gripper_from_message(message).fingers, [0.03, -0.02])
     message = JointState(name=['left', 'right'], position=[0.03, 0.02])
-    np.testing.assert_array_equal(gripper_from_message(message, ['right', 'left']), [0.02, -0.03])
+    np.testing.assert_array_equal(
+        gripper_from_message(message, ['right', 'left']).fingers, [0.02, -0.03]
+    )
 
 
 FINGERS = FINGER_JOINTS[:2]

@@ -15,6 +15,7 @@ from std_msgs.msg import String
 
 from lightvla_ros.nodes.conversions import gripper_to_message, pose_to_message, stamp_ns
 from lightvla_ros.nodes.policy_inputs import STATE_PERIOD
+from lightvla_ros.policy.state import RobotState
 
 WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
 
@@ -349,12 +350,11 @@ def test_fault_state_topics_at_1_khz(bundled_policy):
         r.run()
         before, began, sent = r.node._inbox.counts['received'], time.monotonic(), 0
         images = r.robot.sent
+        state = RobotState(np.zeros(3), np.array([1.0, 0, 0, 0]), np.array([0.04, -0.04]))
         while time.monotonic() - began < 1.0:
             stamp = r.robot.stamp()
-            r.robot.pose_publisher.publish(
-                pose_to_message(np.zeros(3), np.array([1.0, 0, 0, 0]), stamp, 'panda_link0')
-            )
-            r.robot.gripper_publisher.publish(gripper_to_message(np.array([0.04, -0.04]), stamp))
+            r.robot.pose_publisher.publish(pose_to_message(state, stamp, 'panda_link0'))
+            r.robot.gripper_publisher.publish(gripper_to_message(state, stamp))
             sent += 2
             time.sleep(0.001)
         took = time.monotonic() - began

@@ -10,7 +10,7 @@ from sensor_msgs.msg import Image, JointState
 
 from lightvla_ros.errors import ImageError
 from lightvla_ros.nodes.bridge_modes import executable
-from lightvla_ros.nodes.conversions import InputError, MessageError, check_image_message
+from lightvla_ros.nodes.conversions import InputError, MessageError, picture_from_message
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
 from lightvla_ros.nodes.state_reader import StateReader
 
@@ -18,7 +18,7 @@ LONG = '\x1b[31m' + 'x\n' * 1_500_000
 
 
 def _encoding():
-    check_image_message(Image(height=1, width=1, step=3, data=bytes(3), encoding=LONG))
+    picture_from_message(Image(height=1, width=1, step=3, data=bytes(3), encoding=LONG))
 
 
 def _joints():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bridge_rig import PERIOD, bridge_rig, chunk
 
-from lightvla_ros.nodes.conversions import image_from_message
+from lightvla_ros.nodes.conversions import picture_from_message
 
 pytestmark = pytest.mark.sim
 SIZE = 64
@@ -47,7 +47,7 @@ def test_parts_of_an_observation_have_one_stamp(rig, lockstep):
     rig.until(lambda: all(rig.seen(name, start) for name in rig.peer.stamps), 'all four topics')
     assert {rig.seen(name, start)[0] for name in rig.peer.stamps} == {start}
     assert start > 0
-    image = image_from_message(rig.peer.images[-1])
+    image = picture_from_message(rig.peer.images[-1]).decode()
     assert image.shape == (SIZE, SIZE, 3)
     assert image.std() > 10, 'an empty picture'
 

@@ -108,13 +108,13 @@ def test_stepping_never_renders(env, monkeypatch):
 
 def test_state_is_what_openvla_reads(env):
     env.reset(0, 0)
-    position, quaternion, fingers = env.state()
+    state = env.state()
     seen = env.simulation._get_observations(force_update=True)
-    np.testing.assert_array_equal(position, seen['robot0_eef_pos'])
-    np.testing.assert_array_equal(quaternion, seen['robot0_eef_quat'])
-    np.testing.assert_array_equal(fingers, seen['robot0_gripper_qpos'])
+    np.testing.assert_array_equal(state.position, seen['robot0_eef_pos'])
+    np.testing.assert_array_equal(state.quaternion, seen['robot0_eef_quat'])
+    np.testing.assert_array_equal(state.fingers, seen['robot0_gripper_qpos'])
     # robosuite's own sign is the one that a manifest means by default: nothing is turned
-    assert on_side_of(POINTING_DOWN, quaternion) is quaternion
+    assert on_side_of(POINTING_DOWN, state.quaternion) is state.quaternion
 
 
 @pytest.mark.parametrize(

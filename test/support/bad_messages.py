@@ -17,6 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
+from lightvla_ros.policy.state import RobotState
 
 CAMERAS = ('third_person', 'wrist')
 STATES = ('ee_pose', 'gripper_state')
@@ -52,9 +53,9 @@ class Messages:
             return image_to_message(picture, now, source)
         if source == 'ee_pose':
             down = np.array([1.0, 0.0, 0.0, 0.0])
-            return pose_to_message(np.array([0.0, 0.0, 0.3]), down, now, 'panda_link0')
+            return pose_to_message(RobotState(np.array([0.0, 0.0, 0.3]), down), now, 'panda_link0')
         if source == 'gripper_state':
-            return gripper_to_message(np.array([0.04, -0.04]), now)
+            return gripper_to_message(RobotState(fingers=np.array([0.04, -0.04])), now)
         return String(data=INSTRUCTION)
 
     def bad(self, source):

@@ -20,7 +20,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from lightvla_ros.contract.libero import PERIOD
-from lightvla_ros.nodes.conversions import chunk_to_message, stamp_ns, time_message
+from lightvla_ros.nodes.conversions import ChunkHeader, chunk_to_message, stamp_ns, time_message
 from lightvla_ros.nodes.libero_bridge_node import LiberoBridge
 from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy.actions import chunk_from_osc
@@ -33,18 +33,18 @@ def chunk(stamp, actions, valid_until=None, observation=None):
     """Build a chunk of OSC_POSE actions [N, 7]; none of them is a hold."""
     return chunk_to_message(
         chunk_from_osc(np.asarray(actions), 0.05),
-        stamp_ns=stamp,
-        frame_id='world',
-        child_frame_id='panda_hand_tcp',
-        reference=ActionChunk.REFERENCE_MEASURED_POSE,
-        valid_until_ns=stamp + PERIOD if valid_until is None else valid_until,
-        sequence=0,
-        session_id='test',
-        instruction='',
-        clamped=False,
-        reason='' if len(actions) else 'the_test_says_so',
-        stats=InferenceStats(
-            observation_stamp=time_message(stamp if observation is None else observation)
+        ChunkHeader(
+            stamp=stamp,
+            frame_id='world',
+            child_frame_id='panda_hand_tcp',
+            reference=ActionChunk.REFERENCE_MEASURED_POSE,
+            valid_until=stamp + PERIOD if valid_until is None else valid_until,
+            sequence=0,
+            session_id='test',
+            reason='' if len(actions) else 'the_test_says_so',
+            stats=InferenceStats(
+                observation_stamp=time_message(stamp if observation is None else observation)
+            ),
         ),
     )
 

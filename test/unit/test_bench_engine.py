@@ -15,7 +15,8 @@ from lightvla_ros.bench.layers import weight_bytes
 from lightvla_ros.bench.timing import percentiles_ms, ratio_p50, rotated, take_turns
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.policy.policy import Policy, observations
+from lightvla_ros.policy.observation import observations
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.vla.config import openvla_oft_7b
 from lightvla_ros.vla.flops import count_flops
 from lightvla_ros.vla.weights import used_shapes
@@ -38,7 +39,7 @@ def bench(capsys, *arguments):
 @pytest.fixture
 def observation(exported):
     with np.load(exported / 'golden.npz') as golden:
-        return observations(dict(golden))[0]
+        return observations(load_manifest(exported), dict(golden))[0]
 
 
 def test_the_document_of_a_policy(exported, capsys):
@@ -93,7 +94,7 @@ def test_the_table_and_the_mean_of_the_golden_observations(exported, capsys):
 
 
 def test_pytorch_keeps_as_many_tokens_as_it_is_told(exported, observation):
-    policy = Policy.load(exported, 'torch')
+    policy = Policy.load(exported, 'torch', unchecked=True)
     runner, seen = ChunkRunner('torch', policy, observation, 7), []
     decode = policy.engine.model.decode
     policy.engine.model.decode = lambda encoded: (
@@ -108,7 +109,7 @@ def test_pytorch_keeps_as_many_tokens_as_it_is_told(exported, observation):
 def test_the_host_is_what_the_graphs_are_not(name, exported, observation, monkeypatch):
     if name == 'openvino':
         pytest.importorskip('openvino')
-    policy = Policy.load(exported, name)
+    policy = Policy.load(exported, name, unchecked=True)
     runner = ChunkRunner(name, policy, observation, 4)
     kept_patches = policy.engine.kept_patches
 
@@ -129,7 +130,7 @@ def test_the_host_is_what_the_graphs_are_not(name, exported, observation, monkey
 
 
 def test_watching_an_engine_changes_no_answer(exported, observation):
-    policy = Policy.load(exported)
+    policy = Policy.load(exported, unchecked=True)
     before = policy.infer(observation).normalised
     GraphClock(policy.engine)
     assert np.array_equal(policy.infer(observation).normalised, before)

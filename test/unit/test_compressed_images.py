@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lightvla_ros.errors import ImageError
-from lightvla_ros.policy.compressed_images import decode_compressed
+from lightvla_ros.policy.compressed_images import CompressedPicture
 from lightvla_ros.policy.jpeg_segments import MAX_SCANS
 from lightvla_ros.policy.png_chunks import SIGNATURE
 
@@ -63,7 +63,7 @@ def exif_turned():
 
 def refusal(data, text=''):
     with pytest.raises(ImageError) as caught:
-        decode_compressed(data, text)
+        CompressedPicture(data, text).decode()
     return caught.value.code, str(caught.value)
 
 
@@ -83,7 +83,7 @@ def test_jpeg_pixels_are_those_of_opencv(kind, subsampling):
             *(cv2.IMWRITE_JPEG_QUALITY, quality),
             *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SUBSAMPLINGS[subsampling]),
         )
-        np.testing.assert_array_equal(decode_compressed(data), by_opencv(data))
+        np.testing.assert_array_equal(CompressedPicture(data).decode(), by_opencv(data))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_jpeg_pixels_are_those_of_opencv(kind, subsampling):
     ],
 )
 def test_good_pictures_of_all_kinds(data):
-    image = decode_compressed(data)
+    image = CompressedPicture(data).decode()
     assert image.shape == by_opencv(data).shape
     np.testing.assert_array_equal(image, by_opencv(data))
 
@@ -136,12 +136,12 @@ def test_interlaced_png():
         for row in range(first, 7, down)
         if pixels[row, column::across].size
     )
-    np.testing.assert_array_equal(decode_compressed(png(5, 7, rows, interlaced=1)), pixels)
+    np.testing.assert_array_equal(CompressedPicture(png(5, 7, rows, interlaced=1)).decode(), pixels)
 
 
 def test_what_rclpy_hands_over():
     data = encode('.png')
-    np.testing.assert_array_equal(decode_compressed(array('B', data)), picture())
+    np.testing.assert_array_equal(CompressedPicture(array('B', data)).decode(), picture())
 
 
 # What a decoder mends
@@ -291,7 +291,7 @@ def test_packed_texts_are_not_unpacked(monkeypatch):
     decode = cv2.imdecode
     monkeypatch.setattr(cv2, 'imdecode', lambda *a: seen.append(a[0].tobytes()) or decode(*a))
     text = chunk(b'zTXt', b'x\0\0' + zlib.compress(bytes(1000)))
-    decode_compressed(png(64, 64, rows(), more=text))
+    CompressedPicture(png(64, 64, rows(), more=text)).decode()
     assert seen == [png(64, 64, rows())]
 
 
@@ -354,7 +354,7 @@ def test_announced_size_is_refused_before_decoding(kind, side):
     ],
 )
 def test_formats_of_plain_pictures_change_nothing(text):
-    np.testing.assert_array_equal(decode_compressed(encode('.png'), text), picture())
+    np.testing.assert_array_equal(CompressedPicture(encode('.png'), text).decode(), picture())
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_formats_of_plain_pictures_change_nothing(text):
 def test_channels_that_are_declared_swapped_are_swapped_back(text):
     """compressed_image_transport's own subscriber does the same."""
     stored = encode('.png', image=picture()[..., ::-1])
-    np.testing.assert_array_equal(decode_compressed(stored, text), picture())
+    np.testing.assert_array_equal(CompressedPicture(stored, text).decode(), picture())
 
 
 @pytest.mark.parametrize(

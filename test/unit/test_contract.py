@@ -145,13 +145,13 @@ def _patches_off(golden):
 
 
 def test_golden_observations_come_out_again(policy_dir):
-    Policy.load(policy_dir).replay_golden()
+    Policy.load(policy_dir, unchecked=True).replay_golden()
 
 
 def test_a_folder_without_golden_observations_is_refused(folder):
     amend_manifest(folder, golden=None)
     with pytest.raises(ContractError, match='holds no golden observations; export'):
-        Policy.load(folder).replay_golden()
+        Policy.load(folder, unchecked=True).replay_golden()
 
 
 @pytest.mark.parametrize('change', [_actions_off, _patches_off])
@@ -161,7 +161,7 @@ def test_golden_observations_that_come_out_otherwise(folder, document, change):
     change(golden)
     np.savez(folder / 'golden.npz', **golden)
     write_manifest(folder, document)
-    policy = Policy.load(folder)
+    policy = Policy.load(folder, unchecked=True)
     with pytest.raises(ContractError, match='observation 2 comes out otherwise with onnxruntime'):
         policy.replay_golden()
 
@@ -173,7 +173,7 @@ def test_golden_actions_are_compared_only_where_the_same_patches_are_kept(folder
     golden['kept'][2][np.flatnonzero(golden['kept'][2])[0]] = False
     np.savez(folder / 'golden.npz', **golden)
     write_manifest(folder, document)
-    Policy.load(folder).replay_golden()
+    Policy.load(folder, unchecked=True).replay_golden()
 
 
 def test_amending_lists_new_files_and_blesses_no_damage(folder):

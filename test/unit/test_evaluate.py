@@ -48,7 +48,8 @@ from lightvla_ros.policy.actions import (
     osc_from_chunk,
     quaternion_from_axis_angle,
 )
-from lightvla_ros.policy.policy import Policy, observations
+from lightvla_ros.policy.observation import observations
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.sim import closed_loop
 from lightvla_ros.sim.episode import EpisodeSpec
 
@@ -508,7 +509,6 @@ def a_chunk(scale):
 @pytest.mark.parametrize('scale', [0.5, 3.0])
 def test_actions_are_the_bits_that_the_bridge_executes(scale):
     conversions = pytest.importorskip('lightvla_ros.nodes.conversions')
-    from lightvla_ros.msg import InferenceStats
 
     from lightvla_ros.nodes.bridge_modes import executable
 
@@ -519,17 +519,15 @@ def test_actions_are_the_bits_that_the_bridge_executes(scale):
     assert clamped == (scale > 1)
     message = conversions.chunk_to_message(
         limited,
-        stamp_ns=0,
-        frame_id='world',
-        child_frame_id='',
-        reference=0,
-        valid_until_ns=0,
-        sequence=0,
-        session_id='',
-        instruction='',
-        clamped=False,
-        reason='',
-        stats=InferenceStats(),
+        conversions.ChunkHeader(
+            stamp=0,
+            frame_id='world',
+            child_frame_id='',
+            reference=0,
+            valid_until=0,
+            sequence=0,
+            session_id='',
+        ),
     )
     # a message's float32 is rounded where it is sent, and not by the setters of Python
     message.gripper = np.asarray(message.gripper, np.float32).astype(float).tolist()
@@ -549,11 +547,11 @@ def test_actions_far_over_the_limits_are_an_error():
 @pytest.fixture
 def golden(small_policy):
     with np.load(small_policy / 'golden.npz') as file:
-        return observations(dict(file))
+        return observations(load_manifest(small_policy), dict(file))
 
 
 def predictions(folder, golden, engine, choose):
-    policy = Policy.load(folder, engine)
+    policy = Policy.load(folder, engine, unchecked=True)
     policy.engine = ChosenTokens(policy.engine, choose, 2)
     found = [policy.infer(each) for each in golden]
     policy.close()
@@ -566,7 +564,7 @@ def predictions(folder, golden, engine, choose):
     ids=['unpruned', 'random', 'fixed'],
 )
 def test_overruled_graphs_compute_what_the_model_does(small_policy, golden, conditions):
-    plain = Policy.load(small_policy)
+    plain = Policy.load(small_policy, unchecked=True)
     pruned = [plain.infer(each) for each in golden]
     plain.close()
     ours = {}

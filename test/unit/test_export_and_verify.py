@@ -66,7 +66,7 @@ def test_every_way_of_pruning_exports(method, tmp_path):
     out = export(write_weights(tmp_path / 'weights', method), tmp_path / 'out')
     (found,), _ = verify(out, only='onnxruntime', count=3)
     assert found.passed, found.figures
-    policy = Policy.load(out)
+    policy = Policy.load(out, unchecked=True)
     prediction = policy.infer(_observation(policy))
     holding = [each for each in BUCKETS if each >= sum(prediction.kept)]
     assert prediction.bucket == (32 if method == 'off' else min(holding))
@@ -74,9 +74,9 @@ def test_every_way_of_pruning_exports(method, tmp_path):
 
 def _observation(policy):
     from lightvla_ros.policy.golden import random_inputs
-    from lightvla_ros.policy.policy import observations
+    from lightvla_ros.policy.observation import observations
 
-    return observations(random_inputs(policy.manifest, 1, 5))[0]
+    return observations(policy.manifest, random_inputs(policy.manifest, 1, 5))[0]
 
 
 def test_fp16_computes_norms_softmax_and_scores_in_fp32(small_policy_fp16, tmp_path):
@@ -93,15 +93,16 @@ def test_fp16_computes_norms_softmax_and_scores_in_fp32(small_policy_fp16, tmp_p
     (found,), _ = verify(out, only='onnxruntime')
     assert found.passed, found.figures
     assert found.precision == 'fp16'
-    assert Policy.load(out).engine.precision == 'fp16'
+    assert Policy.load(out, unchecked=True).engine.precision == 'fp16'
 
 
 def test_a_verified_engine_may_run_and_another_may_not(folder):
-    policy = Policy.load(folder)
     with pytest.raises(ContractError, match='was never verified; run `lightvla verify'):
-        policy.require_verified()
+        Policy.load(folder)
+    Policy.load(folder, unchecked=True).close()
     assert main(['verify', str(folder), '--engine', 'onnxruntime']) == 0
-    Policy.load(folder).require_verified()
+    with Policy.load(str(folder)) as policy:
+        policy.require_verified()
     failed = [
         {**each, 'passed': False} for each in json.loads((folder / 'manifest.json').read_text())[
             'verified'
@@ -109,7 +110,7 @@ def test_a_verified_engine_may_run_and_another_may_not(folder):
     ]  # fmt: skip
     amend_manifest(folder, verified=failed)
     with pytest.raises(ContractError, match='did not pass its verification'):
-        Policy.load(folder).require_verified()
+        Policy.load(folder)
 
 
 def test_every_engine_of_a_cpu_computes_what_pytorch_does(folder):
@@ -222,7 +223,7 @@ def test_a_planted_fault_is_caught(fault, folder, monkeypatch):
     (found,) = load_manifest(folder).verified
     assert found.figures['faults']
     with pytest.raises(ContractError, match='did not pass'):
-        Policy.load(folder).require_verified()
+        Policy.load(folder)
 
 
 def test_errors_are_in_millimetres_and_degrees(exported):
@@ -256,7 +257,7 @@ def test_the_command_exports_and_says_what_it_would_do(weights, tmp_path, capsys
     manifest = load_manifest(out)
     assert manifest.tokens.buckets == (8, 16, 32)
     assert manifest.graphs.precision == 'fp32'
-    Policy.load(out).replay_golden()
+    Policy.load(out, unchecked=True).replay_golden()
     assert export_trt(command) == 1
     assert 'is not empty' in capsys.readouterr().err
 
@@ -269,7 +270,7 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
     assert 'several datasets; choose one by --unnorm-key' in capsys.readouterr().err
     command += ['--unnorm-key', 'libero_goal_no_noops', '--no-weights']
     assert export_trt(command) == 0
-    Policy.load(out).replay_golden()
+    Policy.load(out, unchecked=True).replay_golden()
     (found,), _ = verify(out, only='onnxruntime')
     assert found.passed, found.figures
 
@@ -310,7 +311,7 @@ def test_large_weights_lie_beside_the_graph(small_policy_fp16):
     out = small_policy_fp16
     assert (out / 'act.onnx.data').stat().st_size > 100_000
     assert {'act.onnx.data', 'encode.onnx.data'} <= load_manifest(out).files.keys()
-    Policy.load(out).replay_golden()
+    Policy.load(out, unchecked=True).replay_golden()
 
 
 def test_tensorrt_rtx_builds_an_exported_policy_in_fp16_with_all_profiles(

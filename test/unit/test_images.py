@@ -7,7 +7,7 @@ import simplejpeg
 
 from lightvla_ros.contract import Camera, Normalisation, Preprocessing
 from lightvla_ros.errors import ImageError
-from lightvla_ros.policy.images import check_layout, decode_image
+from lightvla_ros.policy.images import RawPicture
 from lightvla_ros.policy.preprocessor import Preprocessor
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
@@ -35,7 +35,7 @@ def _encode(encoding):
 def test_encodings_and_row_padding(encoding, padding):
     rows = _encode(encoding).reshape(6, -1)
     padded = np.concatenate([rows, np.full((6, padding), 99, np.uint8)], axis=1)
-    image = decode_image(padded.tobytes(), 6, 5, encoding, padded.shape[1])
+    image = RawPicture(padded.tobytes(), 6, 5, encoding, padded.shape[1]).decode()
     expected = np.repeat(RGB[..., :1], 3, axis=2) if encoding == 'mono8' else RGB
     np.testing.assert_array_equal(image, expected)
 
@@ -53,7 +53,7 @@ def test_encodings_and_row_padding(encoding, padding):
 )
 def test_layouts_that_do_not_fit(layout, code):
     with pytest.raises(ImageError) as caught:
-        check_layout(*layout)
+        RawPicture(bytes(layout[-1]), *layout[:-1])
     assert caught.value.code == code
 
 
@@ -61,7 +61,8 @@ def _preprocessor(size=(32, 32), towers=(TOWER,), crop=1.0, jpeg=None, **camera)
     cameras = tuple(
         Camera(name, size, **{'rotate_degrees': 0, 'mirror': False} | camera) for name in ('a', 'b')
     )
-    return Preprocessor(cameras, Preprocessing(jpeg, crop, towers))
+    run = Preprocessor(cameras, Preprocessing(jpeg, crop, towers))
+    return lambda images: run(dict(zip('ab', images, strict=False)))
 
 
 def test_normalisation_and_tower_order():
@@ -167,7 +168,7 @@ def test_centre_crop_takes_the_centre():
 def test_wrong_images_are_refused():
     run = _preprocessor()
     image = _picture(32)
-    with pytest.raises(ValueError, match='1 images for 2 cameras'):
+    with pytest.raises(ValueError, match=r"images of \['a'\]; the policy sees \['a', 'b'\]"):
         run((image,))
     with pytest.raises(ValueError, match='image of b: float32'):
         run((image, image.astype(np.float32)))

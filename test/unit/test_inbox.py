@@ -26,7 +26,7 @@ def offer_all(inbox, at, skew=0):
 
 
 def messages(parts):
-    return {name: part.message for name, part in parts.items()}
+    return {name: part.content for name, part in parts.items()}
 
 
 def test_a_job_holds_the_newest_of_everything(inbox):
@@ -126,7 +126,7 @@ def test_fault_the_bad_message_is_looked_up_by_the_stamp_of_another(inbox, bad, 
     offer_all(inbox, later, skew)
     assert inbox.fault(later, later) == f'bad_data:{bad} no JPEG', 'that it came does not mend it'
     job = inbox.take(later, later, 400 * MS)
-    assert {**job.frames, **job.states}[bad].message == f'{bad} {later}'
+    assert {**job.frames, **job.states}[bad].content == f'{bad} {later}'
     inbox.accept()
     assert inbox.fault(later, later) == ''
 
@@ -136,7 +136,7 @@ def test_a_message_that_was_refused_may_come_again(inbox):
     offer_all(inbox, START)
     inbox.refuse(inbox.take(START, START, 400 * MS), 'left', 'bad_data')
     assert inbox.offer('left', 'mended', START, START, START) == ''
-    assert inbox.take(START, START, 400 * MS).frames['left'].message == 'mended'
+    assert inbox.take(START, START, 400 * MS).frames['left'].content == 'mended'
 
 
 def test_a_bad_header_is_a_fault_at_once(inbox):

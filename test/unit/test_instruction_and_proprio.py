@@ -10,6 +10,7 @@ from lightvla_ros.contract import POINTING_DOWN, Prompt, Proprio, load_manifest
 from lightvla_ros.errors import InstructionError
 from lightvla_ros.policy.prompt import STOP_WORDS, PromptEncoder, check_instruction, stop_words_in
 from lightvla_ros.policy.state import (
+    RobotState,
     normalise_proprio,
     on_side_of,
     out_of_bounds,
@@ -154,7 +155,9 @@ def test_prompt_is_never_cut(encoder):
 
 
 def _rotation(quaternion, spec=STATE):
-    return state_vector(spec, np.zeros(3), np.asarray(quaternion, float), np.zeros(2))[3:6]
+    return state_vector(spec, RobotState(np.zeros(3), np.asarray(quaternion, float), np.zeros(2)))[
+        3:6
+    ]
 
 
 def test_state_vector_has_angles_up_to_a_whole_turn():
@@ -162,7 +165,7 @@ def test_state_vector_has_angles_up_to_a_whole_turn():
     position, fingers = np.array([0.1, 0.2, 0.3]), np.array([0.04, -0.04])
     for angle in (3.0, 3.3):
         quaternion = np.array([np.sin(angle / 2), 0, 0, np.cos(angle / 2)])
-        vector = state_vector(STATE, position, quaternion, fingers)
+        vector = state_vector(STATE, RobotState(position, quaternion, fingers))
         np.testing.assert_allclose(vector, [0.1, 0.2, 0.3, angle, 0, 0, 0.04, -0.04])
     np.testing.assert_array_equal(_rotation([0, 0, 0, 1.0]), 0)
 
@@ -212,9 +215,11 @@ def test_recorded_rotations_are_wrapped_as_live_ones():
 
 def test_state_vector_needs_every_part():
     with pytest.raises(ValueError, match='gripper_qpos needs 2 finite numbers'):
-        state_vector(STATE, np.zeros(3), np.array([0, 0, 0, 1.0]))
+        state_vector(STATE, RobotState(np.zeros(3), np.array([0, 0, 0, 1.0])))
     with pytest.raises(ValueError, match='ee_position'):
-        state_vector(STATE, np.array([0, np.nan, 0]), np.array([0, 0, 0, 1.0]), np.zeros(2))
+        state_vector(
+            STATE, RobotState(np.array([0, np.nan, 0]), np.array([0, 0, 0, 1.0]), np.zeros(2))
+        )
 
 
 BOUNDED = replace(STATE, q01=(0.0,) * 8, q99=(1.0,) * 3 + (4.0,) * 3 + (0.04, 0.0))
@@ -223,21 +228,21 @@ BOUNDED = replace(STATE, q01=(0.0,) * 8, q99=(1.0,) * 3 + (4.0,) * 3 + (0.04, 0.
 def test_a_state_outside_of_what_the_policy_knows_is_named():
     """Fault: millimetres, another frame and 1e300 were cut off at the bounds without a word."""
     inside = np.array([0.5, 1.0, 0.0])
-    assert out_of_bounds(BOUNDED, inside) == []
-    assert out_of_bounds(BOUNDED, inside + 1e-7) == []
-    far, near = out_of_bounds(BOUNDED, np.array([-0.25, 0.5, 400.0]))
+    assert out_of_bounds(BOUNDED, RobotState(inside)) == []
+    assert out_of_bounds(BOUNDED, RobotState(inside + 1e-7)) == []
+    far, near = out_of_bounds(BOUNDED, RobotState(np.array([-0.25, 0.5, 400.0])))
     assert str(far) == 'ee_position.z is 400, trained 0 to 1'
     assert (near.name, near.excess) == ('ee_position.x', 0.25)
-    assert out_of_bounds(BOUNDED, np.array([0, 0, 1e300]))[0].excess == 1e300
+    assert out_of_bounds(BOUNDED, RobotState(np.array([0, 0, 1e300])))[0].excess == 1e300
     # the gripper's second number never changed in these data
-    (finger,) = out_of_bounds(BOUNDED, gripper_qpos=np.array([0.04, -0.02]))
+    (finger,) = out_of_bounds(BOUNDED, RobotState(fingers=np.array([0.04, -0.02])))
     assert (finger.name, finger.excess) == ('gripper_qpos.2', pytest.approx(2.0))
 
 
 def test_parts_that_a_policy_does_not_take_are_not_looked_at():
     spec = Proprio(('gripper_qpos', 'ee_position'), (0.0,) * 5, (1.0, 1.0, 2.0, 2.0, 2.0))
     position, turned = np.array([3.0, 0, 0]), np.array([0, 0, 0, 1.0])
-    (found,) = out_of_bounds(spec, position, turned)
+    (found,) = out_of_bounds(spec, RobotState(position, turned))
     assert (found.name, found.high, found.excess) == ('ee_position.x', 2.0, 0.5)
 
 

@@ -12,22 +12,23 @@ from lightvla_ros.contract import load_manifest, write_manifest
 from lightvla_ros.engine import load_engine
 from lightvla_ros.engine.base import Prompt, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError, InstructionError
-from lightvla_ros.policy.policy import Observation, Policy
+from lightvla_ros.policy.observation import Observation
+from lightvla_ros.policy.policy import Policy
 
 
 @pytest.fixture(scope='module')
 def policy(policy_dir):
-    loaded = Policy.load(policy_dir)
+    loaded = Policy.load(policy_dir, unchecked=True)
     yield loaded
     loaded.close()
 
 
 def _observation(seed=0, instruction='pick up the milk'):
     random = np.random.default_rng(seed)
-    images = tuple(
-        np.repeat(np.repeat(random.integers(0, 256, (8, 8, 3), np.uint8), 32, 0), 32, 1)
-        for _ in range(2)
-    )
+    images = {
+        name: np.repeat(np.repeat(random.integers(0, 256, (8, 8, 3), np.uint8), 32, 0), 32, 1)
+        for name in ('third_person', 'wrist')
+    }
     return Observation(images, instruction, random.normal(size=8) * 0.1)
 
 
@@ -58,7 +59,10 @@ def test_kept_tokens_depend_on_the_image_and_the_words(policy):
 
 def test_cameras_are_not_interchangeable(policy):
     seen = _observation()
-    swapped = dataclasses.replace(seen, images=seen.images[::-1])
+    names = list(seen.images)
+    swapped = dataclasses.replace(
+        seen, images=dict(zip(names, list(seen.images.values())[::-1], strict=True))
+    )
     assert not np.allclose(policy.infer(seen).normalised, policy.infer(swapped).normalised)
 
 
@@ -66,7 +70,7 @@ def _encoded(policy, observation):
     from lightvla_ros.policy.state import normalise_proprio
 
     prompt = policy._encode_prompt(observation.instruction)
-    proprio = normalise_proprio(observation.proprio, policy.manifest.proprio)
+    proprio = normalise_proprio(observation.state, policy.manifest.proprio)
     return policy.engine.encode(policy._preprocess(observation.images), prompt, proprio)
 
 
@@ -145,7 +149,7 @@ def test_content_of_prompt_padding_does_not_matter(policy):
 
 def test_length_of_prompt_padding_does_not_matter(policy, tmp_path):
     """The same network with room for a longer prompt; one bucket, so that sizes stay alike."""
-    longer = Policy.load(write_robot_policy(tmp_path / 'longer', prompt_length=64))
+    longer = Policy.load(write_robot_policy(tmp_path / 'longer', prompt_length=64), unchecked=True)
     for seed in range(5):
         one, two = (p.infer(_observation(seed)) for p in (policy, longer))
         np.testing.assert_array_equal(one.kept_patches, two.kept_patches)
@@ -207,7 +211,7 @@ def test_instruction_that_is_too_long_for_the_policy(policy):
 
 def test_unknown_engine(policy_dir):
     with pytest.raises(EngineError, match="no engine 'tensorflow'; choose onnxruntime"):
-        Policy.load(policy_dir, 'tensorflow')
+        Policy.load(policy_dir, 'tensorflow', unchecked=True)
 
 
 def test_graphs_must_fit_the_manifest(policy_dir):
@@ -255,5 +259,5 @@ def test_golden_observations_of_another_form_are_one_line(policy_dir, tmp_path, 
     GOLDEN_FAULTS[fault](folder / 'golden.npz')
     write_manifest(folder, json.loads((folder / 'manifest.json').read_text()))
     with pytest.raises(ContractError, match='golden.npz: ') as caught:
-        Policy.load(folder).replay_golden()
+        Policy.load(folder, unchecked=True).replay_golden()
     assert str(caught.value).isprintable()

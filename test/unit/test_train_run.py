@@ -17,7 +17,8 @@ from lightvla_ros.cli.train import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.torch import TorchEngine
 from lightvla_ros.errors import ConfigError, TrainError
-from lightvla_ros.policy.policy import Policy, observations
+from lightvla_ros.policy.observation import observations
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.train.checkpoint import load_checkpoint
 from lightvla_ros.train.config import OptimizerConfig, from_dict
 from lightvla_ros.train.data import Data, FrameStore
@@ -167,7 +168,7 @@ def test_the_policy_runs_as_it_was_trained(tmp_path):
         'instruction': np.array([store.instructions[store.instruction[row]]]),
         'proprio': store.proprio[[row]].astype(np.float64),
     }
-    (observation,) = observations(inputs)
+    (observation,) = observations(manifest, inputs)
     found = policy.infer(observation).normalised
     batch, _ = next(iter(run.batches.held_out()))
     with torch.no_grad(), run._mean.in_place():

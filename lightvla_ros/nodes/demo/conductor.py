@@ -23,7 +23,7 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import CAMERAS, PERIOD
 from lightvla_ros.errors import LightVLAError
 from lightvla_ros.msg import ActionChunk, VlaStatus
-from lightvla_ros.nodes.conversions import image_from_message, stamp_ns
+from lightvla_ros.nodes.conversions import picture_from_message, stamp_ns
 from lightvla_ros.nodes.demo.report import StageStatistics
 from lightvla_ros.nodes.qos import LATCHED
 from lightvla_ros.runtime.reasons import kind
@@ -176,7 +176,9 @@ class Conductor(Node):
         self._images[name] = message
         together = {stamp_ns(image.header.stamp) for image in self._images.values()}
         if self._film and len(self._images) == len(CAMERAS) and len(together) == 1:
-            self._film.pair(stamp, [image_from_message(self._images[n]) for n in CAMERAS])
+            self._film.pair(
+                stamp, [picture_from_message(self._images[n]).decode() for n in CAMERAS]
+            )
 
     def _on_mask(self, name: str, message: Image) -> None:
         if self._film:
