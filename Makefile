@@ -27,9 +27,10 @@ test: setup-train lint docs  ## all: lint, site, unit, ROS, closed loop in LIBER
 	$(VENV)/python -m pytest test
 	tools/colcon_check.sh
 
-lint: setup  ## style
+lint: setup  ## style, and the types of the public face
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
+	$(VENV)/mypy
 
 unit: setup-train  ## tests without ROS
 	$(VENV)/python -m pytest test/unit

@@ -18,7 +18,7 @@ setup(
     # hook, loses against the folder of generated messages in site-packages.
     package_dir={'': '.'},
     packages=find_packages(include=['lightvla_ros', 'lightvla_ros.*']),
-    package_data={'lightvla_ros': ['contract/*.schema.json']},
+    package_data={'lightvla_ros': ['contract/*.schema.json', 'py.typed']},
     # What a robot needs. rclpy comes from the ROS 2 install, or from requirements/ros-jazzy.txt.
     install_requires=[
         'jsonschema>=4.10',
@@ -66,7 +66,7 @@ setup(
         # The documentation; rosdoc2 builds it with the same.
         'docs': ['myst-parser>=4', 'sphinx>=8', 'sphinx-argparse>=0.5', 'sphinx-rtd-theme>=3'],
         # launch_testing does not load under pytest 9.
-        'dev': ['colcon-common-extensions', 'import-linter>=2.5', 'pytest<9', 'ruff'],
+        'dev': ['colcon-common-extensions', 'import-linter>=2.5', 'mypy>=1.10', 'pytest<9', 'ruff'],
     },
     entry_points={'console_scripts': ['lightvla = lightvla_ros.cli:main']},
 )

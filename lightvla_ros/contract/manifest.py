@@ -225,6 +225,8 @@ class Manifest:
     @property
     def graph_hashes(self) -> dict[str, str]:
         """SHA-256 of each file of the graphs, among them weights that lie in ``NAME.data``."""
+        if self.graphs is None:
+            return {}
         names = (self.graphs.encode, self.graphs.act, self.graphs.embedding)
         return {
             file: self.files[file]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -18,16 +16,14 @@ from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.qos import LATCHED
+from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.runtime.reasons import kind, reason
-from lightvla_ros.summary_statistics import percentiles
 
 REMINDER = 5.0  # s between two lines that say what is waited for
 STATE_NAMES = {
     getattr(VlaStatus, name): name
     for name in ('UNCONFIGURED', 'INACTIVE', 'WAITING', 'RUNNING', 'HOLDING', 'FAULT')
 }
-
-HISTORY = 512
 
 
 class StatusReport:
@@ -103,17 +99,18 @@ class StatusReport:
         self,
         manifest: Manifest | None,
         engine: Engine | None,
-        history: StageHistory,
+        statistics: ChunkStatistics,
         inputs: Mapping[str, int],
         input_fault: str,
-        counts: Mapping[str, int],
         failures: int,
     ) -> None:
-        """Publish diagnostics in the standard format.
+        """Publish diagnostics in the standard format, which rqt_robot_monitor and others show.
+
+        ``diagnostic_updater`` is not used: its timers run on ROS time and freeze with the
+        simulator.
 
         :param inputs: What came in, by what became of it.
         :param input_fault: What keeps an observation from coming; empty when nothing does.
-        :param counts: What went out.
         :param failures: Failed inferences in a row.
         """
         ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -138,8 +135,8 @@ class StatusReport:
                 self.reason if faulty else engine.backend if engine else 'not loaded',
                 {'failures_in_a_row': failures, 'policy': policy},
             ),
-            diagnostic(name, 'inference', engine_level, '', history.summary()),
-            diagnostic(name, 'output', output_level, line, counts),
+            diagnostic(name, 'inference', engine_level, '', statistics.summary()),
+            diagnostic(name, 'output', output_level, line, statistics.counts),
         ]
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._now()
@@ -150,36 +147,6 @@ class StatusReport:
 
     def _now(self):
         return time_message(self._node.get_clock().now().nanoseconds)
-
-
-# Diagnostics at 1 Hz in the standard format, so that rqt_robot_monitor and others show them.
-#
-# ``diagnostic_updater`` is not used: its timers run on ROS time and freeze with the simulator.
-
-
-class StageHistory:
-    """The last durations of each stage, in seconds."""
-
-    def __init__(self) -> None:
-        self._stages: dict[str, deque[float]] = {}
-
-    def add(self, **seconds: float) -> None:
-        """Append one chunk's durations by stage."""
-        for stage, value in seconds.items():
-            self._stages.setdefault(stage, deque(maxlen=HISTORY)).append(value)
-
-    def milliseconds(self, stage: str) -> np.ndarray:
-        """All remembered durations of one stage [ms], oldest first."""
-        return 1e3 * np.array(self._stages.get(stage, ()))
-
-    def summary(self) -> dict[str, str]:
-        """``<stage>_ms`` -> 'p50 p95 max' of each stage."""
-        return {
-            f'{stage}_ms': 'p50 {:.2f}  p95 {:.2f}  max {:.2f}'.format(
-                *percentiles(self.milliseconds(stage), ('p50', 'p95', 'max')).values()
-            )
-            for stage in self._stages
-        }
 
 
 def diagnostic(

@@ -6,6 +6,7 @@ The form of the arrays is described at :func:`observations`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,4 +45,5 @@ def record(policy: Policy, inputs: dict[str, np.ndarray], path: Path) -> None:
         prediction = policy.infer(observation)
         kept.append(np.isin(np.arange(policy.manifest.tokens.buckets[-1]), prediction.kept_patches))
         actions.append(prediction.normalised)
-    np.savez_compressed(path, **inputs, kept=np.array(kept), actions=np.array(actions))
+    arrays: dict[str, Any] = {**inputs, 'kept': np.array(kept), 'actions': np.array(actions)}
+    np.savez_compressed(path, **arrays)

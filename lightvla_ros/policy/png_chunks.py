@@ -52,7 +52,8 @@ def picture_chunks(data: bytes) -> bytes:
     :raises ImageError: ``bad_data`` when a chunk is damaged or cut short, or the pixels are fewer
         or more than announced.
     """
-    kept, pixels = [SIGNATURE], []
+    kept: list[bytes | memoryview] = [SIGNATURE]
+    pixels = []
     for kind, chunk in _chunks(data):
         if kind == b'acTL':
             raise ImageError('bad_encoding', 'the PNG is an animation')

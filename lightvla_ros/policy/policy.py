@@ -163,8 +163,8 @@ class Policy:
         pixels = self._preprocess(observation.images)
         prompt = self._encode_prompt(observation.instruction)
         spec, state = self.manifest.proprio, observation.state
-        if spec is not None and isinstance(state, RobotState):
-            state = state_vector(spec, state)
+        if isinstance(state, RobotState):
+            state = None if spec is None else state_vector(spec, state)
         return pixels, prompt, normalise_proprio(state, spec)
 
     def infer(self, observation: Observation) -> Prediction:
@@ -213,6 +213,7 @@ class Policy:
         """
         data = read_golden(self._policy_dir, self.manifest)
         golden = self.manifest.golden
+        assert golden is not None, 'read_golden refuses a folder without'
         path = self._policy_dir / golden.file
         for index, observation in enumerate(observations(self.manifest, data)):
             prediction = self.infer(observation)
@@ -261,6 +262,7 @@ def _vocabulary(policy_dir: Path, manifest: Manifest) -> int:
     :raises ContractError: When the graphs' table is none.
     """
     if manifest.graphs is None:
+        assert manifest.model is not None, 'load_manifest refuses a folder without either'
         return manifest.model.config['language']['vocabulary']
     path = policy_dir / manifest.graphs.embedding
     try:

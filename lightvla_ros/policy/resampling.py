@@ -28,7 +28,8 @@ def resize_weights(source: tuple[int, int], target: tuple[int, int]) -> tuple[Ba
     ``scale_and_translate``: pixel centres at + 0.5; when shrinking, the kernel grows with the
     scale; weights outside the image are dropped and the rest normalised.
     """
-    return tuple(_bands(_lanczos3(old, new)) for old, new in zip(source, target, strict=True))
+    rows, columns = (_bands(_lanczos3(*sizes)) for sizes in zip(source, target, strict=True))
+    return rows, columns
 
 
 @lru_cache(maxsize=16)
@@ -37,7 +38,8 @@ def crop_weights(size: tuple[int, int], area: float) -> tuple[Bands, Bands]:
 
     Bilinear without antialias; coordinates are scaled by side - 1.
     """
-    return tuple(_bands(_centre_crop(side, area)) for side in size)
+    rows, columns = (_bands(_centre_crop(side, area)) for side in size)
+    return rows, columns
 
 
 def _lanczos3(source: int, target: int) -> np.ndarray:

@@ -1,10 +1,30 @@
-"""Which step of which chunk acts now, by the rules of ``ActionChunk.msg``."""
+"""When a chunk starts and which of its steps acts now, by the rules of ``ActionChunk.msg``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from lightvla_ros.policy.actions import Chunk
+
+
+def starting(
+    chunk: Chunk, anchor: str, observed: int, now: int, delay: int = 0
+) -> tuple[Chunk, int]:
+    """Return what is still to come of a chunk, and when its first step starts.
+
+    All times are nanoseconds of ROS time.
+
+    :param anchor: ``observation``: step 0 belongs to the time of the images, and the steps that
+        are past are left out, maybe all of them. ``publish``: step 0 starts ``delay`` from now.
+    :param observed: The time of the images.
+    """
+    if anchor != 'observation':
+        return chunk, now + delay
+    period = round(chunk.period * 1e9)
+    past = min(-(-(now - observed) // period), len(chunk))
+    return chunk.without_head(past), observed + past * period
 
 
 @dataclass(frozen=True)

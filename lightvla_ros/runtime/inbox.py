@@ -329,7 +329,7 @@ class Inbox:
         if stamp is None:
             return reason('camera_skew', '', self._camera_skew())
         skews = {n: abs(_nearest(self._kept[n], stamp).stamp - stamp) for n in self._states}
-        worst = max(skews, key=skews.get)
+        worst = max(skews, key=lambda name: skews[name])
         bound = seconds(self.limits.state_skew)
         detail = f'{seconds(skews[worst])} from the images, max_state_skew {bound}'
         return reason('state_skew', worst, detail)

@@ -80,7 +80,7 @@ def test_fault_04_unsynchronised_stamps(bundled_policy):
         r.until_state(WAITING, 'camera_skew')
         r.settle()
         assert r.engine.calls == 0
-        assert r.node._inbox.counts['skewed'] > 0
+        assert r.node.runner.inbox.counts['skewed'] > 0
         r.robot.skew_ns = 0
         r.until_state(RUNNING)
 
@@ -110,7 +110,7 @@ def test_fault_05_repeated_stamps_are_no_new_images(bundled_policy):
         frozen = r.robot.get_clock().now().nanoseconds
         r.robot.stamp = lambda: frozen
         r.until_state(HOLDING, 'camera_stale:third_person')
-        assert r.node._inbox.counts['repeated'] > 0
+        assert r.node.runner.inbox.counts['repeated'] > 0
 
 
 def _reshape(**fields):
@@ -183,13 +183,13 @@ def test_fault_14_inference_slower_than_the_period(bundled_policy):
             assert stamp_ns(chunk.stats.observation_age) < 150_000_000
             assert chunk.first_step >= 4, 'the steps that are past must be cut'
             assert chunk.first_step + len(chunk.steps) == 8
-        assert r.node.counts['overruns'] >= 4
+        assert r.node.statistics.counts['overruns'] >= 4
 
 
 def test_fault_15_instruction_flood(bundled_policy):
     with rig(bundled_policy, min_instruction_interval=0.1) as r:
         r.run()
-        before, sent_before = r.node._inbox.counts['received'], r.robot.sent
+        before, sent_before = r.node.runner.inbox.counts['received'], r.robot.sent
         started = time.monotonic()
         count = 0
         while time.monotonic() - started < 1.5:
@@ -197,12 +197,14 @@ def test_fault_15_instruction_flood(bundled_policy):
             count += 1
             time.sleep(0.001)
         took = time.monotonic() - started
-        r.until(lambda: r.node._inbox.instruction == f'pick up object {count - 1}', 'the newest')
+        r.until(
+            lambda: r.node.runner.inbox.instruction == f'pick up object {count - 1}', 'the newest'
+        )
         accepted = {s.instruction for s in r.robot.statuses if 'object' in s.instruction}
         assert len(accepted) <= took / 0.1 + 2
         sent = r.robot.sent - sent_before
         # half of what is offered are images; the state topics are the rest
-        received = (r.node._inbox.counts['received'] - before) / 2
+        received = (r.node.runner.inbox.counts['received'] - before) / 2
         assert received >= 0.95 * sent - 4
 
 
@@ -246,7 +248,7 @@ def test_fault_18_instruction_changes_during_inference(bundled_policy):
         r.engine.released.set()
         r.until(lambda: len(r.robot.chunks) > seen, 'the new chunk')
         assert all(c.instruction == 'pick up the soup' for c in r.robot.chunks[seen:])
-        assert r.node.counts['discarded'] == 1
+        assert r.node.statistics.counts['discarded'] == 1
 
 
 def test_same_instruction_again_changes_nothing(bundled_policy):
@@ -348,7 +350,7 @@ def test_fault_state_topics_at_1_khz(bundled_policy):
     """They took 75 % of a core. What is used is a state beside each image."""
     with rig(bundled_policy) as r:
         r.run()
-        before, began, sent = r.node._inbox.counts['received'], time.monotonic(), 0
+        before, began, sent = r.node.runner.inbox.counts['received'], time.monotonic(), 0
         images = r.robot.sent
         state = RobotState(np.zeros(3), np.array([1.0, 0, 0, 0]), np.array([0.04, -0.04]))
         while time.monotonic() - began < 1.0:
@@ -358,7 +360,7 @@ def test_fault_state_topics_at_1_khz(bundled_policy):
             sent += 2
             time.sleep(0.001)
         took = time.monotonic() - began
-        states = r.node._inbox.counts['received'] - before - (r.robot.sent - images)
+        states = r.node.runner.inbox.counts['received'] - before - (r.robot.sent - images)
         most = 2 * took / STATE_PERIOD
         assert sent > 2 * most
         assert states <= most + 4
@@ -380,4 +382,4 @@ def test_a_state_outside_of_what_the_policy_knows_is_a_hold(bundled_policy):
         assert 'ee_position.z is 400, trained 0.007987 to 1.584' in r.robot.holds()[0].reason
         height[0] = 2.0  # within the margin: counted
         r.until_state(RUNNING)
-        r.until(lambda: r.node.counts.get('outside_ee_position.z', 0) >= 2, 'counts')
+        r.until(lambda: r.node.statistics.counts.get('outside_ee_position.z', 0) >= 2, 'counts')

@@ -104,8 +104,8 @@ def test_a_reset_forgets_for_how_long_a_camera_was_frozen(bundled_policy):
         r.robot.alter = freeze
         r.run()
         r.until(r.robot.holds, 'the hold')
-        assert r.node._inputs.pictures._frozen._first
+        assert r.node.runner.inputs.pictures._frozen._first
         r.robot.feeding = False
         r.settle()
-        r.node._inputs.clear()
-        assert not r.node._inputs.pictures._frozen._first
+        r.node.runner.inputs.clear()
+        assert not r.node.runner.inputs.pictures._frozen._first

@@ -19,11 +19,11 @@ def _has_text(message):
 
 
 PUBLISHERS = {
-    'chunk': (lambda node: node._output._publisher, lambda chunk: chunk.steps),
-    'hold': (lambda node: node._output._publisher, lambda chunk: chunk.reason),
+    'chunk': (lambda node: node.runner.output._publisher, lambda chunk: chunk.steps),
+    'hold': (lambda node: node.runner.output._publisher, lambda chunk: chunk.reason),
     'status': (lambda node: node._report._status, _has_text),
     'diagnostics': (lambda node: node._report._diagnostics, lambda _: True),
-    'kept_patches': (lambda node: node._output._kept_publishers[0], lambda _: True),
+    'kept_patches': (lambda node: node.runner.output._kept_publishers[0], lambda _: True),
 }
 
 
@@ -51,7 +51,7 @@ def test_fault_publishing_fails(bundled_policy, monkeypatch, what):
         assert not last.steps
         if what in ('chunk', 'hold'):
             assert (last.reason, last.instruction) == ('', '')
-            assert last.session_id == r.node._output.session_id
+            assert last.session_id == r.node.runner.output.session_id
         moved = len(r.robot.moves())
         r.settle()  # the heartbeat lives
         assert len(r.robot.moves()) == moved

@@ -11,7 +11,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rig import rig
 from std_srvs.srv import Trigger
 
-from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, file_sha256, load_manifest
+from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, file_sha256
 from lightvla_ros.policy.policy import Policy
 
 HOLDING, RUNNING, FAULT = VlaStatus.HOLDING, VlaStatus.RUNNING, VlaStatus.FAULT
@@ -26,7 +26,7 @@ def test_fault_08_bad_output(bundled_policy, mode):
         r.engine.mode = mode
         r.until_state(HOLDING, 'bad_output')
         assert r.robot.hold_kinds()[-1] == 'bad_output'
-        r.until(lambda: r.node.counts['failed'] >= 2, 'another try')
+        r.until(lambda: r.node.statistics.counts['failed'] >= 2, 'another try')
         r.engine.mode = 'ok'
         r.until_state(RUNNING)
         assert len(r.robot.moves()) > moved
@@ -37,7 +37,7 @@ def test_fault_08_three_bad_outputs_in_a_row_are_a_fault(bundled_policy):
         r.run()
         r.engine.mode = 'nan'
         r.until_state(FAULT, 'fault:bad_output')
-        assert r.node.counts['failed'] == 3
+        assert r.node.statistics.counts['failed'] == 3
         assert not r.robot.chunks[-1].steps
         r.engine.mode = 'ok'
         r.settle()
@@ -105,17 +105,16 @@ def test_fault_11_wrong_provider(bundled_policy):
         r.until(lambda: any(wanted in log for log in r.robot.logs), wanted)
 
 
-def test_fault_11_what_is_refused_is_freed(bundled_policy):
+def test_fault_11_what_is_refused_is_freed(bundled_policy, monkeypatch):
     """Else each try to configure would keep another engine in a GPU's memory."""
-    engines = []
-
-    def load(folder, name, **_):
-        engines.append(FakeEngine())  # which nobody has verified
-        return Policy(folder, load_manifest(folder), engines[-1])
-
-    with rig(bundled_policy, autostart=False, load=load) as r:
+    engine = FakeEngine()  # which nobody has verified
+    monkeypatch.setattr('lightvla_ros.policy.policy.load_engine', lambda *_, **__: engine)
+    with rig(bundled_policy, autostart=False, load=Policy.load) as r:
         assert r.node.trigger_configure() == FAILURE
-        assert engines[0].closed
+        assert engine.closed
+    with rig(bundled_policy, autostart=False, replan_steps=9) as r:  # a chunk has 8
+        assert r.node.trigger_configure() == FAILURE
+        assert r.engine.closed
 
 
 def test_fault_11_engine_that_was_never_built(bundled_policy):
@@ -161,7 +160,7 @@ def test_fault_12_inference_thread_dies(bundled_policy, monkeypatch):
     monkeypatch.setattr(threading, 'excepthook', lambda _: None)
     with rig(bundled_policy) as r:
         r.run()
-        monkeypatch.setattr(r.node.history, 'add', None)
+        monkeypatch.setattr(r.node.statistics, 'sent', None)
         r.until_state(FAULT, 'fault:inference_thread')
         assert r.robot.hold_kinds()[-1] == 'fault:inference_thread'
 
@@ -172,7 +171,7 @@ def test_fault_13_the_status_does_not_wait_for_the_inference_that_hangs(
     """It said RUNNING for two seconds more."""
     with rig(bundled_policy, max_inference_time=0.3) as r:
         r.run()
-        worker, said = r.node._worker, []
+        worker, said = r.node.runner._worker, []
         stop = worker.stop
 
         def recording_stop(timeout):

@@ -15,6 +15,7 @@ from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
 from lightvla_ros.nodes.conversions import stamp_ns
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.runtime.reasons import kind
+from lightvla_ros.runtime.supervisor import State
 
 
 def _call(r, kind, name, request):
@@ -210,3 +211,10 @@ def test_replanning_earlier(bundled_policy, steps):
         r.until(lambda: len(r.robot.moves()) >= count + 5, 'five chunks')
         gaps = np.diff([stamp_ns(c.stats.observation_stamp) for c in r.robot.moves()])
         assert (gaps >= (steps - 0.25) * 50_000_000).all()
+
+
+def test_states_are_numbered_as_in_the_message():
+    named = {state.name: state.value for state in State}
+    assert named == {name: getattr(VlaStatus, name) for name in named}
+    constants = {name for name in dir(VlaStatus) if isinstance(getattr(VlaStatus, name), int)}
+    assert constants >= named.keys()

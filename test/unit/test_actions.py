@@ -15,6 +15,7 @@ from lightvla_ros.policy.actions import (
     unnormalise,
 )
 from lightvla_ros.policy.policy import check_output
+from lightvla_ros.runtime.chunk_schedule import starting
 
 SPEC = Action(
     chunk_length=8,
@@ -99,3 +100,16 @@ def test_cut_head_remembers_where_it_starts():
     chunk = chunk_from_osc(np.zeros((8, 7)), 0.05).without_head(3)
     assert len(chunk) == 5
     assert chunk.first_step == 3
+
+
+def test_a_chunk_starts_from_its_publishing_or_from_its_images():
+    chunk = chunk_from_osc(np.eye(8, 7), 0.05)
+    period = 50_000_000
+    for late, left in ((0, 8), (1, 7), (period, 7), (period + 1, 6), (8 * period, 0), (10**10, 0)):
+        rest, start = starting(chunk, 'observation', 10**9, 10**9 + late)
+        assert len(rest) == left
+        assert rest.first_step == 8 - left
+        assert start >= 10**9 + late or not left, 'a step that is past is left out'
+        assert start == 10**9 + (8 - left) * period
+    whole, start = starting(chunk, 'publish', 10**9, 2 * 10**9, 7)
+    assert (len(whole), start) == (8, 2 * 10**9 + 7)

@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from lightvla_ros import RobotState
+
 PAGES = ('README.md', 'docs/tutorials/python.md')
 
 
@@ -24,7 +26,8 @@ def test_the_programs_of_a_page_run(page, pytestconfig, monkeypatch):
             'wrist': picture.copy(),
             'move': lambda *step: moved.append(step),
         }
-        given['state'] = np.array([0.0, 0.0, 0.3, 3.14, 0.0, 0.0, 0.04, -0.04])
+        fingers = np.array([0.04, -0.04])
+        given['state'] = RobotState(np.array([0, 0, 0.3]), np.array([1.0, 0, 0, 0]), fingers)
         exec(compile(program, page, 'exec'), given)
         assert len(given['chunk']) == 8
     assert page != 'README.md' or len(moved) == 8

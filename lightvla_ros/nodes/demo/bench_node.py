@@ -75,18 +75,18 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     feeder.start()
     try:
         deadline = time.monotonic() + PATIENCE
-        while node.counts['sent'] < WARM_UP:
+        while node.statistics.counts['sent'] < WARM_UP:
             if time.monotonic() > deadline:
                 raise BenchError(
                     f'{policy}: {WARM_UP} chunks did not come in {PATIENCE:g} s; the log says why'
                 )
             time.sleep(0.05)
-        first = node.counts['sent']
+        first = node.statistics.counts['sent']
         frames, fed, started = node.frames_received, sent.value, time.monotonic()
         time.sleep(seconds)
         received, given = node.frames_received - frames, sent.value - fed
-        took, chunks = time.monotonic() - started, node.counts['sent'] - first
-        times = {stage: node.history.milliseconds(stage)[-chunks:] for stage in STAGES}
+        took, chunks = time.monotonic() - started, node.statistics.counts['sent'] - first
+        times = {stage: node.statistics.milliseconds(stage)[-chunks:] for stage in STAGES}
     finally:
         stop_feeding.set()
         feeder.join(5.0)

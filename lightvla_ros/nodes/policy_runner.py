@@ -1,0 +1,318 @@
+"""A loaded policy at work: from what came in to the chunks that go out.
+
+Callbacks only store the newest message. A thread of its own runs the policy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import String
+
+from lightvla_ros.errors import InstructionError, PolicyOutputError, one_line, quoted
+from lightvla_ros.nodes.conversions import InputError, nanoseconds
+from lightvla_ros.nodes.policy_inputs import InputTopics, Result, run_job
+from lightvla_ros.nodes.policy_outputs import ChunkOutput
+from lightvla_ros.nodes.policy_statistics import ChunkStatistics
+from lightvla_ros.nodes.policy_status import StatusReport
+from lightvla_ros.policy.actions import limit_chunk
+from lightvla_ros.policy.policy import Policy
+from lightvla_ros.policy.prompt import check_instruction, stop_words_in
+from lightvla_ros.runtime.chunk_schedule import starting
+from lightvla_ros.runtime.inbox import Job, NotReadyError, seconds
+from lightvla_ros.runtime.instruction_gate import InstructionGate
+from lightvla_ros.runtime.reasons import reason
+from lightvla_ros.runtime.supervisor import Moment, State, Supervisor
+from lightvla_ros.runtime.worker import Worker
+
+LONGEST_WAIT = 2.0  # for the inference under way, when deactivated [s]
+
+
+class PolicyRunner:
+    """Runs a policy on what comes in while it is active, and publishes chunks and holds.
+
+    Methods are called from the node's callbacks, unless they say otherwise.
+
+    :param values: The node's parameters; those that can change are read anew.
+    :param report: Told of instructions and of chunks.
+    :param on_publish_failure: Told what could not be published, and why.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        policy: Policy,
+        values: SimpleNamespace,
+        report: StatusReport,
+        statistics: ChunkStatistics,
+        on_publish_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self.policy = policy
+        self.supervisor = Supervisor()
+        self._node = node
+        self._log = node.get_logger()
+        self._values = values
+        self._report = report
+        self._statistics = statistics
+        self._gate = InstructionGate()
+        self._uninstructed = reason('no_instruction')  # why there is none
+        self._worker: Worker[Job, Result] | None = None
+        self.inputs = InputTopics(
+            node,
+            policy.manifest,
+            values,
+            policy.example_instruction(),
+            self.wake,
+            self._on_instruction,
+        )
+        self.inbox = self.inputs.inbox
+        self.output = ChunkOutput(node, policy.manifest, values, on_publish_failure)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the inference thread runs on, after :meth:`stop` too."""
+        return self._worker is not None and self._worker.alive
+
+    def start(self) -> None:
+        """Begin a session: without an instruction, and without whatever was wrong before."""
+        self.inputs.clear()
+        self._forget_instruction(reason('no_instruction'))
+        self._report.instruction_rejected = False
+        self.output.start_session()
+        self._worker = Worker(self._take, self._run, self._deliver)
+        self.supervisor = Supervisor(active=True)
+        self.inputs.active = True
+
+    def end(self, why: str) -> None:
+        """Hold, for this reason or that of a fault, and take nothing more; does not wait."""
+        with self.inbox.lock:
+            self.supervisor.active = self.inputs.active = False
+            self._hold(self.supervisor.fault or why)
+            self.inbox.invalidate()
+
+    def stop(self) -> None:
+        """End the inference thread, and wait for the inference under way for a while."""
+        if not self._worker.stop(min(self._values.max_inference_time, LONGEST_WAIT)):
+            self._log.error('the inference under way does not return; it is abandoned')
+
+    def close(self) -> None:
+        """Remove topics and free the policy, unless an inference still uses it."""
+        self.inputs.destroy()
+        self.output.destroy()
+        if not self.hangs:
+            self.policy.close()
+
+    def wake(self) -> None:
+        """Say that there may be something to infer from. Safe from any thread."""
+        if self._worker is not None:
+            self._worker.wake()
+
+    def pause(self, paused: bool) -> None:
+        """Pause until told otherwise; :meth:`watch` publishes the hold."""
+        self.supervisor.paused = paused
+        self.wake()
+
+    def reset(self) -> None:
+        """Forget the instruction and all that came in."""
+        with self.inbox.lock:
+            self._hold(reason('reset'))
+            self.inputs.clear()
+            self._forget_instruction(reason('no_instruction'))
+
+    def start_again(self, jump: int) -> None:
+        """Forget what was stamped by a clock that is not the same any more.
+
+        :param jump: Of the clock [ns].
+        """
+        why = reason('clock_jump', '', f'by {seconds(jump)}')
+        self._log.warning(f'{why}; all images and states are forgotten')
+        with self.inbox.lock:
+            self._hold(why)
+            self.inputs.clear()
+
+    def watch(self) -> tuple[State, str]:
+        """Judge whether the robot may move; hold at once when it may not."""
+        self._follow_instruction()
+        self._expire_instruction()
+        with self.inbox.lock:
+            now = self._now()
+            moment = Moment(
+                clock=now != 0,
+                inputs=self.inbox.fault(now, time.monotonic_ns()) if now else '',
+                uninstructed='' if self.inbox.instruction else self._uninstructed,
+                moving=self.output.moving,
+                busy=self._worker.busy_for(),
+                alive=self._worker.alive,
+            )
+            state, why = self.supervisor.judge(moment, self._values.max_inference_time)
+            if state in (State.WAITING, State.HOLDING) and self.output.moving:
+                self._hold(why)
+                self.inbox.invalidate()
+        return state, why
+
+    def input_fault(self) -> str:
+        """Return the reason why no observation comes; empty while inactive."""
+        active = self.supervisor.active
+        return self.inbox.fault(self._now(), time.monotonic_ns()) if active else ''
+
+    def advice(self) -> str:
+        """Say in one line what to do so that the robot moves."""
+        return self.inputs.advice() if self.supervisor.active else ''
+
+    def _hold(self, why: str) -> None:
+        """Take back a motion that has been sent; nothing to do when none was."""
+        if self.output.moving:
+            self.supervisor.trouble = why
+            self.output.hold(why, self.inbox.instruction)
+
+    def _on_instruction(self, message: String) -> None:
+        # before anything else: a word like this must not be refused for what stands beside it
+        word = stop_words_in(message.data, self._values.stop_words)
+        if word and self.supervisor.active:
+            self._pause_for(word)
+            return
+        try:
+            text = check_instruction(message.data)
+        except InstructionError as error:
+            self._refuse_instruction(error)
+            return
+        if not self.supervisor.active:
+            self._log.warning(
+                'instruction ignored: the node is not active', throttle_duration_sec=1.0
+            )
+            return
+        self._report.instruction_rejected = False
+        self._gate.offer(text)
+        self._follow_instruction()
+
+    def _pause_for(self, word: str) -> None:
+        """Do what ``~/pause`` does; only that service ends it, no other instruction."""
+        if not self.supervisor.paused:
+            self._log.warning(
+                f'paused: the instruction says {word!r}; to go on, call ~/pause with data: false'
+            )
+        self._gate.withdraw()
+        self.pause(True)
+        self._report.change(*self.watch())
+
+    def _follow_instruction(self) -> None:
+        """Make the newest instruction the current one, but not too often."""
+        now, current = time.monotonic(), self.inbox.instruction
+        text = self._gate.next(current, now, self._values.min_instruction_interval)
+        if not text:
+            return
+        try:
+            self.policy.check_instruction(text)  # tokenises, so not for every message of a flood
+        except InstructionError as error:
+            self._refuse_instruction(error)
+            return
+        with self.inbox.lock:
+            self.inbox.instruction = text
+            self._gate.served(now)
+            self._hold(reason('instruction_changed'))
+            self.inbox.invalidate()
+        self._report.instruction = text
+        self._log.info(f'instruction: {quoted(text)}')
+        if unknown := self.policy.unknown_words(text):
+            self._log.warning(f'the policy never met the words {quoted(" ".join(unknown))}')
+        self.wake()
+
+    def _expire_instruction(self) -> None:
+        why = self._gate.expiry(time.monotonic(), self._values.instruction_timeout)
+        if why and self.inbox.instruction:
+            self._log.warning(f'{why}; give it again')
+            with self.inbox.lock:
+                self._hold(why)
+                self._forget_instruction(why)
+
+    def _forget_instruction(self, why: str) -> None:
+        self._uninstructed = why
+        self.inbox.instruction = self._report.instruction = ''
+        self._gate.withdraw()
+        self.inbox.invalidate()
+        self.supervisor.trouble = ''
+
+    def _refuse_instruction(self, error: InstructionError) -> None:
+        self._log.warning(f'instruction refused: {error}', throttle_duration_sec=1.0)
+        self._report.instruction_rejected = True
+        self._report.publish()
+
+    # In the inference thread
+
+    def _take(self) -> Job | None:
+        if not self.supervisor.may_infer:
+            return None
+        action = self.policy.manifest.action
+        steps = self._values.replan_steps or action.chunk_length
+        # a quarter of a period less, or a camera's jitter would cost every other frame
+        interval = nanoseconds((steps - 0.25) * action.control_period)
+        try:
+            return self.inbox.take(self._now(), time.monotonic_ns(), interval)
+        except NotReadyError:
+            return None
+
+    def _run(self, job: Job) -> Result:
+        return run_job(self.policy, job, self._now() - job.stamp, self.inputs.pictures)
+
+    def _deliver(self, job: Job, outcome: Result | Exception) -> float:
+        """Publish what came of a job, if it may still be acted on; return the pause after it."""
+        with self.inbox.lock:
+            void = job.generation != self.inbox.generation or not self.supervisor.may_infer
+            if not void and isinstance(outcome, InputError):
+                self._hold(self.inputs.refuse(job, outcome))
+                return 0.0
+            if not void:
+                self.inbox.accept()
+            if void or self.inbox.fault(self._now(), time.monotonic_ns()):
+                self._statistics.counts['discarded'] += 1
+                return 0.0
+            if isinstance(outcome, Exception):
+                return self._fail(job, outcome)
+            try:
+                self._send(job, outcome)
+            except PolicyOutputError as error:
+                return self._fail(job, error)
+            return 0.0
+
+    def _send(self, job: Job, result: Result) -> None:
+        values, prediction, now = self._values, result.prediction, self._now()
+        chunk, clamped = limit_chunk(
+            prediction.chunk, values.max_step_translation, values.max_step_rotation
+        )
+        stats = self.output.stats_message(job, result.observation_age, prediction, result.decode)
+        latency, lasts = now - job.stamp, chunk.period * (values.replan_steps or len(chunk))
+        self._statistics.counts['overruns'] += latency > nanoseconds(lasts)
+        delay = nanoseconds(values.start_delay)
+        chunk, start = starting(chunk, values.anchor, job.stamp, now, delay)
+        if not len(chunk):
+            lasts = prediction.chunk.period * len(prediction.chunk)
+            late = f'{seconds(latency)} after the images, a chunk lasts {lasts:.3f} s'
+            self.supervisor.trouble = reason('too_late', '', late)
+            self.output.hold(self.supervisor.trouble, job.instruction, stats)
+            return
+        if not self.output.send(chunk, start, job, stats, clamped):
+            return
+        published = time.monotonic_ns()
+        self._gate.served(published * 1e-9)
+        self.supervisor.sent()
+        self._report.chunks = self.output.chunks
+        self._statistics.sent(self.policy.manifest, job, result, clamped, published)
+        self.output.send_kept_patches(prediction, job.stamp)
+
+    def _fail(self, job: Job, error: Exception) -> float:
+        """Hold after a failed inference; return how long to wait before the next try [s]."""
+        supervisor, bad_output = self.supervisor, isinstance(error, PolicyOutputError)
+        pause = supervisor.failed(bad_output, self._values.max_failures)
+        self._statistics.counts['failed'] += 1
+        said = one_line(repr(error))
+        self._log.error(f'inference failed ({supervisor.failures} in a row): {said}')
+        self.inbox.invalidate()
+        stats = self.output.stats_message(job)
+        self.output.hold(supervisor.fault or supervisor.trouble, job.instruction, stats)
+        return pause
+
+    def _now(self) -> int:
+        return self._node.get_clock().now().nanoseconds

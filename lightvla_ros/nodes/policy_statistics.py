@@ -1,0 +1,67 @@
+"""What the policy node counts, and how long each stage of its last chunks took."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from lightvla_ros.contract import Manifest
+from lightvla_ros.nodes.policy_inputs import Result
+from lightvla_ros.runtime.inbox import Job
+from lightvla_ros.summary_statistics import percentiles
+
+HISTORY = 512  # chunks
+
+
+class ChunkStatistics:
+    """Counts of what became of inferences, and durations of the last chunks.
+
+    :ivar counts: By name, among them the tokens that the last chunk kept of each camera, and how
+        often each number of the state lay outside of the policy's bounds.
+    """
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(('sent', 'clamped', 'discarded', 'failed', 'overruns'), 0)
+        self._stages: dict[str, deque[float]] = {}
+
+    def sent(
+        self, manifest: Manifest, job: Job, result: Result, clamped: bool, published: int
+    ) -> None:
+        """Note a chunk with steps.
+
+        :param published: When [ns, steady].
+        """
+        counts, prediction = self.counts, result.prediction
+        counts['sent'] += 1
+        counts['clamped'] += clamped
+        for outside in result.outside:  # within max_state_excess; the policy saw the bound itself
+            name = f'outside_{outside.name}'
+            counts[name] = counts.get(name, 0) + 1
+        for camera, kept in zip(manifest.cameras, prediction.kept, strict=True):
+            counts[f'kept_{camera.name}'] = kept
+        preprocess = result.decode + prediction.times.preprocess
+        total = (published - job.arrived) * 1e-9
+        stages = {
+            'preprocess': preprocess,
+            'encode': prediction.times.encode,
+            'act': prediction.times.act,
+            'total': total,
+            'overhead': total - preprocess - prediction.times.inference,
+            'camera_delay': job.delay * 1e-9,
+        }
+        for stage, seconds in stages.items():
+            self._stages.setdefault(stage, deque(maxlen=HISTORY)).append(seconds)
+
+    def milliseconds(self, stage: str) -> np.ndarray:
+        """All remembered durations of one stage [ms], oldest first."""
+        return 1e3 * np.array(self._stages.get(stage, ()))
+
+    def summary(self) -> dict[str, str]:
+        """``<stage>_ms`` -> 'p50 p95 max' of each stage."""
+        return {
+            f'{stage}_ms': 'p50 {:.2f}  p95 {:.2f}  max {:.2f}'.format(
+                *percentiles(self.milliseconds(stage), ('p50', 'p95', 'max')).values()
+            )
+            for stage in self._stages
+        }

@@ -1,0 +1,125 @@
+"""Whether the robot may move, and why not: the rule of ``docs/explanation/safety-rule.md``.
+
+Trouble with inputs passes by itself. A fault ends only by a reset or a new activation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from lightvla_ros.runtime.reasons import kind, reason
+
+FIRST_PAUSE = 0.1  # after an inference that failed [s]; it doubles with each failure in a row
+LONGEST_PAUSE = 2.0
+
+
+class State(IntEnum):
+    """What a policy node may say of itself, numbered as in ``VlaStatus``."""
+
+    UNCONFIGURED = 0
+    INACTIVE = 1
+    WAITING = 2
+    RUNNING = 3
+    HOLDING = 4
+    FAULT = 5
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known at one time; a reason is empty where there is none.
+
+    :param clock: Whether ROS time has begun.
+    :param inputs: The reason why there is no observation.
+    :param uninstructed: The reason why there is no instruction.
+    :param moving: Whether the last chunk had steps.
+    :param busy: How long the inference under way has taken [s].
+    :param alive: Whether the inference thread runs.
+    """
+
+    clock: bool = True
+    inputs: str = ''
+    uninstructed: str = ''
+    moving: bool = False
+    busy: float = 0.0
+    alive: bool = True
+
+
+@dataclass
+class Supervisor:
+    """Judges whether the robot may move, from what went wrong and what is known now.
+
+    Not thread-safe: callers hold the inbox's lock.
+
+    :param active: Whether there is anything to judge.
+    :param paused: Somebody asked for it; only they end it.
+    :param fault: The reason of a fault; empty without one.
+    :param trouble: Why the last chunk was a hold, until one with steps is sent.
+    :param failures: Failed inferences in a row.
+    """
+
+    active: bool = False
+    paused: bool = False
+    fault: str = ''
+    trouble: str = ''
+    failures: int = 0
+
+    @property
+    def may_infer(self) -> bool:
+        """Whether an inference may begin, and its outcome be acted on."""
+        return self.active and not self.paused and not self.fault
+
+    def judge(self, moment: Moment, max_inference_time: float) -> tuple[State, str]:
+        """Return the state and its reason; a fault that is found stays.
+
+        :param max_inference_time: An inference that takes longer is a fault [s].
+        """
+        if not self.fault:
+            self.fault = _fault_of_the_engine(moment, max_inference_time)
+        if self.fault:
+            return State.FAULT, self.fault
+        if self.paused:
+            return State.HOLDING, reason('paused')
+        if not moment.clock:
+            return State.WAITING, reason('no_clock')
+        if moment.inputs:
+            stopped = moment.moving or self.trouble
+            return State.HOLDING if stopped else State.WAITING, moment.inputs
+        if moment.uninstructed:
+            return State.WAITING, moment.uninstructed
+        if self.trouble:
+            return State.HOLDING, self.trouble
+        if moment.moving:
+            return State.RUNNING, ''
+        return State.WAITING, reason('waiting_for_chunk')
+
+    def sent(self) -> None:
+        """Note that a chunk with steps was sent."""
+        self.failures = 0
+        self.trouble = ''
+
+    def failed(self, bad_output: bool, max_failures: int) -> float:
+        """Note that an inference failed; too many in a row are a fault.
+
+        :param bad_output: The engine answered, but nothing that must move a robot.
+        :returns: How long to wait before the next one [s].
+        """
+        self.failures += 1
+        self.trouble = reason('bad_output' if bad_output else 'engine_error')
+        if self.failures >= max_failures:
+            self.fault = reason('fault', kind(self.trouble))
+        return min(FIRST_PAUSE * 2 ** (self.failures - 1), LONGEST_PAUSE)
+
+    def publish_failed(self, what: str) -> None:
+        """Note that a message was not published: whoever relies on it does not get it."""
+        if self.active and not self.fault:
+            self.fault = reason('fault', f'publish_{what}')
+
+
+def _fault_of_the_engine(moment: Moment, max_inference_time: float) -> str:
+    if moment.busy > max_inference_time:
+        late = f'{moment.busy:.3f} s, max_inference_time {max_inference_time:.3f} s'
+        return reason('inference_timeout', '', late)
+    if not moment.alive:  # an error of ours; its traceback is on stderr
+        return reason('fault', 'inference_thread')
+    return ''
