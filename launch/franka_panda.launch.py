@@ -3,8 +3,8 @@
 Without arguments it starts the policy that comes with the package; the log says what it waits for
 and which argument or command is next.
 
-It publishes action chunks and moves nothing by itself: `output_mode` is `none` unless you say
-otherwise, and you choose what executes chunks on the robot (see docs/how-to/franka.md).
+It publishes action chunks and moves nothing by itself: you choose the controller that executes
+chunks on the robot (see docs/how-to/franka.md).
 """
 
 from launch import LaunchDescription
@@ -74,12 +74,6 @@ def generate_launch_description():
         argument('instruction', 'instruction', 'Topic of the instruction.'),
         argument('base_frame', 'panda_link0', 'Frame of the deltas (FR3: fr3_link0).'),
         argument('ee_frame', 'panda_hand_tcp', 'Frame that is moved (FR3: fr3_hand_tcp).'),
-        argument(
-            'output_mode',
-            'none',
-            'Where chunks go besides their topic. Only none exists: nothing moves by launching.',
-            ['none'],
-        ),
         argument(
             'respawn',
             'true',

@@ -167,13 +167,13 @@ def _declare_flops(parser: argparse.ArgumentParser):
 
 def _declare_verify(parser: argparse.ArgumentParser):
     from lightvla_ros.engine import ENGINES
-    from lightvla_ros.verify.tolerances import LIMITS
+    from lightvla_ros.verify.tolerances import TOLERANCES
 
     parser.add_argument('policy', type=Path, metavar='POLICY')
     parser.add_argument('--engine', choices=ENGINES, help='only engines of this name')
     parser.add_argument(
         '--precision',
-        choices=tuple(LIMITS),
+        choices=tuple(TOLERANCES),
         help="an engine's; default: that of the folder",
     )
     parser.add_argument(

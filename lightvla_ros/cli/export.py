@@ -22,7 +22,7 @@ from lightvla_ros.export.estimates import build_estimate, export_estimate
 from lightvla_ros.export.observations import read_observations
 from lightvla_ros.export.tensorrt.build import TARGETS, build_engines, check_target
 from lightvla_ros.files import lock_beside, one_writer, whole_folder
-from lightvla_ros.verify.tolerances import LIMITS
+from lightvla_ros.verify.tolerances import TOLERANCES
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
 
 # Options that not every source takes
@@ -207,7 +207,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--target', choices=('onnx', *TARGETS), default='onnx')
     parser.add_argument(
-        '--precision', choices=tuple(LIMITS), help='default fp32 for onnx, else fp16'
+        '--precision', choices=tuple(TOLERANCES), help='default fp32 for onnx, else fp16'
     )
     parser.add_argument('--buckets', metavar='auto|64,96,...', help='default auto')
     parser.add_argument(

@@ -16,7 +16,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptIds:
     """A tokenised instruction.
 
     Padding stands in front, so that the last prompt token always comes right before the action
@@ -58,7 +58,7 @@ class Engine(Protocol):
     precision: str
     fingerprint: str
 
-    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+    def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
         """Encode one observation.
 
         :param pixels: float32 [cameras, channels, height, width], normalised.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.engine.base import Prompt
+from lightvla_ros.engine.base import PromptIds
 from lightvla_ros.errors import EngineError
 
 
@@ -37,7 +37,7 @@ class PromptWords:
         """Channels of an embedding, D."""
         return self._table.shape[1]
 
-    def __call__(self, prompt: Prompt) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, prompt: PromptIds) -> tuple[np.ndarray, np.ndarray]:
         """Look a prompt up, without BOS, which the graphs know.
 
         :returns: Words float32 [1, P - 1, D], and their mask bool [1, P - 1]: false on BOS, where

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from lightvla_ros.contract import Manifest, fingerprint
-from lightvla_ros.engine.base import Encoded, Prompt
+from lightvla_ros.engine.base import Encoded, PromptIds
 from lightvla_ros.engine.embedding import PromptWords
 from lightvla_ros.engine.signature import ANY, Ports, check_ports, policy_ports
 from lightvla_ros.errors import EngineError, one_line
@@ -72,7 +72,7 @@ class OnnxRuntimeEngine:
             'graphs': manifest.graph_hashes,
         }
         self.fingerprint = fingerprint(facts | ({'options': options} if options else {}))
-        self._prompt: Prompt | None = None
+        self._prompt: PromptIds | None = None
         device = DEVICES.get(provider, 'cpu')
         encode, act = wanted
         # Pixels are taken where they are: they are too many to be copied for nothing.
@@ -97,7 +97,7 @@ class OnnxRuntimeEngine:
         for bucket in manifest.tokens.buckets:
             self._bind_act(bucket)
 
-    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+    def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`."""
         if prompt is not self._prompt:  # once per instruction
             words, mask = self._prompt_words(prompt)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.contract import Manifest, fingerprint
-from lightvla_ros.engine.base import Encoded, Prompt
+from lightvla_ros.engine.base import Encoded, PromptIds
 from lightvla_ros.engine.embedding import PromptWords
 from lightvla_ros.engine.openvino_split import split_at_scores
 from lightvla_ros.engine.signature import ANY, Ports, check_ports, policy_ports
@@ -70,7 +70,7 @@ class OpenVinoEngine:
                 'graphs': manifest.graph_hashes,
             }
         )
-        self._prompt: Prompt | None = None
+        self._prompt: PromptIds | None = None
         self._buffers = {
             name: np.zeros(shape, dtype)
             for name, (dtype, shape) in {**act_ports, **encode_ports}.items()
@@ -88,7 +88,7 @@ class OpenVinoEngine:
         for request in (*self._encode, *self._act_requests.values()):
             _run(request)
 
-    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+    def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`."""
         if prompt is not self._prompt:  # once per instruction
             words, mask = self._prompt_words(prompt)

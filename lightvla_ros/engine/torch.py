@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lightvla_ros.contract import Manifest, fingerprint
-from lightvla_ros.engine.base import Encoded, Prompt
+from lightvla_ros.engine.base import Encoded, PromptIds
 from lightvla_ros.vla.weights import NUMBERS, load_model
 
 
@@ -48,7 +48,7 @@ class TorchEngine:
         )
 
     @torch.inference_mode()
-    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+    def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`."""
         model, number = self.model, NUMBERS[self.precision]
         ids, mask = torch.from_numpy(prompt.ids), torch.from_numpy(prompt.mask)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightvla_ros.engine.base import Encoded, Engine, Prompt
+from lightvla_ros.engine.base import Encoded, Engine, PromptIds
 from lightvla_ros.errors import EngineError
 from lightvla_ros.evaluate.episodes import Conditions
 from lightvla_ros.sim.episode import EpisodeSpec
@@ -69,7 +69,7 @@ class ChosenTokens:
         self.precision = engine.precision
         self.fingerprint = engine.fingerprint
 
-    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+    def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`; then other tokens are the kept ones.
 
         :raises EngineError: When the engine's tensors are not in the host's memory.
@@ -108,7 +108,7 @@ class ChosenTokens:
         self._engine.close()
 
     def _encode_torch(
-        self, model: object, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None
+        self, model: object, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None
     ) -> Encoded:
         import torch
 

@@ -15,8 +15,8 @@ from lightvla_ros.sim.episode import EpisodeSpec
 class Journal:
     """A file of JSON lines: first what decides outcomes, then one line per episode.
 
-    Who writes it holds the result's lock (``files.one_writer``). Which episodes are asked for does
-    not belong to what decides outcomes: a journal may be gone on with for more of them.
+    The process that writes it holds the result's lock (``files.one_writer``). The list of episodes
+    does not decide outcomes, so a journal can be continued with more episodes.
 
     :param header: Policy, conditions and versions; a journal of others is refused.
     :raises EvaluationError: When it is of something else or damaged.

@@ -25,7 +25,7 @@ from lightvla_ros.export.onnx_files import (
 from lightvla_ros.files import new_folder
 from lightvla_ros.policy.golden import random_inputs, record
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.verify.tolerances import LIMITS
+from lightvla_ros.verify.tolerances import TOLERANCES
 from lightvla_ros.vla.weights import StoredWeights, config_of
 
 GOLDEN, SEED = 3, 0
@@ -117,7 +117,7 @@ def add_graphs(
     dropped = [] if keep_weights else list(manifest.model.weights)
     for name in dropped:
         (policy_dir / name).unlink()
-    limits = LIMITS[precision]
+    limits = TOLERANCES[precision]
     return amend_manifest(
         policy_dir,
         new_files=['golden.npz', 'embedding.npy', *files],

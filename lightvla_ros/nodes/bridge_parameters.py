@@ -35,7 +35,8 @@ BRIDGE_PARAMETERS = ParameterTable(
         Parameter(
             'render',
             'cheap',
-            '`cheap` draws 2 to 3 times faster and a little otherwise; train with the same.',
+            '`cheap` renders 2 to 3 times faster and looks slightly different; use the setting '
+            'that the policy was trained with.',
             choices=RENDER_SETTINGS,
             read_only=False,
         ),

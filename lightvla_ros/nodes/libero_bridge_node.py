@@ -1,8 +1,8 @@
 """The LIBERO bridge: a simulated Panda that looks like a robot to the policy node.
 
 It publishes ``/clock``, both cameras and the state, executes action chunks, and says how each
-episode ended. Simulated time goes on over episodes and jumps by 2 s between them, which a policy
-notices as a break; it never goes back.
+episode ended. Simulated time keeps counting across episodes and jumps ahead by 2 s between two of
+them, which a policy notices as a break; it never goes back.
 
 ``~/episode`` and ``~/result`` are latched JSON. An episode: ``episode`` (its number), ``suite``,
 ``task``, ``init_state``, ``seed``, ``instruction``, ``start`` (its first stamp [ns]),

@@ -27,7 +27,7 @@ from lightvla_ros.nodes.conversions import InputError, stamp_ns
 from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
 from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.picture_reader import PictureReader
-from lightvla_ros.nodes.policy_parameters import limits_from
+from lightvla_ros.nodes.policy_parameters import freshness_from
 from lightvla_ros.nodes.qos import SENSOR_QOS
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
@@ -106,7 +106,7 @@ class InputTopics:
             states['ee_pose'] = (PoseStamped, self._on_pose)
         if 'gripper_qpos' in layout:
             states['gripper_state'] = (JointState, partial(self._on_state, 'gripper_state'))
-        self.inbox = Inbox(cameras, tuple(states), limits_from(values))
+        self.inbox = Inbox(cameras, tuple(states), freshness_from(values))
         raw = values.image_transport == 'raw'
         self._subscriptions: list[Subscription] = []
         self._topics: list[Topic] = []

@@ -23,7 +23,7 @@ from lightvla_ros.errors import one_line
 from lightvla_ros.nodes.clock_watch import ClockWatch
 from lightvla_ros.nodes.lifecycle import GuardedLifecycleNode, TransitionError
 from lightvla_ros.nodes.policy_loading import load_policy
-from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS, limits_from, misfit
+from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS, freshness_from, misfit
 from lightvla_ros.nodes.policy_runner import PolicyRunner
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.policy_status import StatusReport
@@ -187,7 +187,7 @@ class PolicyNode(GuardedLifecycleNode):
 
     def _on_parameters(self, values: SimpleNamespace) -> None:
         if self.runner is not None:
-            self.runner.inbox.limits = limits_from(values)
+            self.runner.inbox.freshness = freshness_from(values)
 
     def _on_publish_failure(self, what: str, error: Exception) -> None:
         """Go into a fault; called from the inference thread, too."""

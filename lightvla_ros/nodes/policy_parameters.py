@@ -12,7 +12,7 @@ from lightvla_ros.nodes.conversions import FINGER_JOINTS, nanoseconds
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.policy.prompt import STOP_WORDS
-from lightvla_ros.runtime.inbox import Limits
+from lightvla_ros.runtime.inbox import Freshness
 
 MAX_NAME_BYTES = 255  # the bound of child_frame_id in ActionChunk.msg
 
@@ -143,8 +143,8 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'max_state_excess',
             1.0,
-            'How far outside of the bounds that the policy was trained in a number of the state '
-            'may lie, as a share of their distance.',
+            'How far a number of the state may lie outside of the range that the policy was '
+            'trained in, as a share of that range.',
             0.0,
             1e6,
             read_only=False,
@@ -177,7 +177,7 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'max_step_rotation',
             0.87,
-            'Largest turn of a step [rad]; likewise.',
+            'Longest rotation of a step [rad]; longer ones are shortened.',
             0.0001,
             1.0,
             read_only=False,
@@ -262,9 +262,9 @@ def misfit(values: SimpleNamespace, manifest: Manifest | None) -> str | None:
     return None
 
 
-def limits_from(values: SimpleNamespace) -> Limits:
+def freshness_from(values: SimpleNamespace) -> Freshness:
     """Convert the parameters in seconds to the inbox's limits in nanoseconds."""
-    return Limits(
+    return Freshness(
         image_age=nanoseconds(values.max_image_age),
         silence=nanoseconds(values.max_silence),
         camera_skew=nanoseconds(values.max_camera_skew),

@@ -15,8 +15,8 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.conversions import time_message
-from lightvla_ros.nodes.qos import LATCHED
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
+from lightvla_ros.nodes.qos import LATCHED
 from lightvla_ros.runtime.reasons import kind, reason
 
 REMINDER = 5.0  # s between two lines that say what is waited for

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.engine import load_engine
-from lightvla_ros.engine.base import Engine, Prompt, smallest_bucket
+from lightvla_ros.engine.base import Engine, PromptIds, smallest_bucket
 from lightvla_ros.errors import ContractError, PolicyOutputError
 from lightvla_ros.policy.actions import Chunk, chunk_from_policy
 from lightvla_ros.policy.golden_file import read_golden
@@ -155,7 +155,7 @@ class Policy:
         """
         return self._encode_prompt.unknown_words(text)
 
-    def prepare(self, observation: Observation) -> tuple[np.ndarray, Prompt, np.ndarray | None]:
+    def prepare(self, observation: Observation) -> tuple[np.ndarray, PromptIds, np.ndarray | None]:
         """Return what :meth:`Engine.encode` takes: pixels, prompt and proprio.
 
         :raises ValueError: When the observation does not fit the manifest.
@@ -226,7 +226,7 @@ class Policy:
             wrong = jaccard == 1 and not error <= golden.action_tolerance
             if jaccard < golden.min_jaccard or wrong:
                 raise ContractError(
-                    f'{path}: observation {index} comes out otherwise with '
+                    f'{path}: observation {index} gives a different result on '
                     f'{self.engine.backend}: kept patches overlap {jaccard:.3f} (at least '
                     f'{golden.min_jaccard} wanted), actions differ by {error:.2g} (at most '
                     f'{golden.action_tolerance:g}); export the policy again or use another engine'

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.contract import Prompt as PromptSpec
-from lightvla_ros.engine.base import Prompt
+from lightvla_ros.contract import Prompt
+from lightvla_ros.engine.base import PromptIds
 from lightvla_ros.errors import InstructionError, quoted
 
 MAX_LENGTH = 512  # characters
@@ -103,9 +103,7 @@ class PromptEncoder:
     :raises ContractError: When the tokenizer cannot be trusted; see ``tokenizer.py``.
     """
 
-    def __init__(
-        self, spec: PromptSpec, tokenizer_path: Path, vocabulary: int | None = None
-    ) -> None:
+    def __init__(self, spec: Prompt, tokenizer_path: Path, vocabulary: int | None = None) -> None:
         from tokenizers import models
 
         from lightvla_ros.policy.tokenizer import check_tokenizer, read_tokenizer
@@ -118,7 +116,7 @@ class PromptEncoder:
         self._unknown_id = self._tokenizer.token_to_id(model.unk_token) if whole else None
         self._cached = lru_cache(maxsize=64)(self._encode)
 
-    def __call__(self, instruction: str) -> Prompt:
+    def __call__(self, instruction: str) -> PromptIds:
         """Encode an instruction.
 
         Safe from any thread.
@@ -150,7 +148,7 @@ class PromptEncoder:
             raise InstructionError(f'the policy knows no word of it: {quoted(" ".join(unknown))}')
         return tuple(unknown)
 
-    def _encode(self, instruction: str) -> Prompt:
+    def _encode(self, instruction: str) -> PromptIds:
         spec = self._spec
         if spec.lowercase:
             instruction = instruction.lower()
@@ -167,4 +165,4 @@ class PromptEncoder:
         padded[0, spec.length - len(ids) :] = ids
         mask = np.zeros((1, spec.length), bool)
         mask[0, spec.length - len(ids) :] = True
-        return Prompt(padded, mask)
+        return PromptIds(padded, mask)

@@ -45,7 +45,7 @@ class Stamped:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Freshness:
     """How old and how far apart the parts of an observation may be, in nanoseconds.
 
     :param image_age: Largest age of an image by its stamp.
@@ -101,12 +101,14 @@ class Inbox:
 
     :param cameras: Names of the cameras, in the policy's order.
     :param states: Names of the state topics that the policy needs.
-    :param limits: See :class:`Limits`; may be replaced at any time.
+    :param freshness: See :class:`Freshness`; may be replaced at any time.
     :ivar obstacle: A reason found elsewhere; while it is set there is no observation.
     """
 
-    def __init__(self, cameras: tuple[str, ...], states: tuple[str, ...], limits: Limits) -> None:
-        self.limits = limits
+    def __init__(
+        self, cameras: tuple[str, ...], states: tuple[str, ...], freshness: Freshness
+    ) -> None:
+        self.freshness = freshness
         self.lock = threading.RLock()
         self.instruction = ''
         self.obstacle = ''
@@ -163,7 +165,7 @@ class Inbox:
             if kept and stamp <= kept[-1].stamp:
                 return self._not_newer(source, stamp)
             self._behind.pop(source, None)
-            if now - stamp > self.limits.image_age:
+            if now - stamp > self.freshness.image_age:
                 return self.reject(source, self._code(source, 'stale'), self._old(now - stamp))
             kept.append(Stamped(content, stamp, steady))
             self._faults.pop(source, None)
@@ -234,7 +236,7 @@ class Inbox:
             if self._matched is None or stamp not in (None, self._matched[0]):
                 self._matched = stamp or 0, steady
             matched, since = self._matched
-            return self._mismatch(matched + 1) if steady - since > self.limits.silence else ''
+            return self._mismatch(matched + 1) if steady - since > self.freshness.silence else ''
 
     def take(self, now: int, steady: int, interval: int) -> Job:
         """Take the newest set of images that belong together, and the states next to them, once.
@@ -273,10 +275,10 @@ class Inbox:
             if not kept:
                 return self._unusable.get(name) or self._absent(self._code(name, 'missing'))
             age, silence = now - kept[-1].stamp, steady - kept[-1].arrived
-            if age > self.limits.image_age:
+            if age > self.freshness.image_age:
                 return reason(self._code(name, 'stale'), name, self._old(age))
-            if silence > self.limits.silence:
-                silent = f'silent {seconds(silence)}, max_silence {seconds(self.limits.silence)}'
+            if silence > self.freshness.silence:
+                silent = f'silent {seconds(silence)}, max_silence {seconds(self.freshness.silence)}'
                 return reason(self._code(name, 'stale'), name, silent)
         return ''
 
@@ -298,7 +300,7 @@ class Inbox:
                 continue
             states = {name: _nearest(self._kept[name], stamp) for name in self._states}
             skews = (abs(state.stamp - stamp) for state in states.values())
-            if all(skew <= self.limits.state_skew for skew in skews):
+            if all(skew <= self.freshness.state_skew for skew in skews):
                 return frames, states
         return None
 
@@ -319,7 +321,7 @@ class Inbox:
             if index == len(self._kept[name]):
                 return None
             frames[name] = self._kept[name][index]
-            if frames[name].stamp - stamp > self.limits.camera_skew:
+            if frames[name].stamp - stamp > self.freshness.camera_skew:
                 return None
         return frames
 
@@ -330,7 +332,7 @@ class Inbox:
             return reason('camera_skew', '', self._camera_skew())
         skews = {n: abs(_nearest(self._kept[n], stamp).stamp - stamp) for n in self._states}
         worst = max(skews, key=lambda name: skews[name])
-        bound = seconds(self.limits.state_skew)
+        bound = seconds(self.freshness.state_skew)
         detail = f'{seconds(skews[worst])} from the images, max_state_skew {bound}'
         return reason('state_skew', worst, detail)
 
@@ -338,7 +340,7 @@ class Inbox:
         newest = {name: self._kept[name][-1] for name in self._cameras}
         first = max(newest, key=lambda name: newest[name].stamp)
         last = min(newest, key=lambda name: newest[name].stamp)
-        bound = f'max_camera_skew {seconds(self.limits.camera_skew)}'
+        bound = f'max_camera_skew {seconds(self.freshness.camera_skew)}'
         if newest[last].stamp < self._kept[first][0].stamp:
             # none of the faster camera's remembered frames is as old as the slower one's newest
             delay = seconds(newest[first].stamp - newest[last].stamp)
@@ -350,7 +352,7 @@ class Inbox:
         return f'{"camera" if source in self._cameras else "state"}_{what}'
 
     def _old(self, age: int) -> str:
-        return f'{seconds(age)} old, max_image_age {seconds(self.limits.image_age)}'
+        return f'{seconds(age)} old, max_image_age {seconds(self.freshness.image_age)}'
 
 
 def seconds(duration: int) -> str:

@@ -46,8 +46,8 @@ REASONS = {
     'state_stale': 'the newest message of this state topic is too old',
     'too_late': 'the chunk was ready only after its last step',
     'two_publishers': 'an input, or an output of this node, has more than one publisher',
-    'waiting_for_chunk': 'all inputs are there; the first chunk is being computed',
-    'wrong_type': 'what is published on this input is of another type; the log says what to do',
+    'waiting_for_chunk': 'all inputs have arrived; the first chunk is being computed',
+    'wrong_type': 'a publisher of this input sends another message type; the log says what to do',
 }
 
 

@@ -16,8 +16,8 @@ COIN_TOSS = 0.02  # openings this near to each other may lie on two sides of the
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of one precision.
+class Tolerance:
+    """Tolerance of one precision.
 
     :param mean_jaccard: Least mean overlap of the kept sets.
     :param min_jaccard: Least overlap in any one observation.
@@ -39,15 +39,15 @@ class Limits:
 
 
 # A rounding error of one step must not be seen at the gripper: a Panda repeats to 0.1 mm.
-LIMITS = {
-    'fp32': Limits(0.99, 0.9, 0.05, 0.05, 1e-3, 1e-3),
-    'fp16': Limits(0.97, 0.8, 0.5, 0.5, 2e-2, 2e-2),
-    'bf16': Limits(0.95, 0.7, 2.0, 2.0, 8e-2, 8e-2),
+TOLERANCES = {
+    'fp32': Tolerance(0.99, 0.9, 0.05, 0.05, 1e-3, 1e-3),
+    'fp16': Tolerance(0.97, 0.8, 0.5, 0.5, 2e-2, 2e-2),
+    'bf16': Tolerance(0.95, 0.7, 2.0, 2.0, 8e-2, 8e-2),
 }
 
 
 @dataclass(frozen=True)
-class ActionError:
+class ActionDifference:
     """Largest differences over the steps of a chunk.
 
     :param millimetres: Between the ends of two steps [mm].
@@ -62,7 +62,7 @@ class ActionError:
     flips: int
 
 
-def action_error(reference: np.ndarray, found: np.ndarray, spec: Action) -> ActionError:
+def action_difference(reference: np.ndarray, found: np.ndarray, spec: Action) -> ActionDifference:
     """Compare two normalised outputs [chunk_length, 7], both finite."""
     one, two = chunk_from_policy(reference, spec), chunk_from_policy(found, spec)
     distance = np.linalg.norm(one.translations - two.translations, axis=1).max()
@@ -73,7 +73,7 @@ def action_error(reference: np.ndarray, found: np.ndarray, spec: Action) -> Acti
     angle = 4 * np.arctan2(np.minimum(apart, together), np.maximum(apart, together))
     flips = (one.gripper > 0.5) != (two.gripper > 0.5)
     apart = np.abs(one.gripper - two.gripper)
-    return ActionError(
+    return ActionDifference(
         float(distance * 1e3),
         float(np.degrees(angle.max())),
         float(apart.max()),

@@ -76,8 +76,8 @@ def choose(
 
     A user who names an engine, a precision or both asks for what fits, in the folder's precision
     where none is named. Otherwise the folder asks: for engines that were built in it, for what
-    passed before, and for the engine that a node runs by default. Where none of these is there,
-    every variant in the folder's precision decides. What the processor offers beside has no say.
+    passed before, and for the engine that a node runs by default. If there are none of these,
+    every variant in the folder's precision decides. Other precisions of the processor never do.
 
     :param offered: Of the machine and the folder, see :func:`variants`.
     """

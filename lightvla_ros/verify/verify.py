@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from lightvla_ros.contract import Manifest, Verification, amend_manifest, load_manifest
-from lightvla_ros.engine.base import Encoded, Prompt, smallest_bucket
+from lightvla_ros.engine.base import Encoded, PromptIds, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError
 from lightvla_ros.policy.golden import random_inputs
 from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.observation import Observation, observations
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.verify.prompts import check_prompts
-from lightvla_ros.verify.tolerances import LIMITS, ActionError, action_error, jaccard
+from lightvla_ros.verify.tolerances import TOLERANCES, ActionDifference, action_difference, jaccard
 from lightvla_ros.verify.variants import Variant, choose, variants
 
 SEED = 20261125
@@ -62,8 +62,8 @@ class Comparison:
 
     jaccards: list[float] = field(default_factory=list)
     wrong_positions: int = 0  # observations whose position ids do not ascend
-    same: list[ActionError] = field(default_factory=list)  # where the kept sets are equal
-    other: list[ActionError] = field(default_factory=list)
+    same: list[ActionDifference] = field(default_factory=list)  # where the kept sets are equal
+    other: list[ActionDifference] = field(default_factory=list)
     buckets: dict[int, float] = field(default_factory=dict)  # largest error, normalised
     padding_matters: bool = False
     not_finite: int = 0  # outputs with NaN or infinity
@@ -209,7 +209,7 @@ def _compare(policy: Policy, cases: list[tuple[Observation, Expected]]) -> Compa
             if not np.isfinite(actions[bucket]).all():
                 comparison.not_finite += 1
                 continue
-            error = action_error(wanted, actions[bucket], policy.manifest.action)
+            error = action_difference(wanted, actions[bucket], policy.manifest.action)
             (comparison.same if same else comparison.other).append(error)
             if same:
                 worst = float(np.abs(wanted - actions[bucket]).max())
@@ -227,7 +227,7 @@ def _padding_has_no_say(policy: Policy, observation: Observation) -> Iterator[bo
     if encoded.tensors:  # where they can be reached
         _overwrite_dropped(encoded)
         yield np.array_equal(before, engine.act(encoded, full))
-    other = Prompt(np.where(prompt.mask, prompt.ids, prompt.ids.max()), prompt.mask)
+    other = PromptIds(np.where(prompt.mask, prompt.ids, prompt.ids.max()), prompt.mask)
     yield np.array_equal(before, engine.act(engine.encode(pixels, other, proprio), full))
 
 
@@ -239,7 +239,7 @@ def _overwrite_dropped(encoded: Encoded) -> None:
 
 def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]]:
     """Return the figures, and what is wrong with them."""
-    limits = LIMITS[precision]
+    limits = TOLERANCES[precision]
     figures = {
         'observations': len(found.jaccards),
         'jaccard_mean': float(np.mean(found.jaccards)),
@@ -283,7 +283,7 @@ def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]
     return figures, faults
 
 
-def _worst(errors: list[ActionError]) -> dict[str, float]:
+def _worst(errors: list[ActionDifference]) -> dict[str, float]:
     return {
         'compared': len(errors),
         'millimetres': max((each.millimetres for each in errors), default=0.0),

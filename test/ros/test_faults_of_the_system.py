@@ -403,6 +403,6 @@ def test_fault_27_wrong_parameters_at_run_time(bundled_policy):
         assert set_parameter('replan_steps', 8).successful
         assert not set_parameter('max_image_age', None).successful, 'it cannot be taken away'
         assert set_parameter('max_image_age', 0.4).successful
-        assert r.node.runner.inbox.limits.image_age == 400_000_000
+        assert r.node.runner.inbox.freshness.image_age == 400_000_000
         count = len(r.robot.moves())
         r.until(lambda: len(r.robot.moves()) > count, 'the node to live on')

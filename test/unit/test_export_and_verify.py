@@ -16,7 +16,7 @@ from lightvla_ros.contract import amend_manifest, load_manifest, write_manifest
 from lightvla_ros.errors import ContractError, EngineError, ExportError
 from lightvla_ros.export import onnx_files
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.verify.tolerances import action_error, jaccard
+from lightvla_ros.verify.tolerances import action_difference, jaccard
 from lightvla_ros.verify.verify import verify
 from lightvla_ros.vla.config import PRUNING
 from lightvla_ros.vla.language import LlamaBlock, LlamaModel
@@ -233,15 +233,15 @@ def test_errors_are_in_millimetres_and_degrees(exported):
     two[2, 0] = 0.1  # of 0.05 m
     two[3, 4] = 0.5  # of 0.5 rad times 0.2, the range of the statistics
     two[:3, 6] = 1.0
-    error = action_error(one, two, spec)
+    error = action_difference(one, two, spec)
     assert error.millimetres == pytest.approx(5, rel=1e-6)
     assert error.degrees == pytest.approx(np.degrees(0.05), rel=1e-6)
     assert error.flips == 3
     one[:, 6], two[:, 6] = 0.49, 0.505  # a rounding error about the middle
-    error = action_error(one, two, spec)
+    error = action_difference(one, two, spec)
     assert (error.flips, error.gripper) == (0, pytest.approx(0.015, rel=1e-4))
     two[:, 6] = 1.0
-    assert action_error(one, two, spec).flips == 8
+    assert action_difference(one, two, spec).flips == 8
     assert jaccard(np.array([1, 2, 3]), np.array([2, 3, 4])) == 0.5
 
 

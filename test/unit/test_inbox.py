@@ -4,17 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from lightvla_ros.runtime.inbox import Inbox, Limits, NotReadyError
+from lightvla_ros.runtime.inbox import Freshness, Inbox, NotReadyError
 from lightvla_ros.runtime.reasons import MAX_BYTES, REASONS, cut, kind, reason
 
 MS = 1_000_000
-LIMITS = Limits(image_age=500 * MS, silence=500 * MS, camera_skew=30 * MS, state_skew=100 * MS)
+FRESHNESS = Freshness(
+    image_age=500 * MS, silence=500 * MS, camera_skew=30 * MS, state_skew=100 * MS
+)
 START = 10**12
 
 
 @pytest.fixture
 def inbox():
-    box = Inbox(('left', 'right'), ('pose',), LIMITS)
+    box = Inbox(('left', 'right'), ('pose',), FRESHNESS)
     box.instruction = 'go'
     return box
 
@@ -152,7 +154,7 @@ def test_a_bad_header_is_a_fault_at_once(inbox):
 @pytest.mark.parametrize('late', ['left', 'right', 'pose'])
 def test_fault_equal_stamps_with_another_delay_never_pair(inbox, late):
     """Hardware-synchronised at 60 Hz; what is late comes 72 ms after what was taken with it."""
-    inbox.limits = replace(LIMITS, state_skew=5 * MS)
+    inbox.freshness = replace(FRESHNESS, state_skew=5 * MS)
     period, taken = 16 * MS, []
     arrivals = []
     for frame in range(60):
@@ -183,7 +185,7 @@ def test_the_state_nearest_to_the_images_is_taken(inbox):
 @pytest.mark.parametrize('source', ['left', 'right', 'pose'])
 def test_fault_a_clock_set_back_is_a_camera_that_is_stale_for_as_long(inbox, source):
     """One source's clock alone; with a large age allowed nothing else would notice."""
-    inbox.limits = replace(LIMITS, image_age=10_000 * MS)
+    inbox.freshness = replace(FRESHNESS, image_age=10_000 * MS)
     offer_all(inbox, START)
     said = []
     for at in range(50, 500, 50):
@@ -196,7 +198,7 @@ def test_fault_a_clock_set_back_is_a_camera_that_is_stale_for_as_long(inbox, sou
 
 
 def test_an_old_image_out_of_order_is_no_clock_set_back(inbox):
-    inbox.limits = replace(LIMITS, image_age=10_000 * MS)
+    inbox.freshness = replace(FRESHNESS, image_age=10_000 * MS)
     for at in range(0, 1000, 50):
         now = START + at * MS
         offer_all(inbox, now)

@@ -9,7 +9,7 @@ import openvino as ov
 import pytest
 
 from lightvla_ros.engine import load_engine
-from lightvla_ros.engine.base import Prompt
+from lightvla_ros.engine.base import PromptIds
 from lightvla_ros.engine.openvino import _check_precision
 from lightvla_ros.engine.openvino_split import split_at_scores
 from lightvla_ros.errors import EngineError
@@ -164,6 +164,6 @@ def test_what_cannot_be_loaded_or_run_is_one_line(policy, policy_dir, tmp_path):
     with pytest.raises(EngineError, match='act.onnx: openvino cannot load it') as caught:
         load_engine('openvino', tmp_path, manifest)
     assert '\n' not in str(caught.value)
-    prompt = Prompt(*np.ones((2, 1, manifest.prompt.length), int))
+    prompt = PromptIds(*np.ones((2, 1, manifest.prompt.length), int))
     with pytest.raises(EngineError, match=r'pixels is \(1, 6, 8, 8\), the graph takes'):
         policy.engine.encode(np.zeros((1, 6, 8, 8), np.float32), prompt, None)

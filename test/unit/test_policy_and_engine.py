@@ -10,7 +10,7 @@ from small_policy import write_robot_policy
 
 from lightvla_ros.contract import load_manifest, write_manifest
 from lightvla_ros.engine import load_engine
-from lightvla_ros.engine.base import Prompt, smallest_bucket
+from lightvla_ros.engine.base import PromptIds, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError, InstructionError
 from lightvla_ros.policy.observation import Observation
 from lightvla_ros.policy.policy import Policy
@@ -138,7 +138,7 @@ def test_content_of_prompt_padding_does_not_matter(policy):
     prompt = policy._encode_prompt(observation.instruction)
     pixels = policy._preprocess(observation.images)
     proprio = np.zeros((1, 8), np.float32)
-    garbage = Prompt(np.where(prompt.mask, prompt.ids, 30), prompt.mask)
+    garbage = PromptIds(np.where(prompt.mask, prompt.ids, 30), prompt.mask)
     outcomes = []
     for each in (prompt, garbage):
         encoded = policy.engine.encode(pixels, each, proprio)

@@ -70,7 +70,7 @@ def test_crop_is_within_one_grey_level(name):
 
 def test_normalisation_channel_and_camera_order():
     preprocess = Preprocessor(tuple(map(camera, CAMERAS)), recipe())
-    ours = preprocess(tuple(map(upright, CAMERAS)))
+    ours = preprocess({name: upright(name) for name in CAMERAS})
     for index, name in enumerate(CAMERAS):
         error = np.abs(ours[index][:, ::16, ::16] - GOLDEN[f'{name}_normalised'])
         assert error.max() < 1e-5 + 1 / 255 / 0.22  # a grey level of the steps before

@@ -43,9 +43,13 @@ def viewer(crop_area, colour=False):
     return Viewer(cameras(), recipe(crop_area), colour)
 
 
+def by_camera(pair):
+    return dict(zip([camera.name for camera in cameras()], pair, strict=True))
+
+
 def preprocessed(images, crop_area):
     run = Preprocessor(cameras(), recipe(crop_area))
-    return np.stack([run(tuple(pair)) for pair in images])
+    return np.stack([run(by_camera(pair)) for pair in images])
 
 
 def test_evaluation_sees_what_the_robot_sees():
@@ -85,7 +89,7 @@ def test_a_policy_that_turns_images_is_trained_on_turned_ones():
     shape = replace(recipe(1.0), jpeg_quality=95)
     views = Viewer(turning, shape, False).training(made.images, made.segmentation)
     robot = Preprocessor(turning, shape)
-    wanted = np.stack([robot(tuple(pair)) for pair in made.images])
+    wanted = np.stack([robot(by_camera(pair)) for pair in made.images])
     np.testing.assert_allclose(views.pixels.numpy(), wanted, atol=1e-6)
     flipped = made.segmentation[:, :, ::-1]  # both turns together are up and down
     np.testing.assert_array_equal(views.instances.numpy(), flipped[:, :, 1::2, 1::2])
@@ -99,7 +103,7 @@ def test_wide_demonstrations_are_seen_as_the_robot_sees_them(fit):
     shown = images[..., 0] // 255
     square = cameras(24, fit=fit)
     views = Viewer(square, recipe(1.0), False).training(images, shown)
-    wanted = Preprocessor(square, recipe(1.0))(tuple(images[0]))
+    wanted = Preprocessor(square, recipe(1.0))(by_camera(images[0]))
     np.testing.assert_allclose(views.pixels.numpy()[0], wanted, atol=1e-6)
     bright = wanted[:, 3] > 0
     assert (bright == (views.instances.numpy()[0] == 1)).mean() > 0.95

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.engine.base import Encoded, Prompt
+from lightvla_ros.engine.base import Encoded, PromptIds
 from lightvla_ros.engine.embedding import PromptWords
 from lightvla_ros.engine.signature import policy_ports
 from lightvla_ros.engine.tensorrt.machine import find_built, import_tensorrt, machine_facts
@@ -51,13 +51,13 @@ class TensorRTEngine:
         self._buckets = manifest.tokens.buckets
         self._takes_proprio = manifest.proprio is not None
         self._words = PromptWords(policy_dir, manifest)
-        self._prompt: Prompt | None = None
+        self._prompt: PromptIds | None = None
         self._runs = 0
         with ExitStack() as stack:
             self._start(stack, manifest, policy_dir / built.encode, policy_dir / built.act)
             self._stack = stack.pop_all()  # from here on close() frees it
 
-    def encode(self, pixels: np.ndarray, prompt: Prompt, proprio: np.ndarray | None) -> Encoded:
+    def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`. It invalidates what was encoded before."""
         buffers = self._buffers
         self._runs += 1
@@ -143,7 +143,7 @@ class TensorRTEngine:
         self._launch(graph)
         return graph
 
-    def _upload_prompt(self, prompt: Prompt) -> None:
+    def _upload_prompt(self, prompt: PromptIds) -> None:
         words, mask = self._words(prompt)
         self._prompt = None  # should the upload fail, the next one is not skipped
         for name, values in (('words', words), ('word_mask', mask)):

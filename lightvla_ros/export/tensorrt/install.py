@@ -1,4 +1,4 @@
-"""Putting new plans into a policy folder, so that it is whole at nearly any time."""
+"""Putting new plans into a policy folder, so that it is consistent at almost any time."""
 
 from __future__ import annotations
 
