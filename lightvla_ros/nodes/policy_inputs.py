@@ -11,10 +11,8 @@ from types import SimpleNamespace
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import CallbackGroup
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -28,7 +26,7 @@ from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
 from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.policy_parameters import freshness_from
-from lightvla_ros.nodes.qos import SENSOR_QOS
+from lightvla_ros.nodes.qos import ORDER_QOS, SENSOR_QOS, subscribe
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.policy.compressed_images import CompressedPicture
@@ -41,36 +39,6 @@ from lightvla_ros.runtime.reasons import kind
 
 STATE_PERIOD = 0.01  # between two messages that are looked at [s]; robots send up to 1000 a second
 WARNING_PERIOD = 5.0  # of each source and reason [s]
-# Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.
-ORDER_QOS = QoSProfile(depth=1)
-
-
-def subscribe(
-    node: Node,
-    kind: type,
-    topic: str,
-    callback: Callable,
-    qos: QoSProfile,
-    group: CallbackGroup | None = None,
-) -> Subscription:
-    """Subscribe with QoS that YAML can override; say so when a publisher's QoS does not match."""
-    name = node.resolve_topic_name(topic)
-
-    def incompatible(event: QoSRequestedIncompatibleQoSInfo) -> None:
-        node.get_logger().error(
-            f'a publisher of {name} offers another QoS than is asked for '
-            f'({event.last_policy_kind}); no message will come from it'
-        )
-
-    return node.create_subscription(
-        kind,
-        topic,
-        callback,
-        qos,
-        callback_group=group,
-        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
-        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-    )
 
 
 class InputTopics:

@@ -24,8 +24,8 @@ from lightvla_ros.nodes.conversions import (
     time_message,
 )
 from lightvla_ros.policy.actions import Chunk, hold
-from lightvla_ros.policy.images import upright_mask
 from lightvla_ros.policy.policy import Prediction
+from lightvla_ros.policy.preprocessor import upright_mask
 from lightvla_ros.runtime.inbox import Job
 from lightvla_ros.runtime.reasons import cut
 

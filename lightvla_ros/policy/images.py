@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lightvla_ros.contract import Camera
 from lightvla_ros.errors import ImageError, quoted
 
 MAX_SIDE = 4096  # px; a header that asks for more is refused before anything is allocated
@@ -70,16 +69,3 @@ class RawPicture:
         rows = np.frombuffer(self.data, np.uint8).reshape(self.height, self.step)
         pixels = rows[:, : self.width * channels].reshape(self.height, self.width, channels)
         return pixels if self.encoding == 'rgb8' else cv2.cvtColor(pixels, _TO_RGB[self.encoding])
-
-
-def upright_mask(mask: np.ndarray, camera: Camera) -> np.ndarray:
-    """Turn a mask of the patches that a policy sees back to the camera's upright view.
-
-    :param mask: [rows, columns] of patches in the policy's view, of any type.
-    :returns: A view of it; it covers the centre crop of the upright image.
-    """
-    if camera.mirror:
-        mask = mask[:, ::-1]
-    if camera.rotate_degrees == 180:
-        mask = mask[::-1, ::-1]
-    return mask

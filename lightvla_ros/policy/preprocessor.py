@@ -61,6 +61,19 @@ def has_aspect(height: int, width: int, camera: Camera) -> bool:
     return abs(width / height / camera.aspect - 1) <= ASPECT_TOLERANCE
 
 
+def upright_mask(mask: np.ndarray, camera: Camera) -> np.ndarray:
+    """Turn a mask of the patches that a policy sees back to the camera's upright view.
+
+    :param mask: [rows, columns] of patches in the policy's view, of any type.
+    :returns: A view of it; it covers the centre crop of the upright image.
+    """
+    if camera.mirror:
+        mask = mask[:, ::-1]
+    if camera.rotate_degrees == 180:
+        mask = mask[::-1, ::-1]
+    return mask
+
+
 class Preprocessor:
     """Turns a set of upright images into the model's input, by a manifest's recipe.
 

@@ -17,7 +17,7 @@ def dim(
     """Dim all but the kept patches.
 
     :param image: Upright RGB uint8 [H, W, 3].
-    :param kept: bool [rows, columns], upright, too (``policy.images.upright_mask``).
+    :param kept: bool [rows, columns], upright, too (``policy.preprocessor.upright_mask``).
     :param crop_area: Part of the image, at its centre, that the patches cover; no patch shows the
         margin, so it is dimmed.
     :param colour: Part of the image that is left where it is dimmed; ``grey`` of its grey values.

@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lightvla_ros.contract import Manifest
 from lightvla_ros.contract.libero import CONTROL_PERIOD
 from lightvla_ros.files import replace_whole
-from lightvla_ros.policy.images import upright_mask
-from lightvla_ros.policy.preprocessor import fitted
+from lightvla_ros.policy.preprocessor import fitted, upright_mask
 from lightvla_ros.show.dimming import dim
 from lightvla_ros.show.plots import save, words
 from lightvla_ros.show.watch import Moment, Seen, key_moments

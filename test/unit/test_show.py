@@ -12,8 +12,7 @@ from lightvla_ros.contract import load_manifest
 from lightvla_ros.evaluate.episodes import Conditions, EvalOptions, failed_record
 from lightvla_ros.evaluate.listen import ListeningRecord, listen
 from lightvla_ros.evaluate.listen_result import Answer, confusion, summarise, table, thing
-from lightvla_ros.policy.images import upright_mask
-from lightvla_ros.policy.preprocessor import Preprocessor
+from lightvla_ros.policy.preprocessor import Preprocessor, upright_mask
 from lightvla_ros.show import concentration, pictures
 from lightvla_ros.show.dimming import dim
 from lightvla_ros.show.watch import Events, Moment, Seen, key_moments
