@@ -97,16 +97,13 @@ def _keeping(engine: Engine, size: int) -> Iterator[None]:
         yield
 
 
-# How much of a call the graphs themselves take, and so how much the host adds.
-#
-# The difference of two medians would drown in the noise of the graphs, thousands of times as long
-# as the host's work. So the library's own execution call is timed inside the engine's call. For
-# that its objects, which are private to the engine, are replaced: no engine should offer such a
-# hook to a robot.
-
-
 class GraphClock:
-    """Seconds that an engine's graphs have taken so far.
+    """Seconds that an engine's graphs have taken so far; what a call takes besides, the host adds.
+
+    The difference of two medians would drown in the noise of the graphs, thousands of times as long
+    as the host's work. So the library's own execution call is timed inside the engine's call. For
+    that its objects, which are private to the engine, are replaced: no engine should offer such a
+    hook to a robot.
 
     :param engine: From now on its executions are timed.
     """

@@ -15,13 +15,12 @@ from lightvla_ros.summary_statistics import percentiles
 SIDE = 1024  # of the square matrices: 3 x 4 MiB in fp32, more than a core's own caches
 
 
-# Measurements that take turns, so that a drift of the machine hits all alike.
-
-
 def take_turns(
     contestants: Mapping[Hashable, Callable[[int], Any]], rounds: int, warm_up: int
 ) -> dict[Hashable, list[Any]]:
     """Call every contestant once a round, with the number of the round.
+
+    They take turns, so that a drift of the machine hits all alike.
 
     :param rounds: Rounds that count.
     :param warm_up: Rounds before them, whose results are thrown away.
@@ -40,9 +39,6 @@ def rotated(items: Sequence[Any], number: int) -> list[Any]:
     """Return the items with another one first for every number."""
     start = number % len(items)
     return [*items[start:], *items[:start]]
-
-
-# Figures of samples.
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:

@@ -1,13 +1,13 @@
-"""What the manifests of all policies for LIBERO's Panda have in common."""
+"""LIBERO's suites, and what the manifests of all policies for its Panda have in common.
+
+The simulator is not imported: the command line knows the suites without it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lightvla_ros.contract.manifest import POINTING_DOWN, Proprio
-
-# LIBERO's suites. No imports: the command line knows them without the simulator.
-
 
 # As LIBERO's benchmark has them; a test compares. Each task has as many saved initial states.
 TASKS = {

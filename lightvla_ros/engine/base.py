@@ -88,9 +88,6 @@ class Engine(Protocol):
         ...
 
 
-# Which bucket a number of kept tokens goes into.
-
-
 def smallest_bucket(buckets: tuple[int, ...], kept: int) -> int:
     """Return the smallest of the ascending ``buckets`` that holds ``kept`` tokens.
 

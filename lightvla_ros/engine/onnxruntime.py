@@ -193,11 +193,8 @@ def _ports(session: ort.InferenceSession) -> Ports:
     }
 
 
-# A tensor that an ONNX Runtime session reads or writes, allocated once.
-
-
 class OrtBuffer:
-    """Memory on a device; on the CPU also an array of it.
+    """A tensor that a session reads or writes, allocated once; on the CPU also an array of it.
 
     :param dtype: NumPy's name of the number type.
     :param device: ``cpu`` or ``cuda``.

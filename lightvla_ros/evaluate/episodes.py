@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do: which episodes, and under which conditions."""
+"""What an evaluation is asked to do, and what is written down about each of its episodes."""
 
 from __future__ import annotations
 
@@ -123,9 +123,6 @@ def pieces(specs: list[EpisodeSpec], workers: int) -> list[list[EpisodeSpec]]:
         for part in range(1, parts + 1)
     ]
     return [piece for piece in cut if piece]
-
-
-# What is written down about one episode.
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,6 @@ def _attempt(run: Run, spec: EpisodeSpec) -> EpisodeRecord:
         return failed_record(spec, sentence(error))
 
 
-# Runs what is asked for in worker processes and gathers the records; no journal, no file.
-
-
 def checked_manifest(options: EvalOptions) -> Manifest:
     """Read the policy's manifest, and see before anything starts that the run can be.
 
@@ -168,7 +165,7 @@ def checked_manifest(options: EvalOptions) -> Manifest:
 
 
 def gather(options: EvalOptions, start: Start, unit: str, method: str) -> list[EpisodeRecord]:
-    """Run all of ``options.specs`` and return a record of each, in their order.
+    """Run all of ``options.specs`` and return a record of each, in their order; write no file.
 
     :param start: What a worker runs, see :func:`run_pieces`.
     :param unit: What the progress bar counts.

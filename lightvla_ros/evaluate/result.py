@@ -1,4 +1,4 @@
-"""The result of an evaluation: one JSON document, its file, and its table."""
+"""The result of an evaluation: one JSON document, its file and table, and merging several."""
 
 from __future__ import annotations
 
@@ -198,9 +198,6 @@ def _rate(row: dict[str, Any]) -> str:
     return f'{row["rate"]:>8.1%}   {row["low"]:>5.1%} to {row["high"]:>6.1%}'
 
 
-# The results of several machines, put together.
-
-
 def merge(paths: list[Path]) -> dict[str, Any]:
     """Return one document of several results.
 
@@ -246,11 +243,11 @@ def missing(document: dict[str, Any]) -> int:
     return 0 if asked is None else asked['episodes'] - len(document['all_episodes'])
 
 
-# What the results of ``lightvla show`` and ``lightvla listen`` begin with.
-
-
 def result_header(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
-    """Return policy, conditions, versions, machine and date, for JSON."""
+    """Return what results of ``lightvla show`` and ``lightvla listen`` begin with, for JSON.
+
+    That is policy, conditions, versions, machine and date.
+    """
     return {
         **header_of(options, manifest),
         'machine': machine(),

@@ -259,9 +259,6 @@ def _adapter(
     )
 
 
-# What a published checkpoint holds and nobody reads, by name and shape.
-
-
 def dropped_shapes(config: VLAConfig) -> Shapes:
     """Return the parameters of a published VLA that do no work: dropped, but known by name.
 

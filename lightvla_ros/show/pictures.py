@@ -1,4 +1,4 @@
-"""Pictures of an episode: dimmed patches, key frames, and a small animated GIF."""
+"""Pictures of an episode, with pruned patches dimmed: key frames, and a small animated GIF."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ BACKGROUND, WHITE, GREY = (24, 26, 30), (245, 245, 245), (165, 168, 172)
 SETTINGS = ((256, False), (128, False), (128, True), (64, True), (32, True), (16, True))
 
 
-# An episode in about six pictures: both cameras, pruned patches dimmed.
-
-
 def pictures(moment: Moment, manifest: Manifest) -> list[tuple]:
     """Return a dimmed picture, uint8 [H, W, 3], for each camera."""
     area, grid = manifest.preprocessing.crop_area, manifest.patch_grid
@@ -43,7 +40,7 @@ def pictures(moment: Moment, manifest: Manifest) -> list[tuple]:
 
 
 def write_key_frames(seen: Seen, manifest: Manifest, path: Path) -> Path:
-    """Write the pictures as one PNG."""
+    """Write about six moments, both cameras of each, as one PNG."""
     chosen = key_moments([moment.step for moment in seen.moments], seen.events)
     rows, columns = len(seen.cameras), len(chosen)
     width = LEFT + columns * (PICTURE_INCHES + 0.06)

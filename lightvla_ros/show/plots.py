@@ -94,11 +94,8 @@ def write_concentration(shares: dict[str, Shares], title: str, path: Path) -> Pa
     return save(figure, path)
 
 
-# Drawing with matplotlib; a bare ``Figure`` writes files and needs no display.
-
-
 def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
-    """Write a figure as a PNG."""
+    """Write a figure as a PNG. A bare ``Figure`` needs no display."""
     with replace_whole(path) as part:
         figure.savefig(part, dpi=dpi, facecolor='white')
     return path

@@ -1,4 +1,7 @@
-"""Runs an episode and keeps what the policy saw, what it kept and what that lay on."""
+"""Runs an episode and keeps what the policy saw, what it kept and what that lay on.
+
+Which moments of it tell most is chosen here, too.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,6 @@ from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.patch_owners import PatchOwners, Shares
 
 COLUMNS = 6  # pictures of an episode
-
-
-# What a policy saw and kept during an episode, and which moments tell most of it.
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,8 @@ def executed_actions(chunk: Chunk) -> np.ndarray:
     return osc_from_chunk(chunk, TRANSLATION_SCALE, ROTATION_SCALE)
 
 
-# The environment of an episode; the last task's is kept, as a scene takes 10 s to build.
-
-
 class Environments:
-    """Builds environments. Close it.
+    """Builds environments and keeps the last task's, as a scene takes 10 s to build. Close it.
 
     :param camera_size: Height and width of rendered images [px].
     :param render: ``cheap`` or ``standard``.

@@ -1,4 +1,4 @@
-"""Rendering without a screen: which OpenGL is used, and how dear a frame is."""
+"""Rendering without a screen: which OpenGL is used, and what makes a frame cheaper."""
 
 from __future__ import annotations
 
@@ -80,12 +80,10 @@ def make_cheap(xml: str) -> str:
     return ElementTree.tostring(root, encoding='unicode')
 
 
-# Coarser visual meshes: what software rendering spends its time on (LIBERO has 300,000 faces).
-
-
 def decimate_visual_meshes(model: mujoco.MjModel, context: Any, cell: float = CELL) -> None:
     """Merge the vertices within each cell of a grid, and drop the faces that collapse.
 
+    Faces are what software rendering spends its time on; a scene of LIBERO has 300,000.
     Only meshes that nothing can touch are changed, and only their faces: physics, and what reads
     vertices, stay as they are.
 

@@ -1,4 +1,4 @@
-"""The frames of all sources in memory, under one row number each."""
+"""The frames of all sources in memory, under one row number each, and which a step sees."""
 
 from __future__ import annotations
 
@@ -130,13 +130,10 @@ def load_data(
     )
 
 
-# Which frames a step sees: epochs of seeded permutations.
-#
-# Everything follows from seed and step alone, so a run that goes on after a stop needs no state.
-
-
 class Sampler:
-    """Frames by step.
+    """Which frames a step sees: epochs of seeded permutations.
+
+    Everything follows from seed and step alone, so a run that goes on after a stop needs no state.
 
     :param groups: Row numbers int64 [n] of each group of frames.
     :param weights: How often an epoch shows each frame of a group; of a fraction's remainder a new

@@ -25,9 +25,6 @@ ROUNDS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic
 
 
-# Optimizers and their learning rate, a function of the step alone.
-
-
 def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
     """Return the optimizers of all weights that are trained; ``initial_lr`` is in each group."""
     muon, decayed, plain = [], [], []
@@ -121,9 +118,6 @@ def orthogonal(matrices: Tensor) -> Tensor:
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     return x.mT if tall else x
-
-
-# Optimizers' states for a checkpoint, of sharded weights too.
 
 
 def optimizers_state(model: nn.Module, optimizers: list[Optimizer], parallel: str) -> Any:

@@ -164,14 +164,13 @@ def _turned(instances: np.ndarray, camera: Camera) -> np.ndarray:
     return instances[:, rows[:, None], columns]
 
 
-# Random changes of colour as OpenVLA's training makes them, on whole batches.
-#
-# In order: brightness, contrast about each channel's mean, saturation and hue in HSV; every image
-# with numbers of its own (obs_transforms.py and dlimp's augmentations on ``tf.image``).
-
-
 def change_colours(images: Tensor) -> Tensor:
-    """Change each image [N, 3, H, W] of values 0 to 1 at random -> the same form, in 0 to 1."""
+    """Change each image [N, 3, H, W] of values 0 to 1 at random -> the same form, in 0 to 1.
+
+    As OpenVLA's training does (obs_transforms.py, and dlimp's augmentations on ``tf.image``), with
+    numbers of its own for every image: brightness, contrast about each channel's mean, and then
+    saturation and hue in HSV.
+    """
     count = len(images)
     added = _uniform(count, -BRIGHTNESS, BRIGHTNESS)
     factor = _uniform(count, *CONTRAST)

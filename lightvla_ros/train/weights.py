@@ -1,4 +1,4 @@
-"""From trained weights to a policy folder, ready for ``models/export_trt.py``."""
+"""Trained weights: their means, and the policy folder that they end in, ready for the export."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ GROUP_BYTES = 4 * 2**30  # of weights in one file
 GOLDEN_FRAMES = 6
 
 
-# Means of weights: the running mean (EMA) of a run, and one between its start and its end.
-
-
 def between(
     start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
@@ -39,7 +36,7 @@ def between(
 
 
 class RunningMean:
-    """The mean of all weights that are trained.
+    """The running mean (EMA) of all weights that are trained.
 
     :param decay: 0 keeps no mean: the weights themselves are used.
     """

@@ -1,4 +1,4 @@
-"""How far an engine is from its reference, in what a robot would do."""
+"""How far an engine is from its reference, in what a robot would do, and how far it may be."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from lightvla_ros.contract import Action
 from lightvla_ros.policy.actions import chunk_from_policy
 
 COIN_TOSS = 0.02  # openings this near to each other may lie on two sides of the middle
-
-
-# How far an engine may be from its reference: the one place for it.
 
 
 @dataclass(frozen=True)

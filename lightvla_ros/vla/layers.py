@@ -1,4 +1,8 @@
-"""The L1 regression head and the proprio projector (action_heads.py and projectors.py of OFT)."""
+"""Norms and attention of all parts; the L1 head and the proprio projector.
+
+The last two are those of OFT's action_heads.py and projectors.py. Norms always compute in fp32, and
+exported graphs keep that.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightvla_ros.vla.config import VLAConfig
-
-# Normalisation layers that always compute in fp32; exported graphs keep this.
 
 
 class LayerNorm(nn.LayerNorm):
@@ -38,11 +40,8 @@ class RMSNorm(nn.Module):
         return self.weight * wide.to(x.dtype)
 
 
-# Attention of every query to every key: nothing here can be causal.
-
-
 def attend(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
-    """Softmax(Q K^T / sqrt(size) + bias) V.
+    """Softmax(Q K^T / sqrt(size) + bias) V, of every query to every key: nothing is causal.
 
     :param query: [B, heads, N, size]; ``key`` and ``value`` likewise.
     :param key_bias: [B, 1, 1, N], added to every query's scores; None where no key is padding.

@@ -148,19 +148,16 @@ def tied_queries(scores: Tensor) -> Tensor:
     return (scores == scores.amax(-1, keepdim=True)).sum(-1) > 1
 
 
-# Duplicates of a visual token as one token that counts several times: the same numbers, cheaper.
-#
-# In training every query puts the token that it picked into the sequence, so the decoder sees a
-# token as often as it was picked (``pruner.select_for_training``). Copies have one content and one
-# position id, so they stay equal through all layers, and n equal keys in a softmax are one key
-# whose score is larger by log n. Gradients agree, too: the mean of the copies hands each of them
-# its share. A batch is as long as its largest number of different tokens, where the copies would
-# take as many as there are queries.
-
-
 @dataclass(frozen=True)
 class Merged:
-    """Different tokens, each once.
+    """Different tokens, each once with the number of its copies: the same results, cheaper.
+
+    In training every query puts the token that it picked into the sequence, so the decoder sees a
+    token as often as it was picked (:func:`select_for_training`). Copies have one content and one
+    position id, so they stay equal through all layers, and n equal keys in a softmax are one key
+    whose score is larger by log n. Gradients agree, too: the mean of the copies hands each of them
+    its share. A batch is as long as its largest number of different tokens, where the copies would
+    take as many as there are queries.
 
     :param tokens: [B, K, D], K the largest number of different tokens of the batch.
     :param picks: int64 [B, K], the patch of each.

@@ -2,6 +2,7 @@
 
 A plan runs with the TensorRT and on the kind of GPU it was built for; anywhere else TensorRT
 refuses it, or runs it untested. So its facts stand in the manifest, and here they are compared.
+TensorRT's log is kept here, too, so that an error can say what TensorRT said.
 """
 
 from __future__ import annotations
@@ -93,9 +94,6 @@ def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) ->
 def build_command(policy_dir: Path) -> str:
     """Return the command that builds a policy's engine on this machine."""
     return f'python models/export_trt.py --policy {policy_dir} --target {TARGET}'
-
-
-# TensorRT's log, kept so that an error can say what TensorRT said.
 
 
 @functools.cache

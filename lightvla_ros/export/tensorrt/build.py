@@ -189,13 +189,11 @@ def _graphs(manifest: Manifest) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     return ('encode', graphs.encode, ()), ('act', graphs.act, manifest.tokens.buckets)
 
 
-# TensorRT's timing cache: what it measured of its kernels, so that the next build is shorter.
-
-
 def timing_cache_path(machine: dict[str, str]) -> Path | None:
-    """Return where a machine's cache lies: in the user's cache folder, a file for each GPU.
+    """Return where a machine's timing cache lies: in the user's cache folder, a file for each GPU.
 
-    None for a user without a home, which a container's may be.
+    It holds what TensorRT measured of its kernels, so that the next build is shorter. None for a
+    user without a home, which a container's may be.
 
     :param machine: See :func:`lightvla_ros.engine.tensorrt.machine.machine_facts`.
     """

@@ -159,11 +159,8 @@ def _first(log: Any, otherwise: str) -> str:
     return next(iter(log.take()), otherwise)
 
 
-# TensorRT-RTX: the builder that runs without a GPU, for GPUs in PCs.
-
-
 def import_rtx() -> ModuleType:
-    """Import ``tensorrt_rtx``.
+    """Import ``tensorrt_rtx``, for GPUs in PCs; its builder runs without a GPU.
 
     :raises BuildError: When it cannot be imported.
     """
@@ -174,9 +171,6 @@ def import_rtx() -> ModuleType:
             f'tensorrt_rtx cannot be imported ({error}); pip install tensorrt-rtx-cu13'
         ) from None
     return tensorrt_rtx
-
-
-# What TensorRT says when it cannot build, in one line that says what to try.
 
 
 def build_error(where: str, said: str) -> BuildError:

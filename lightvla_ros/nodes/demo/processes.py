@@ -95,15 +95,12 @@ class NodePair:
                 raise TimeoutError(f'waited {timeout:g} s for {what}')
 
 
-# The demo's child processes: started with a log each, and ended in order.
-
-
 class ChildError(LightVLAError):
     """A child process ended by itself; the message holds the end of its log."""
 
 
 class NodeProcess:
-    """One of our nodes in a process of its own.
+    """One of our nodes in a process of its own, with a log of its own.
 
     :param module: Such as ``lightvla_ros.nodes.policy_node``.
     :param parameters: ROS parameters by name.

@@ -1,4 +1,8 @@
-"""A pick-and-place made for how a scene looks: where to grasp, and at which heights to move."""
+"""A pick-and-place made for how a scene looks: where to grasp, and at which heights to move.
+
+Heights and positions are in metres in the world frame; a yaw is the angle of the axis along which
+the fingers open, in radians, modulo pi.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,6 @@ MAX_OPENING = 0.074  # of the Panda's hand, with some play
 FINGER = (0.036, 0.065)  # the fingers' reach from the middle along the opening axis
 
 INSIDE = '_contain_region'  # LIBERO's name of what is inside a container
-
-
-# Where to grasp: geometry read from the simulator, for the scripted expert.
-#
-# Heights and positions are in metres in the world frame; a yaw is the angle of the axis along which
-# the fingers open, in radians, modulo pi.
 
 
 def body_points(
