@@ -1,1 +1,11 @@
-"""``lightvla bench engine``: what engines take for a chunk, pruned and not."""
+"""``lightvla bench engine`` and ``lightvla plan``: what a chunk takes, measured and at best.
+
+- ``chunk_runner``: an engine that is asked for chunks of a given number of visual tokens, and timed
+- ``engines``: a policy folder's engines: pruned against not, and against eager PyTorch
+- ``gpu_plan``: how fast a chunk can be at best on a GPU, and which engine that calls for
+- ``gpus``: GPUs and the peaks of their spec sheets
+- ``layers``: the language model of a preset in its true shapes, with random weights
+- ``load_watch``: whether the machine had anything else to do meanwhile
+- ``report``: what was measured, as text
+- ``timing``: measurements in turns, and the rate of matrix products as a yardstick
+"""

@@ -1,7 +1,8 @@
-"""What training and deployment must agree on: the policy folder, and LIBERO's facts.
+"""What training and deployment must agree on. Its face is below: import from here.
 
-The manifest's classes and the folder are imported from here. ``contract.libero`` holds the chunk
-length, control period, scales, cameras and suites of LIBERO.
+- ``folder``: a policy folder: its manifest, read, checked, typed and written
+- ``libero``: LIBERO's facts: chunk length, control period, scales, cameras and suites
+- ``manifest``: what a manifest says, typed
 """
 
 from lightvla_ros.contract.folder import (

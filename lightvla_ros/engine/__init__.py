@@ -1,4 +1,14 @@
-"""Engines: what runs a policy's two graphs."""
+"""Engines: what runs a policy's two graphs.
+
+- ``base``: the two calls of every engine, and what goes in and comes out
+- ``embedding``: the embedded prompt, which the graphs take in the place of token ids
+- ``onnxruntime``: ONNX Runtime: any CPU, and GPUs by its providers
+- ``openvino``: OpenVINO: x86 and Arm processors, in fp32 or bf16
+- ``openvino_split``: ``encode`` cut in two, so that scores stay in fp32
+- ``signature``: the graphs' inputs and outputs, and the refusal of others
+- ``tensorrt``: TensorRT: NVIDIA GPUs
+- ``torch``: PyTorch: the reference of the others
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,15 @@
-"""Real LIBERO on a Panda, its scripted expert, and episodes by LIBERO's protocol. No ROS here."""
+"""Real LIBERO on a Panda, and episodes by LIBERO's protocol. No ROS.
+
+- ``arm``: the Panda's end effector: where it is, and P-control
+- ``closed_loop``: a policy drives an episode
+- ``episode``: an episode by LIBERO's protocol
+- ``expert``: the scripted expert
+- ``goals``: what else a scene could be asked for
+- ``hand``: which object the hand takes hold of
+- ``libero_env``: LIBERO's environment: any suite, task and saved initial state
+- ``patch_owners``: what each visual token lies on
+- ``recording``: the actions of an episode, and how it ended
+- ``rendering``: rendering without a screen
+- ``saved_state``: a moment of an episode, kept and brought back
+- ``segmentation``: what each pixel shows
+"""

@@ -1,1 +1,8 @@
-"""TensorRT: plans, their memory, what machine they belong to, and the engine that runs them."""
+"""The engine on TensorRT.
+
+- ``cuda``: CUDA with every return code checked
+- ``engine``: the engine
+- ``machine``: what a plan is tied to, and TensorRT's log
+- ``memory``: where each tensor lies in GPU memory
+- ``plan``: a plan file, loaded and checked, and its execution contexts
+"""
