@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Collect demonstrations in LIBERO, for models/train.py."""
+"""Collect demonstrations in LIBERO: `lightvla collect` under the name of this file."""
 
 import sys
 
-from lightvla_ros.cli.collect import main
+from lightvla_ros.cli import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['collect', *sys.argv[1:]]))

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Train a policy: demonstrations and a configuration in, a policy folder out."""
+"""Train a policy: `lightvla train` under the name of this file."""
 
 import sys
 
-from lightvla_ros.cli.train import main
+from lightvla_ros.cli import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['train', *sys.argv[1:]]))

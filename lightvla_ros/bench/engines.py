@@ -114,7 +114,7 @@ def measure_policy(options: PolicyBench) -> dict[str, Any]:
     if manifest.graphs is None or manifest.golden is None:
         raise ContractError(
             f'{options.policy}: holds no exported graphs, so there is no engine yet; export it '
-            f'first: python models/export_trt.py --policy {options.policy} --out DIR'
+            f'first: lightvla export --policy {options.policy} --out DIR'
         )
     observation, mean_kept = _golden(options.policy, manifest)
     patches = manifest.tokens.buckets[-1]

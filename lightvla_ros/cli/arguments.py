@@ -116,22 +116,49 @@ def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) 
 def add_conditions(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that runs episodes takes."""
     parser.add_argument(
-        '--seed', type=parse_seed, default=0, help="of the fixtures' poses; default: 0"
+        '--seed',
+        type=parse_seed,
+        default=0,
+        metavar='N',
+        help="seed of the fixtures' poses; default: 0",
     )
-    parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
     parser.add_argument(
-        '--replan', type=parse_count, metavar='N', help='steps run of each chunk; default: all'
+        '--render', choices=('cheap', 'standard'), default='cheap', help='default: cheap'
     )
     parser.add_argument(
-        '--max-steps', type=parse_count, metavar='N', help="default: the suite's limit"
+        '--replan',
+        type=parse_count,
+        metavar='N',
+        help='execute N steps of each chunk; default: all',
+    )
+    parser.add_argument(
+        '--max-steps',
+        type=parse_count,
+        metavar='N',
+        help="steps after which an episode ends; default: the suite's limit",
     )
     parser.add_argument(
         '--engine', choices=(*ENGINES, 'torch'), default='onnxruntime', help='default: onnxruntime'
     )
-    parser.add_argument('--provider', default='CPUExecutionProvider', help='of onnxruntime')
-    parser.add_argument('--threads', type=parse_count, default=1, help='per worker; default: 1')
     parser.add_argument(
-        '--workers', type=parse_count, default=1, help='processes, 2 GB each; default: 1'
+        '--provider',
+        default='CPUExecutionProvider',
+        metavar='NAME',
+        help='execution provider of onnxruntime; default: CPUExecutionProvider',
+    )
+    parser.add_argument(
+        '--threads',
+        type=parse_count,
+        default=1,
+        metavar='N',
+        help='threads of each worker; default: 1',
+    )
+    parser.add_argument(
+        '--workers',
+        type=parse_count,
+        default=1,
+        metavar='N',
+        help='processes that run episodes, 2 GB each; default: 1',
     )
 
 

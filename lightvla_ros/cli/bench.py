@@ -1,4 +1,4 @@
-"""The command ``lightvla bench engine``."""
+"""`lightvla bench`: measures what the node and the engines cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightvla_ros.cli.arguments import number, parse_count
 from lightvla_ros.errors import ArgumentError
+from lightvla_ros.files import BUNDLED_POLICY, resource
 
 if TYPE_CHECKING:
     from lightvla_ros.bench.engines import PolicyBench
@@ -18,7 +20,54 @@ ONLY = {'policy': ('engine',), 'preset': ('layers', 'text', 'precision')}  # opt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``lightvla bench engine``."""
+    """Declare ``lightvla bench node`` and ``lightvla bench engine``."""
+    benches = parser.add_subparsers(
+        dest='bench', required=True, metavar='WHAT', help='what is measured'
+    )
+    for name, text, declare, work in (
+        ('node', 'the time that the policy node adds to that of the engine', _add_node, _run_node),
+        ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
+    ):
+        bench = benches.add_parser(name, help=text, description=f'Measures {text}.')
+        bench.set_defaults(prog=bench.prog, work=work)
+        declare(bench)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Measure and print."""
+    return parsed.work(parsed)
+
+
+def _add_node(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--policy', type=Path, metavar='DIR', help='policy folder; default: the bundled one'
+    )
+    parser.add_argument(
+        '--seconds',
+        type=number(1, 86400),
+        default=30.0,
+        metavar='S',
+        help='how long to measure; default: 30',
+    )
+    parser.add_argument(
+        '--threads',
+        type=parse_count,
+        default=1,
+        metavar='N',
+        help='threads of the engine; default: 1',
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON alone')
+
+
+def _run_node(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.nodes.demo.bench_node import measure, table
+
+    report = measure(parsed.policy or resource(BUNDLED_POLICY), parsed.seconds, parsed.threads)
+    print(json.dumps(report, indent=2) if parsed.json else table(report))
+    return 0
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument('--policy', type=Path, metavar='DIR', help='exported policy folder')
     subject.add_argument(
@@ -27,27 +76,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--rounds',
         type=int,
-        help=f'that count; default: {POLICY_ROUNDS}, with --preset {PRESET_ROUNDS}',
+        metavar='N',
+        help=f'rounds that are measured; default: {POLICY_ROUNDS}, with --preset {PRESET_ROUNDS}',
     )
-    parser.add_argument('--threads', type=int, default=1, help='of each engine; default: 1')
+    parser.add_argument(
+        '--threads', type=int, default=1, metavar='N', help='threads of each engine; default: 1'
+    )
     parser.add_argument(
         '--kept',
         type=int,
         nargs='+',
         metavar='K',
-        help='visual tokens of a pruned chunk, default: the mean of the golden observations; with '
-        '--preset one number or more, default: all and 15 per cent',
+        help='kept visual tokens of a pruned chunk; default: the mean of the golden observations; '
+        'with --preset one number or more; default there: all tokens, and 15 per cent of them',
     )
-    parser.add_argument('--engine', metavar='NAME', help='of a policy, only engines of this name')
-    parser.add_argument('--layers', type=int, metavar='N', help='of a preset; default: all')
-    parser.add_argument('--text', type=int, help='of a preset: BOS, words and stop; default: 35')
-    parser.add_argument('--precision', choices=('bf16', 'fp32'), help='of a preset; default: bf16')
+    parser.add_argument('--engine', metavar='NAME', help='with --policy: only engines of this name')
+    parser.add_argument(
+        '--layers', type=int, metavar='N', help='with --preset: only the first N; default: all'
+    )
+    parser.add_argument(
+        '--text',
+        type=int,
+        metavar='N',
+        help='with --preset: text tokens, which are BOS, the words and the stop token; default: 35',
+    )
+    parser.add_argument(
+        '--precision',
+        choices=('bf16', 'fp32'),
+        help='with --preset: what the layers compute in; default: bf16',
+    )
     parser.add_argument('--json', action='store_true', help='print JSON alone')
 
 
-def run(parsed: argparse.Namespace) -> int:
-    """Measure and print; return the exit code."""
-    # here, because every other command declares its options, too, and needs none of this
+def _run_engine(parsed: argparse.Namespace) -> int:
     from lightvla_ros.bench.engines import measure_policy
     from lightvla_ros.bench.layers import measure_layers
     from lightvla_ros.bench.report import layer_report, policy_report

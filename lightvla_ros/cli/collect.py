@@ -1,4 +1,7 @@
-"""The command `models/collect.py`: one process per core, a task at a time each."""
+"""`lightvla collect`: collects demonstrations in LIBERO, in one process per core.
+
+Run it again to continue where it stopped. ``models/collect.py`` is another door to this command.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
 from lightvla_ros.cli.arguments import check_episodes, number, parse_count, parse_range, parse_seed
-from lightvla_ros.cli.exit_code import exit_code
+from lightvla_ros.contract import load_manifest
 from lightvla_ros.contract.libero import EXPERT_SUITES
 from lightvla_ros.errors import sentence
 from lightvla_ros.files import one_writer
@@ -22,50 +25,77 @@ if TYPE_CHECKING:
 SILENCE = 600.0  # s without an episode; then a worker was killed (the pool does not say so)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and collect; return the exit code."""
-    parsed = make_parser().parse_args(arguments)
-    return exit_code('collect', lambda: _run(parsed), 'stopped; run it again to go on')
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Declare the options of ``models/collect.py``."""
-    parser = argparse.ArgumentParser(
-        prog='collect/collect.py',
-        description='Collect demonstrations in LIBERO; run it again to go on where it stopped.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla collect``."""
+    parser.set_defaults(stopped='stopped; run the same command again to continue')
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='DIR', help='folder of the demonstrations'
     )
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR')
-    parser.add_argument('--suite', nargs='+', choices=EXPERT_SUITES, default=EXPERT_SUITES)
+    parser.add_argument(
+        '--suite',
+        nargs='+',
+        choices=EXPERT_SUITES,
+        default=EXPERT_SUITES,
+        help=f'default: {" and ".join(EXPERT_SUITES)}',
+    )
     parser.add_argument(
         '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
     )
     parser.add_argument(
-        '--episodes', type=parse_count, default=60, help='of each task; default: 60'
+        '--episodes',
+        type=parse_count,
+        default=60,
+        metavar='N',
+        help='successful episodes of each task; default: 60',
     )
     parser.add_argument(
         '--first-seed',
         type=parse_seed,
-        help='of the layouts; default: 100000, with --policy 200000',
+        metavar='N',
+        help='seed of the first layout of a task; default: 100000, with --policy 200000',
     )
     parser.add_argument(
-        '--stride', type=parse_count, default=2, help='steps from look to look; default: 2'
+        '--stride',
+        type=parse_count,
+        default=2,
+        metavar='N',
+        help='steps between two pictures; default: 2',
     )
     parser.add_argument(
         '--others',
         type=number(0, 1),
         default=0.4,
+        metavar='X',
         help='share of episodes asked for another object of the scene; default: 0.4',
     )
-    parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
     parser.add_argument(
-        '--policy', type=Path, metavar='DIR', help='it drives, and the expert labels (DAgger)'
+        '--render', choices=('cheap', 'standard'), default='cheap', help='default: cheap'
     )
-    parser.add_argument('--workers', type=parse_count, default=os.cpu_count())
-    return parser
+    parser.add_argument(
+        '--policy',
+        type=Path,
+        metavar='DIR',
+        help='a policy that moves the robot while the expert labels what it sees (DAgger)',
+    )
+    parser.add_argument(
+        '--workers',
+        type=parse_count,
+        default=os.cpu_count(),
+        metavar='N',
+        help='processes, 2 GB each; default: one per core',
+    )
 
 
-def _run(parsed: argparse.Namespace) -> int:
+def run(parsed: argparse.Namespace) -> int:
+    """Collect.
+
+    :returns: 0; 1 when a task could not be finished.
+    """
     check_episodes(parsed.suite, parsed.tasks)
+    if parsed.policy is not None:
+        load_manifest(
+            parsed.policy
+        )  # a fault of the folder is better known before scenes are built
     from lightvla_ros.collect.recorder import CollectPlan
 
     first_seed = parsed.first_seed
@@ -87,7 +117,7 @@ def _run(parsed: argparse.Namespace) -> int:
     with one_writer(parsed.out):
         errors = collect(jobs, parsed.workers)
     for error in errors:
-        print(f'collect: {error}', file=sys.stderr)
+        print(f'lightvla collect: {error}', file=sys.stderr)
     return int(bool(errors))
 
 
@@ -113,7 +143,7 @@ def collect(jobs: list[tuple[CollectPlan, str, int]], workers: int) -> list[str]
             except Empty:
                 errors.append(
                     f'no episode in {SILENCE:.0f} s, a worker was killed (out of memory? each '
-                    'takes 2 GB); run the same command again to go on'
+                    'takes 2 GB); run the same command again to continue'
                 )
                 break
             if message is None:

@@ -1,4 +1,4 @@
-"""`lightvla demo`: what it was asked to do. No ROS here."""
+"""`lightvla demo`: runs episodes in LIBERO through the real ROS graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from lightvla_ros.sim.episode import EpisodeSpec
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `lightvla demo`."""
     who = parser.add_mutually_exclusive_group()
-    who.add_argument('--policy', type=Path, help='policy folder; default: the bundled one')
+    who.add_argument(
+        '--policy', type=Path, metavar='DIR', help='policy folder; default: the bundled one'
+    )
     who.add_argument(
         '--replay', action='store_true', help='replay the scripted expert instead of a policy'
     )
@@ -27,25 +29,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'default: all, which is {" and ".join(EXPERT_SUITES)}',
     )
     parser.add_argument(
-        '--tasks', type=parse_range, default=(1, 2), help='such as 0-9 or 0,3; default: 1,2'
+        '--tasks',
+        type=parse_range,
+        default=(1, 2),
+        metavar='A-B',
+        help='tasks, such as 0-9 or 0,3; default: 1,2',
     )
     parser.add_argument(
-        '--inits', type=parse_range, default=(0,), help='initial states, likewise; default: 0'
+        '--inits',
+        type=parse_range,
+        default=(0,),
+        metavar='A-B',
+        help='saved initial states; default: 0',
     )
-    parser.add_argument('--episodes', type=parse_count, help='at most this many')
+    parser.add_argument('--episodes', type=parse_count, metavar='N', help='run at most N episodes')
     parser.add_argument(
         '--mode',
         choices=('lockstep', 'wall_clock'),
         default='lockstep',
         help='whether the simulated robot waits for the policy; a replay needs lockstep',
     )
-    parser.add_argument('--render', choices=('cheap', 'standard'), default='cheap')
+    parser.add_argument(
+        '--render', choices=('cheap', 'standard'), default='cheap', help='default: cheap'
+    )
     parser.add_argument(
         '--video',
         action=argparse.BooleanOptionalAction,
         help='write a video per episode, which takes time; default: yes, but not with --replay',
     )
-    parser.add_argument('--out', type=Path, default=Path('out/demo'), help='default: out/demo')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('out/demo'),
+        metavar='DIR',
+        help='folder of the report and the videos; default: out/demo',
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Run the episodes, and write videos and a report.
+
+    :raises ArgumentError: See :func:`options_from`.
+    """
+    options = options_from(parsed)
+    from lightvla_ros.nodes.demo.run import run_demo
+
+    return run_demo(options)
 
 
 def options_from(arguments: argparse.Namespace) -> DemoOptions:

@@ -1,4 +1,4 @@
-"""`lightvla eval`: how often a policy solves LIBERO's tasks."""
+"""`lightvla eval`: tells how often a policy solves the tasks of LIBERO."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla eval``."""
-    parser.set_defaults(stopped='stopped; run the same command again to go on')
+    parser.set_defaults(stopped='stopped; run the same command again to continue')
     parser.add_argument('--policy', type=Path, metavar='DIR', help='policy folder')
     parser.add_argument(
-        '--merge', type=Path, nargs='+', metavar='FILE', help='put results of shards together'
+        '--merge', type=Path, nargs='+', metavar='FILE', help='merge the results of shards'
     )
     parser.add_argument(
         '--json',
         type=Path,
         required=True,
         metavar='FILE',
-        help='the result; the journal, FILE with .jsonl, is gone on with where it exists',
+        help='file for the result; the journal, FILE with .jsonl, is resumed if it exists',
     )
     parser.add_argument(
         '--suite',
         nargs='+',
         choices=(*MAX_STEPS, 'all'),
         default=['all'],
-        help=f'one or more; default: all, which is {" and ".join(EXPERT_SUITES)}',
+        help=f'one suite or more; default: all, which is {" and ".join(EXPERT_SUITES)}',
     )
     parser.add_argument(
         '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
@@ -50,24 +50,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--inits', type=parse_range, default=parse_range('0-19'), help='default: 0-19'
     )
     parser.add_argument(
-        '--pruning', choices=('on', 'off'), default='on', help='off: every visual token'
+        '--pruning',
+        choices=('on', 'off'),
+        default='on',
+        help='off: the language model sees every visual token; default: on',
     )
     parser.add_argument(
         '--ablation',
         choices=('none', 'random', 'fixed'),
         default='none',
-        help='other tokens in the place of the kept ones, as many of them',
+        help='replace the kept tokens by as many other tokens; default: none',
     )
-    parser.add_argument('--ablation-seed', type=parse_seed, default=0, help='of those; default: 0')
+    parser.add_argument(
+        '--ablation-seed',
+        type=parse_seed,
+        default=0,
+        metavar='N',
+        help='seed of the random tokens; default: 0',
+    )
     parser.add_argument(
         '--through',
         choices=('direct', 'ros'),
         default='direct',
-        help='ros: the node and the bridge in lockstep, with the same outcomes',
+        help='ros: run node and bridge in lockstep, with the same outcomes; default: direct',
     )
     add_conditions(parser)
     parser.add_argument(
-        '--shard', type=parse_shard, default=(1, 1), metavar='I/N', help='part I of N, from 1/N'
+        '--shard',
+        type=parse_shard,
+        default=(1, 1),
+        metavar='I/N',
+        help='run part I of N of the episodes, such as 1/4',
     )
 
 

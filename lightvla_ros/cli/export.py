@@ -1,7 +1,7 @@
-"""The command line of ``models/export_trt.py``.
+"""`lightvla export`: exports a policy to ONNX graphs, and builds engines for a GPU.
 
-What needs PyTorch is imported where it is used: engines for an exported policy are built on the
-robot's computer, which has none.
+PyTorch is imported only where it is used: engines for an exported policy are built on the robot's
+computer, which has none. ``models/export_trt.py`` is another door to this command.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.cli.arguments import parse_count
-from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import ExportError
 from lightvla_ros.export.buckets import choose_buckets
@@ -44,13 +43,71 @@ class Steps:
         print(f'[{time.perf_counter() - self._started:6.1f} s] {text}', flush=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and export; return the exit code."""
-    parsed = make_parser().parse_args(arguments)
-    return exit_code('export_trt', lambda: _run(parsed, Steps()))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla export``."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--policy', type=Path, metavar='DIR', help='a policy folder with weights')
+    source.add_argument('--checkpoint', type=Path, metavar='DIR', help='a published checkpoint')
+    source.add_argument(
+        '--preset',
+        metavar='NAME',
+        help='random weights of a model, to prove that its shapes build; only with '
+        '--target tensorrt-rtx',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help='folder to create; without it, engines are added to --policy',
+    )
+    parser.add_argument(
+        '--target',
+        choices=('onnx', *TARGETS),
+        default='onnx',
+        help='what is built; onnx: graphs alone; default: onnx',
+    )
+    parser.add_argument(
+        '--precision',
+        choices=tuple(TOLERANCES),
+        help='what the graphs compute in; default: fp32 for onnx, else fp16',
+    )
+    parser.add_argument(
+        '--buckets',
+        metavar='auto|64,96,...',
+        help='numbers of kept tokens that a graph is built for; default: auto',
+    )
+    parser.add_argument(
+        '--histogram', type=Path, metavar='FILE', help='counts of kept tokens, for --buckets auto'
+    )
+    parser.add_argument(
+        '--observations',
+        type=Path,
+        metavar='FILE.npz',
+        help='recorded observations, for the golden answers',
+    )
+    parser.add_argument(
+        '--workspace',
+        type=parse_count,
+        metavar='MIB',
+        help='memory that TensorRT may use for a layer',
+    )
+    parser.add_argument(
+        '--layers', type=parse_count, metavar='N', help='layers of --preset; default: 2'
+    )
+    parser.add_argument('--no-weights', action='store_true', help='leave the weights out of --out')
+    parser.add_argument('--dry-run', action='store_true', help='say what would be made, and stop')
+    checkpoint = parser.add_argument_group('with --checkpoint')
+    checkpoint.add_argument(
+        '--unnorm-key', metavar='KEY', help='key of a data set in dataset_statistics.json'
+    )
+    checkpoint.add_argument(
+        '--pruning', choices=('lightvla', 'off'), help='how the model prunes; default: lightvla'
+    )
 
 
-def _run(parsed: argparse.Namespace, say: Steps) -> int:
+def run(parsed: argparse.Namespace) -> int:
+    """Export, build, or both."""
+    say = Steps()
     _check_options(parsed)
     if parsed.target != 'onnx' and not parsed.dry_run:
         check_target(parsed.target)  # before minutes of export
@@ -112,7 +169,7 @@ def _check_built(parsed: argparse.Namespace) -> None:
 
 def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, say: Steps) -> None:
     if parsed.out is None:
-        raise ExportError('--out DIR is missing: where shall the exported policy lie?')
+        raise ExportError('--out DIR is missing: name a folder for the exported policy')
     precision = parsed.precision or ('fp32' if parsed.target == 'onnx' else 'fp16')
     config, length = _model(parsed, manifest)
     context = config.context_length(length)
@@ -141,7 +198,7 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
         pruning = PrunerConfig(parsed.pruning or 'lightvla')
         published = read_published(parsed.checkpoint, pruning=pruning)
         for note in check_published(published, parsed.unnorm_key):
-            print(f'export_trt: note: {note}', file=sys.stderr)
+            print(f'lightvla export: note: {note}', file=sys.stderr)
         return published.config, PROMPT_LENGTH
     if manifest.model is None:
         raise ExportError(f'{parsed.policy}: holds no weights; export from the folder that does')
@@ -188,41 +245,3 @@ def _build(folder: Path, parsed: argparse.Namespace, say: Steps) -> None:
             f'{built.target} {built.version} {plan.graph}: {plan.nbytes / 1e6:.1f} MB in '
             f'{plan.seconds:.1f} s{buckets}'
         )
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Declare the options of ``models/export_trt.py``."""
-    parser = argparse.ArgumentParser(
-        prog='export_trt.py',
-        description='Export a policy for deployment: two ONNX graphs, and engines for a GPU.',
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--policy', type=Path, metavar='DIR', help='a policy folder with weights')
-    source.add_argument(
-        '--preset', metavar='NAME', help='random weights; with --layers and --target tensorrt-rtx'
-    )
-    source.add_argument('--checkpoint', type=Path, metavar='DIR', help='a published checkpoint')
-    parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='new folder; leave out to add engines to --policy'
-    )
-    parser.add_argument('--target', choices=('onnx', *TARGETS), default='onnx')
-    parser.add_argument(
-        '--precision', choices=tuple(TOLERANCES), help='default fp32 for onnx, else fp16'
-    )
-    parser.add_argument('--buckets', metavar='auto|64,96,...', help='default auto')
-    parser.add_argument(
-        '--histogram', type=Path, metavar='FILE', help='counts of kept tokens, for --buckets auto'
-    )
-    parser.add_argument(
-        '--observations', type=Path, metavar='FILE.npz', help='recorded, for the golden answers'
-    )
-    parser.add_argument(
-        '--workspace', type=parse_count, metavar='MIB', help='of TensorRT, per layer'
-    )
-    parser.add_argument('--layers', type=parse_count, help='of --preset, default 2')
-    parser.add_argument('--no-weights', action='store_true', help='leave the weights out of --out')
-    parser.add_argument('--dry-run', action='store_true', help='say what would be made, and stop')
-    checkpoint = parser.add_argument_group('with --checkpoint')
-    checkpoint.add_argument('--unnorm-key', metavar='KEY', help='of dataset_statistics.json')
-    checkpoint.add_argument('--pruning', choices=('lightvla', 'off'), help='default lightvla')
-    return parser

@@ -1,4 +1,4 @@
-"""`lightvla listen`: whether a policy goes for what it is told."""
+"""`lightvla listen`: tests whether a policy does what it is told."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_count,
         default=3,
         metavar='N',
-        help='requests tried in each initial state, where there are so many; default: 3',
+        help='at most N other requests are tried in each initial state; default: 3',
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the result there')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the result into this file')
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The command line of ``lightvla plan``: what may be asked, and how the answer is printed."""
+"""`lightvla plan`: computes the physical limit of a GPU, and which engine to build for it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla plan``."""
     names = ', '.join(gpu.name for gpu in GPUS)
     parser.add_argument('--gpu', required=True, metavar='NAME', help=f'one of {names}')
-    parser.add_argument('--precision', metavar='P', help='one only, such as bf16, fp8 or w4a16')
-    parser.add_argument('--preset', default='openvla-oft-7b')
+    parser.add_argument(
+        '--precision', metavar='P', help='only this precision, such as bf16, fp8 or w4a16'
+    )
+    parser.add_argument(
+        '--preset',
+        default='openvla-oft-7b',
+        metavar='NAME',
+        help='a model by name; default: openvla-oft-7b',
+    )
     parser.add_argument(
         '--kept',
         type=parse_count,
         nargs='+',
         metavar='K',
-        help='visual tokens kept (default: all, and 78)',
+        help='numbers of kept visual tokens; default: all tokens, and 78',
     )
-    parser.add_argument('--text', type=parse_count, default=35, help='BOS, words and stop')
+    parser.add_argument(
+        '--text',
+        type=parse_count,
+        default=35,
+        metavar='N',
+        help='text tokens: BOS, the words and the stop token; default: 35',
+    )
     parser.add_argument(
         '--measured',
         type=float,
@@ -49,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='MS',
         help='measured time of a whole chunk for each --kept, in --precision [ms]',
     )
-    parser.add_argument('--json', action='store_true')
+    parser.add_argument('--json', action='store_true', help='print JSON alone')
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`lightvla show`: pictures and figures of what a policy keeps."""
+"""`lightvla show`: draws and counts the tokens that a policy keeps."""
 
 from __future__ import annotations
 

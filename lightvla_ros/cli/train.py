@@ -1,6 +1,6 @@
-"""The command line of ``models/train.py``.
+"""`lightvla train`: trains a policy on demonstrations.
 
-What needs PyTorch is imported where it is used: without it, that is one line and no traceback.
+``models/train.py`` is another door to this command, for ``torchrun``.
 """
 
 from __future__ import annotations
@@ -11,19 +11,38 @@ import signal
 from contextlib import nullcontext
 from pathlib import Path
 
-from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.errors import TrainError
 from lightvla_ros.files import lock_beside, one_writer
 from lightvla_ros.train.config import TrainConfig, from_dict, read_config
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and train; return the exit code."""
-    parsed = make_parser().parse_args(arguments)
-    return exit_code('train', lambda: _run(parsed))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla train``."""
+    parser.add_argument(
+        '--config', type=Path, required=True, metavar='FILE', help='what is trained, as YAML'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help='folder of the run; default: out/train/NAME-OF-CONFIG',
+    )
+    parser.add_argument(
+        '--resume', action='store_true', help='continue the run from its checkpoint'
+    )
+    parser.add_argument(
+        '--write-policy',
+        type=Path,
+        metavar='CHECKPOINT',
+        help='train nothing: write the policy of a checkpoint, or of the folder of a run, to --out',
+    )
 
 
-def _run(parsed: argparse.Namespace) -> int:
+def run(parsed: argparse.Namespace) -> int:
+    """Train, or write the policy of a checkpoint.
+
+    :returns: 0; 2 when the run was stopped before its end.
+    """
     config = read_config(parsed.config)
     if parsed.write_policy is not None:
         return _write(parsed.write_policy, parsed.out)
@@ -39,16 +58,16 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
     try:
         # of several processes one alone writes
         with one_writer(out) if place.rank == 0 else nullcontext():
-            run = Run(config, out, place, resume=resume)
+            training = Run(config, out, place, resume=resume)
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: run.stop())
-            done = run.train()
+                signal.signal(number, lambda *_: training.stop())
+            done = training.train()
     finally:
         leave()
     if place.rank == 0 and done:
-        print(f'{out}/policy: written; next: models/export_trt.py --policy {out}/policy --out DIR')
+        print(f'{out}/policy: written; next: lightvla export --policy {out}/policy --out DIR')
     elif place.rank == 0:
-        print(f'stopped at step {run.step}; go on with --resume')
+        print(f'stopped at step {training.step}; continue with --resume')
     return 0 if done else 2
 
 
@@ -59,7 +78,7 @@ def _write(checkpoint: Path, out: Path | None) -> int:
     from lightvla_ros.train.weights import between, write_policy
 
     if out is None:
-        raise TrainError('--write-policy: --out DIR is missing: where shall the policy lie?')
+        raise TrainError('--write-policy: --out DIR is missing: name a folder for the policy')
     if checkpoint.is_dir():
         checkpoint = checkpoint / CHECKPOINT
     state = load_checkpoint(checkpoint)
@@ -79,22 +98,5 @@ def _write(checkpoint: Path, out: Path | None) -> int:
     out = out.resolve()
     with one_writer(out, lock_beside(out)):
         write_policy(out, weights, document, folder / TOKENIZER, state['provenance'])
-    print(f'{out}: written, of step {state["step"]}')
+    print(f'{out}: written, from step {state["step"]}')
     return 0
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Declare the options of ``models/train.py``."""
-    parser = argparse.ArgumentParser(prog='train.py', description='Train a policy.')
-    parser.add_argument('--config', type=Path, required=True, metavar='FILE')
-    parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='of the run; default out/train/NAME-OF-CONFIG'
-    )
-    parser.add_argument('--resume', action='store_true', help='go on from its checkpoint')
-    parser.add_argument(
-        '--write-policy',
-        type=Path,
-        metavar='CHECKPOINT',
-        help='train nothing: write the policy of a checkpoint (or of its folder) to --out',
-    )
-    return parser

@@ -1,4 +1,4 @@
-"""The command ``lightvla verify``: run it, and say what was found."""
+"""`lightvla verify`: checks that the engines of a policy compute what was trained."""
 
 from __future__ import annotations
 
@@ -8,11 +8,40 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from lightvla_ros.cli.arguments import parse_count
 from lightvla_ros.contract import MANIFEST_NAME, Verification
+from lightvla_ros.engine import ENGINES
 from lightvla_ros.errors import ArgumentError
+from lightvla_ros.verify.tolerances import TOLERANCES
 from lightvla_ros.verify.verify import news, verify, write_verifications
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla verify``."""
+    parser.add_argument('policy', type=Path, metavar='POLICY', help='an exported policy folder')
+    parser.add_argument('--engine', choices=ENGINES, help='verify only engines of this name')
+    parser.add_argument(
+        '--precision',
+        choices=tuple(TOLERANCES),
+        help='verify engines in this precision; default: that of the folder',
+    )
+    parser.add_argument(
+        '--count',
+        type=int,
+        default=8,
+        metavar='N',
+        help='random observations besides the golden ones; default: 8',
+    )
+    parser.add_argument(
+        '--threads',
+        type=parse_count,
+        default=1,
+        metavar='N',
+        help='threads of each engine; default: 1',
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON alone')
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -34,7 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
         for each in found:
             print('\n'.join(_lines(each)))
         for line in unusable:
-            print(f'not usable here: {line}')
+            print(f'unavailable: {line}')
         if not found:
             print('no engine could be used, so none is verified')
     written, said = _write(parsed.policy, found)

@@ -1,9 +1,7 @@
-"""`lightvla compare`: two results on the same episodes, pair by pair."""
+"""Two results of `lightvla eval` on the same episodes, pair by pair."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,6 @@ from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.evaluate.rates import PairedOutcomes
 from lightvla_ros.evaluate.result import read_document
 from lightvla_ros.sim.episode import EpisodeSpec
-
-
-def run(parsed: argparse.Namespace) -> int:
-    """Compare and print; return the exit code."""
-    document = compare(parsed.first, parsed.second, parsed.shared)
-    print(json.dumps(document, indent=2) if parsed.json else report(document))
-    return 0
 
 
 def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,7 @@ def import_policy(
     action_slice: str = 'training',
     base: Path | None = None,
 ) -> Manifest:
-    """Write a policy folder from a published one. The graphs are made by ``models/export_trt.py``.
+    """Write a policy folder from a published one. The graphs are made by ``lightvla export``.
 
     The weights pass through memory in groups; never is all of the model in it.
 
@@ -169,23 +167,3 @@ def _tokenizer(published: Published) -> tuple[Tokenizer, tuple[str, ...]]:
     if begin != BOS:
         raise CheckpointError(f'{path}: a prompt must begin with id {BOS} (BOS), not {begin}')
     return tokenizer, tuple(notes)
-
-
-def run(parsed: argparse.Namespace) -> int:
-    """Import and say what was done; return the exit code."""
-    manifest = import_policy(
-        Path(parsed.checkpoint),
-        Path(parsed.out),
-        unnorm_key=parsed.unnorm_key,
-        pruning=parsed.pruning,
-        action_slice=parsed.action_slice,
-        base=parsed.base and Path(parsed.base),
-    )
-    provenance = manifest.provenance
-    for note in provenance['notes']:
-        print(f'lightvla import: note: {note}', file=sys.stderr)
-    print(
-        f'{parsed.out}: {len(manifest.model.weights)} files of weights, LoRA: {provenance["lora"]}'
-    )
-    print(f'dropped, as it does no work: {len(provenance["dropped"])} tensors (see provenance)')
-    return 0

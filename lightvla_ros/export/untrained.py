@@ -16,7 +16,7 @@ from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_t
 
 
 def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) -> Manifest:
-    """Write a policy folder with weights and no graphs; ``models/export_trt.py`` makes those.
+    """Write a policy folder with weights and no graphs; ``lightvla export`` makes those.
 
     :param policy_dir: Created; must not exist or be empty.
     :raises FileExistsError: When the folder holds something.

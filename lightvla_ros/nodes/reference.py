@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-from lightvla_ros.errors import ArgumentError, LightVLAError
-from lightvla_ros.files import write_text
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
 from lightvla_ros.runtime.reasons import REASONS
@@ -33,11 +31,17 @@ def tables() -> dict[str, str]:
 def updated(text: str) -> str:
     """Return a text with its generated parts written anew.
 
-    A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+    A part is what is between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
-    :raises MissingMarkersError: When the text names a table that does not exist.
+    :raises MissingMarkersError: When the text has no such part, or names a table that does not
+        exist.
     """
     generated = tables()
+    if not re.search(MARKERS, text, flags=re.DOTALL):
+        raise MissingMarkersError(
+            'nothing was written: it has no part that begins with <!-- generated: NAME --> and '
+            f'ends with <!-- end -->; NAME is one of {", ".join(generated)}'
+        )
 
     def replace(match: re.Match) -> str:
         if match[2] not in generated:
@@ -47,26 +51,3 @@ def updated(text: str) -> str:
         return f'{match[1]}\n{generated[match[2]]}{match[3]}'
 
     return re.sub(MARKERS, replace, text, flags=re.DOTALL)
-
-
-def print_reference(update: str | None) -> int:
-    """Print all tables, or write them into a file; return 0.
-
-    :raises MissingMarkersError: When the file has no place for a table.
-    """
-    if update is None:
-        print('\n'.join(f'## {name}\n\n{table}' for name, table in tables().items()))
-    else:
-        path = Path(update)
-        try:
-            text = path.read_text(encoding='utf-8')
-        except UnicodeDecodeError as error:
-            raise ArgumentError(f'--update {path}: is no UTF-8 text ({error})') from None
-        if not re.search(MARKERS, text, flags=re.DOTALL):
-            raise MissingMarkersError(
-                f'--update {path}: nothing was written: it has no part that begins with '
-                f'<!-- generated: NAME --> and ends with <!-- end -->; NAME is one of '
-                f'{", ".join(tables())}'
-            )
-        write_text(path, updated(text))
-    return 0

@@ -105,7 +105,7 @@ class Policy:
         if manifest.graphs is None and engine != 'torch':
             raise ContractError(
                 f'{policy_dir}: holds weights but no graphs; export it first: '
-                f'python models/export_trt.py --policy {policy_dir} --out DIR'
+                f'lightvla export --policy {policy_dir} --out DIR'
             )
         # NumPy's and OpenCV's own threads spin while they wait: with two of them on a busy machine
         # preprocessing took 128 ms, with one 10.

@@ -35,7 +35,7 @@ def join(parallel: str) -> Process:
     if 'RANK' not in os.environ:
         raise TrainError(
             f'parallel: {parallel} is started by torchrun: '
-            'torchrun --nproc-per-node N models/train.py --config FILE'
+            'torchrun --nproc-per-node N -m lightvla_ros.cli train --config FILE'
         )
     device = torch.device('cpu')
     if torch.cuda.is_available():

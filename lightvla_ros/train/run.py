@@ -378,7 +378,7 @@ class Run:
     def _provenance(self) -> dict[str, Any]:
         data = self.data
         return {
-            'generator': f'lightvla_ros {__version__} models/train.py',
+            'generator': f'lightvla_ros {__version__} train',
             'trained': True,
             'config': self.config.to_dict(),
             'seed': self.config.seed,

@@ -227,7 +227,7 @@ def policy_folder(source: ModelSource) -> Path:
             return each
     raise TrainError(
         f'model.from: {folder}: neither a policy nor a finished run; of an unfinished one write '
-        'the policy first: models/train.py --config FILE --write-policy CHECKPOINT --out DIR'
+        'the policy first: lightvla train --config FILE --write-policy CHECKPOINT --out DIR'
     )
 
 

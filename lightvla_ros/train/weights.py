@@ -121,7 +121,7 @@ def write_policy(
 
 
 def write_observations(path: Path, data: Data) -> None:
-    """Write some of the held-out frames for ``models/export_trt.py --observations``."""
+    """Write some of the held-out frames for ``lightvla export --observations``."""
     store, held_out = data.store, data.held_out
     rows = held_out[np.linspace(0, len(held_out) - 1, GOLDEN_FRAMES).astype(int)]
     frames = store.gather(rows, instances=False)

@@ -57,7 +57,7 @@ class Choice:
     """What becomes of the variants.
 
     :param deciding: Must pass: the user or the folder names them.
-    :param trying: Are tried as well; one that does not pass is not usable here, and no fault.
+    :param trying: Are tried as well; one that fails is called unavailable, which is no fault.
     :param left: In other numbers than anybody asked for; not tried.
     """
 

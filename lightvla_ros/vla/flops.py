@@ -1,4 +1,4 @@
-"""``lightvla flops``: what one chunk costs, counted on the real modules without any weights.
+"""The FLOPs of one chunk, counted on the real modules without any weights.
 
 2 FLOPs per multiply-add, of matrix products and convolutions, as torch's counter does; what the
 paper calls 8.8 TFLOP is this count (``docs/results/index.md``).
@@ -6,19 +6,15 @@ paper calls 8.8 TFLOP is this count (``docs/results/index.md``).
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightvla_ros.contract import load_manifest
-from lightvla_ros.errors import ArgumentError, ConfigError
-from lightvla_ros.vla.config import VLAConfig, preset
+from lightvla_ros.errors import ConfigError
+from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.pruner import token_scores
-from lightvla_ros.vla.weights import config_of
 
 TERA = 1e12
 COUNTED = ('lightvla', 'off')  # ways of pruning that `count_flops` knows
@@ -85,36 +81,8 @@ def count_parameters(config: VLAConfig) -> int:
         return sum(each.numel() for each in LightVLA(config).parameters())
 
 
-def _config(parsed: argparse.Namespace) -> VLAConfig:
-    if parsed.policy is None:
-        return preset(parsed.preset)
-    manifest = load_manifest(parsed.policy)
-    if manifest.model is None:
-        raise ArgumentError(f'{parsed.policy}: holds graphs alone, which do not say their shapes')
-    return config_of(manifest)
-
-
 def _count(forward: Callable[[], object]) -> int:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         forward()
     return counter.get_total_flops()
-
-
-def run(parsed: argparse.Namespace) -> int:
-    """Print the table; return the exit code."""
-    config = _config(parsed)
-    rows = count_flops(config, parsed.kept or [config.patches], parsed.text)
-    if parsed.json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    print(f'{parsed.policy or parsed.preset}: {count_parameters(config) / 1e6:.2f} M parameters')
-    names = list(rows[0])
-    print(''.join(f'{name:>11}' for name in names) + '   of the first row')
-    for row in rows:
-        numbers = ''.join(
-            f'{row[name]:11d}' if isinstance(row[name], int) else f'{row[name]:11.4f}'
-            for name in names
-        )
-        print(f'{numbers}   {row["tflop"] / rows[0]["tflop"]:.3f}')
-    return 0

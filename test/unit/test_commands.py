@@ -9,19 +9,17 @@ from pathlib import Path
 import pytest
 
 from lightvla_ros import __version__, cli
-from lightvla_ros.cli import collect, export
-from lightvla_ros.cli import train as train_command
 from lightvla_ros.contract.libero import INIT_STATES, MAX_STEPS, TASKS
 
 ROOT = Path(__file__).parents[2]
-PARSERS = {
-    'lightvla': cli.make_parser,
-    'models/collect.py': collect.make_parser,
-    'models/export_trt.py': export.make_parser,
-    'models/train.py': train_command.make_parser,
-    'models/make_untrained.py': runpy.run_path(ROOT / 'models/make_untrained.py')['make_parser'],
+# The files that are doors to one command, and what they put before its arguments
+DOORS = {
+    'models/collect.py': ['collect'],
+    'models/export_trt.py': ['export'],
+    'models/train.py': ['train'],
+    'models/make_untrained.py': ['make-untrained'],
 }
-NAMES = '|'.join(map(re.escape, sorted(PARSERS, key=len, reverse=True)))
+NAMES = '|'.join(map(re.escape, ('lightvla', *DOORS)))
 COMPUTED = 'X'  # in the place of what a message computes
 # A command begins a line, an inline literal or a sentence's part behind a colon
 START = re.compile(
@@ -89,13 +87,11 @@ def test_every_command_that_we_print_can_be_given(capsys):
     wrong = []
     for path, name, text in commands:
         words = [word for word in shlex.split(text) if word not in ('…', '...')]
-        parser = PARSERS[name]()
-        if name == 'lightvla' and is_mention(words):
-            words = [*words, '--help']
-        elif name != 'lightvla' and len(words) == 1 and words[0] in parser._option_string_actions:
-            continue  # an option by its name
+        words = DOORS.get(name, []) + words
+        if is_mention(words):
+            words = [words[0], '--help']
         try:
-            parser.parse_args(words)
+            cli.make_parser().parse_args(words)
         except SystemExit as stop:
             said = capsys.readouterr().err.strip()
             if stop.code and f"invalid choice: '{COMPUTED}'" not in said:
@@ -103,12 +99,34 @@ def test_every_command_that_we_print_can_be_given(capsys):
                 wrong.append(f'{path.relative_to(ROOT)}: {name} {text}: {said}')
     assert not wrong, '\n'.join(wrong)
     assert len(commands) > 80
-    assert {name for _, name, _ in commands} == set(PARSERS)
+    given = {shlex.split(text)[0] for _, name, text in commands if name == 'lightvla'}
+    assert given >= cli.COMMANDS.keys(), 'a command that no text mentions'
 
 
 def is_mention(words):
-    """Whether a text names a command and gives no arguments, such as ``lightvla eval``."""
-    return len(words) == 1 or words in (['bench', 'node'], ['bench', 'engine'])
+    """Whether a text names a command, or an option of it, and gives no arguments."""
+    if len(words) == 1 or words in (['bench', 'node'], ['bench', 'engine']):
+        return True
+    options = cli.make_parser()._subparsers._group_actions[0].choices
+    return len(words) == 2 and words[1] in options[words[0]]._option_string_actions
+
+
+def test_the_files_under_models_are_doors_to_commands(monkeypatch, capsys):
+    assert {f'models/{path.name}' for path in ROOT.glob('models/*.py')} == DOORS.keys()
+    for file, words in DOORS.items():
+        monkeypatch.setattr('sys.argv', [file, '--help'])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(ROOT / file, run_name='__main__')
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith(f'usage: lightvla {words[0]} ')
+
+
+def test_every_option_says_what_it_is(capsys):
+    parser = cli.make_parser()
+    for name, command in parser._subparsers._group_actions[0].choices.items():
+        for action in command._actions:
+            assert action.help, f'lightvla {name} {action.dest}'
+            assert not action.help.startswith('of '), f'lightvla {name} {action.dest}'
 
 
 def test_lightvla_alone_prints_its_help(capsys):
@@ -170,7 +188,7 @@ def test_numbers_out_of_range_are_found_before_anything_runs(
 )
 def test_a_collection_that_cannot_be_is_not_begun(tmp_path, capsys, arguments, message):
     out = tmp_path / 'out'
-    assert code_of(lambda: collect.main(['--out', str(out), *arguments])) == 2
+    assert code_of(lambda: cli.main(['collect', '--out', str(out), *arguments])) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
 

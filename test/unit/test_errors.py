@@ -9,9 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from published_folder import tiny_published_config, write_published
 
 import lightvla_ros
-from lightvla_ros.cli import main
+from lightvla_ros.cli import COMMANDS, main
 from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.contract import write_manifest
 from lightvla_ros.errors import ArgumentError, LightVLAError, sentence
@@ -71,38 +72,78 @@ def test_other_errors_are_named_with_their_type():
     assert sentence(KeyError('a')) == "KeyError: 'a'"
 
 
-# What each command makes of a policy folder {policy}; {free} can be written, {taken} cannot.
-POLICY_COMMANDS = [
-    'verify {policy}',
-    'demo --policy {policy} --out {free}',
-    'eval --policy {policy} --json {free}.json',
-    'listen --policy {policy} --json {free}.json',
-    'show --policy {policy} --out {free} --engine torch --suite libero_object --task 0',
-    'bench engine --policy {policy}',
-    'bench node --policy {policy}',
-    'export --policy {policy} --out {free}',
-]
-MISSING_FILE_COMMANDS = [
-    'compare {missing} {missing}',
-    'eval --merge {missing} --json {free}.json',
-    'import --checkpoint {missing} --out {free}',
-    'export --checkpoint {missing} --out {free}',
-    'train --config {missing}',
-    'reference --update {missing}',
-]
-TAKEN_COMMANDS = [
-    'demo --policy {policy} --out {taken}/x',
-    'eval --policy {policy} --json {taken}/x.json',
-    'listen --policy {policy} --json {taken}/x.json',
-    'show --policy {policy} --out {taken}/x',
-    'export --policy {policy} --out {taken}/x',
-    'make_untrained --out {taken}/x',
-    'reference --update {taken}/x',
-]
-DOORS = {
-    'export': 'models/export_trt.py',
-    'train': 'models/train.py',
-    'make_untrained': 'models/make_untrained.py',
+# For each command, what it is given to read or write: {cut}, a policy folder with a file that was
+# cut off; {missing}, nothing; {text}, a text file in the place of a folder or of a document;
+# {taken}, a file in the place of a folder to write into. {policy} is good, {free} can be written.
+FAULTS = {
+    'demo': [
+        '--policy {cut} --out {free}',
+        '--policy {missing} --out {free}',
+        '--policy {text} --out {free}',
+        '--policy {policy} --out {taken}/x',
+    ],
+    'eval': [
+        '--policy {cut} --json {free}.json',
+        '--policy {missing} --json {free}.json',
+        '--policy {text} --json {free}.json',
+        '--policy {policy} --json {taken}/x.json',
+        '--merge {missing} --json {free}.json',
+        '--merge {text} --json {free}.json',
+    ],
+    'compare': ['{missing} {missing}', '{text} {text}', '{policy} {policy}'],
+    'listen': [
+        '--policy {cut} --json {free}.json',
+        '--policy {missing}',
+        '--policy {text}',
+        '--policy {policy} --json {taken}/x.json',
+    ],
+    'show': [
+        '--policy {cut} --out {free} --engine torch --suite libero_object --task 0',
+        '--policy {missing} --out {free}',
+        '--policy {text} --out {free}',
+        '--policy {policy} --out {taken}/x',
+    ],
+    'bench': [
+        f'{kind} --policy {{{fault}}}'
+        for kind in ('node', 'engine')
+        for fault in ('cut', 'missing', 'text')
+    ],
+    'import': [
+        '--checkpoint {cut} --out {free}',
+        '--checkpoint {missing} --out {free}',
+        '--checkpoint {text} --out {free}',
+        '--checkpoint {published} --out {taken}/x',
+    ],
+    'export': [
+        '--policy {cut} --out {free}',
+        '--policy {missing} --out {free}',
+        '--policy {text} --out {free}',
+        '--policy {policy} --out {taken}/x',
+        '--policy {policy} --out {free} --observations {missing}',
+        '--policy {policy} --out {free} --observations {text}',
+        '--policy {policy} --out {free} --histogram {missing}',
+        '--policy {policy} --out {free} --histogram {text}',
+        '--checkpoint {missing} --out {free}',
+        '--checkpoint {text} --out {free}',
+    ],
+    'verify': ['{cut}', '{missing}', '{text}'],
+    'collect': [
+        '--policy {cut} --out {free} --tasks 0 --suite libero_object --workers 1',
+        '--policy {missing} --out {free} --tasks 0 --suite libero_object --workers 1',
+        '--policy {text} --out {free} --tasks 0 --suite libero_object --workers 1',
+        '--out {taken}/x',
+    ],
+    'train': [
+        '--config {missing}',
+        '--config {text}',
+        '--config {config} --out {taken}/x',
+        '--config {config} --out {free} --write-policy {missing}',
+        '--config {config} --out {free} --write-policy {text}',
+    ],
+    'make-untrained': ['--out {taken}/x'],
+    'flops': ['--policy {cut}', '--policy {missing}', '--policy {text}'],
+    'plan': [],  # reads and writes nothing
+    'reference': ['--update {missing}', '--update {text}', '--update {taken}/x'],
 }
 
 
@@ -125,6 +166,13 @@ def damaged(bundled_policy, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('published') / 'checkpoint'
+    write_published(folder, tiny_published_config())
+    return folder
+
+
+@pytest.fixture(scope='module')
 def cut_off(bundled_policy, tmp_path_factory):
     folder = tmp_path_factory.mktemp('damaged') / 'cut_off'
     shutil.copytree(bundled_policy, folder)
@@ -133,29 +181,31 @@ def cut_off(bundled_policy, tmp_path_factory):
     return folder
 
 
-def _run(words, root, places, capfd):
-    name, *arguments = words.format(**places).split()
+def _run(words, capfd):
     # rclpy is initialised once in a process, and other tests may have done so
-    alone = ['-m', 'lightvla_ros.cli', name] if name == 'demo' else None
-    program = [root / DOORS[name]] if name in DOORS else alone
-    if program:
-        done = subprocess.run(
-            [sys.executable, *program, *arguments], capture_output=True, text=True
-        )
+    if words[0] == 'demo':
+        program = [sys.executable, '-m', 'lightvla_ros.cli', *words]
+        done = subprocess.run(program, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
-    code = main([name, *arguments])
+    code = main(words)
     return code, *capfd.readouterr()
 
 
 @pytest.fixture
-def answers_in_one_line(pytestconfig, tmp_path, capfd, monkeypatch):
+def answer(pytestconfig, tmp_path, capfd, monkeypatch, bundled_policy, published):
     """Return a function that runs a command and checks that it ends with one line."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'taken').touch()
-    places = {name: str(tmp_path / name) for name in ('free', 'taken', 'missing')}
+    (tmp_path / 'text').write_text('hello\n')
+    places = {name: str(tmp_path / name) for name in ('free', 'taken', 'missing', 'text')}
+    places |= {
+        'policy': str(bundled_policy),
+        'published': str(published),
+        'config': str(pytestconfig.rootpath / 'config/train/libero_tiny_base.yaml'),
+    }
 
-    def check(words, policy=''):
-        code, out, err = _run(words, pytestconfig.rootpath, {**places, 'policy': policy}, capfd)
+    def check(words, **more):
+        code, out, err = _run(words.format(**places, **more).split(), capfd)
         assert code in (1, 2), (out, err)
         assert 'Traceback' not in out + err
         return err.strip().splitlines()[-1]  # after a bar or what was going on
@@ -163,24 +213,26 @@ def answers_in_one_line(pytestconfig, tmp_path, capfd, monkeypatch):
     return check
 
 
-@pytest.mark.parametrize('words', POLICY_COMMANDS)
-def test_a_damaged_policy_folder_is_one_line(words, cut_off, answers_in_one_line):
-    assert f'{cut_off}/act.onnx: SHA-256 is' in answers_in_one_line(words, cut_off)
+@pytest.mark.parametrize(
+    ('command', 'words'), [(name, words) for name, all_of in FAULTS.items() for words in all_of]
+)
+def test_a_fault_of_what_is_read_or_written_is_one_line(
+    command, words, answer, cut_off, bundled_policy, tmp_path
+):
+    said = answer(f'{command} {words}', cut=cut_off)
+    assert said.startswith(f'lightvla {command}')
+    where = {'{cut}': str(cut_off)} | {
+        f'{{{name}}}': str(tmp_path / name) for name in ('missing', 'text', 'taken')
+    }
+    where['{policy} {policy}'] = str(bundled_policy)  # a folder in the place of a document
+    assert any(path in said for name, path in where.items() if name in words), said
+
+
+def test_no_command_is_left_out():
+    assert FAULTS.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize('words', ['show', 'eval --json {free}.json', 'listen'])
-def test_weights_that_lack_a_tensor_are_one_line(words, damaged, answers_in_one_line):
+def test_weights_that_lack_a_tensor_are_one_line(words, damaged, answer):
     words += f' --policy {damaged} --engine torch --suite libero_object'
-    assert 'no weights for action_head.model.fc1.bias' in answers_in_one_line(words)
-
-
-@pytest.mark.parametrize('words', MISSING_FILE_COMMANDS)
-def test_a_missing_file_is_one_line(words, answers_in_one_line, tmp_path):
-    assert str(tmp_path / 'missing') in answers_in_one_line(words)
-
-
-@pytest.mark.parametrize('words', TAKEN_COMMANDS)
-def test_an_output_that_cannot_be_written_is_one_line(
-    words, answers_in_one_line, bundled_policy, tmp_path
-):
-    assert str(tmp_path / 'taken') in answers_in_one_line(words, bundled_policy)
+    assert 'no weights for action_head.model.fc1.bias' in answer(words)

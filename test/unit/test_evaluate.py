@@ -372,7 +372,7 @@ def test_ctrl_c_leaves_a_journal_and_no_worker(tmp_path, policy_dir, number):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, said
-    assert 'stopped; run the same command again to go on' in said
+    assert 'stopped; run the same command again to continue' in said
     assert 'Traceback' not in said
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -11,7 +11,6 @@ from published_folder import write_published
 from small_policy import BUCKETS, export, small_config, write_weights
 
 from lightvla_ros.cli import main
-from lightvla_ros.cli.export import main as export_trt
 from lightvla_ros.contract import amend_manifest, load_manifest, write_manifest
 from lightvla_ros.errors import ContractError, EngineError, ExportError
 from lightvla_ros.export import onnx_files
@@ -248,17 +247,17 @@ def test_errors_are_in_millimetres_and_degrees(exported):
 def test_the_command_exports_and_says_what_it_would_do(weights, tmp_path, capsys):
     out = tmp_path / 'out'
     command = ['--policy', str(weights), '--out', str(out), '--buckets', '8,16']
-    assert export_trt([*command, '--dry-run']) == 0
+    assert main(['export', *command, '--dry-run']) == 0
     said = capsys.readouterr().out
     assert not out.exists()
     for word in ('encode', 'act', 'embedding', 'disk', 'memory', 'buckets    8 (', '32 ('):
         assert word in said
-    assert export_trt(command) == 0
+    assert main(['export', *command]) == 0
     manifest = load_manifest(out)
     assert manifest.tokens.buckets == (8, 16, 32)
     assert manifest.graphs.precision == 'fp32'
     Policy.load(out, unchecked=True).replay_golden()
-    assert export_trt(command) == 1
+    assert main(['export', *command]) == 1
     assert 'is not empty' in capsys.readouterr().err
 
 
@@ -266,10 +265,10 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
     write_published(tmp_path / 'published', keys=('libero_goal_no_noops', 'libero_10_no_noops'))
     out = tmp_path / 'out'
     command = ['--checkpoint', str(tmp_path / 'published'), '--out', str(out)]
-    assert export_trt([*command, '--dry-run']) == 1
+    assert main(['export', *command, '--dry-run']) == 1
     assert 'several datasets; choose one by --unnorm-key' in capsys.readouterr().err
     command += ['--unnorm-key', 'libero_goal_no_noops', '--no-weights']
-    assert export_trt(command) == 0
+    assert main(['export', *command]) == 0
     Policy.load(out, unchecked=True).replay_golden()
     (found,), _ = verify(out, only='onnxruntime')
     assert found.passed, found.figures
@@ -300,7 +299,7 @@ def test_a_wrong_request_is_one_line_with_the_fix(
     arguments, message, weights, exported, tmp_path, capsys
 ):
     places = {'weights': weights, 'exported': exported, 'new': tmp_path / 'new'}
-    assert export_trt([each.format(**places) for each in arguments]) == 1
+    assert main(['export', *[each.format(**places) for each in arguments]]) == 1
     said = capsys.readouterr().err
     (line,) = [each for each in said.splitlines() if each.startswith('export_trt: ')]
     assert message in line
@@ -319,7 +318,7 @@ def test_tensorrt_rtx_builds_an_exported_policy_in_fp16_with_all_profiles(
 ):
     out = tmp_path / 'out'
     command = ['--policy', str(weights), '--out', str(out), '--target', 'tensorrt-rtx']
-    assert export_trt([*command, '--buckets', '4,16']) == 0
+    assert main(['export', *command, '--buckets', '4,16']) == 0
     said = capsys.readouterr().out
     assert 'encode: ' in said
     assert 'profiles [4, 16, 32]' in said
@@ -331,10 +330,10 @@ def test_tensorrt_rtx_builds_an_exported_policy_in_fp16_with_all_profiles(
 def test_layers_of_true_shapes_build_and_nothing_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ['--preset', 'libero-tiny', '--layers', '1']
-    assert export_trt([*command, '--target', 'tensorrt-rtx', '--buckets', '16,32']) == 0
+    assert main(['export', *command, '--target', 'tensorrt-rtx', '--buckets', '16,32']) == 0
     assert 'profiles [16, 32, 128]' in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
-    assert export_trt(command) == 1
+    assert main(['export', *command]) == 1
     assert 'add --target tensorrt-rtx' in capsys.readouterr().err
 
 
@@ -371,17 +370,17 @@ def test_observations_of_another_robot_are_refused_before_the_export(weights, tm
         ('instruction', np.array([], str)),
     ):
         np.savez(file, **(right | {name: wrong}))
-        assert export_trt(command) == 1
+        assert main(['export', *command]) == 1
         assert 'wanted is images uint8 [N, 2, H, W, 3]' in capsys.readouterr().err
     np.savez(file, **(right | {'proprio': np.full((1, 8), np.nan)}))
-    assert export_trt(command) == 1
+    assert main(['export', *command]) == 1
     assert 'seen.npz: proprio[0] is not finite' in capsys.readouterr().err
     file.write_bytes(b'')
-    assert export_trt(command) == 1
+    assert main(['export', *command]) == 1
     assert 'an .npz with images, instruction, proprio is wanted' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
     np.savez(file, **right)
-    assert export_trt([*command, '--dry-run']) == 0
+    assert main(['export', *command, '--dry-run']) == 0
 
 
 def test_verify_without_anything_to_verify(weights, folder, capsys):

@@ -6,14 +6,13 @@ import subprocess
 import numpy as np
 import pytest
 
+from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.onnxruntime import provider_options
 from lightvla_ros.files import WriteError, whole_folder
 from lightvla_ros.policy.policy import Policy
 
 pytest.importorskip('torch')
-
-from lightvla_ros.cli.export import main as export_trt
 
 
 def test_onnxruntime_does_not_compute_fp32_in_tf32_on_cuda():
@@ -28,7 +27,7 @@ def test_the_fingerprint_on_a_cpu_is_that_of_before(bundled_policy):
 
 def test_an_export_keeps_the_golden_observations_of_the_folder(bundled_policy, tmp_path):
     out = tmp_path / 'out'
-    assert export_trt(['--policy', str(bundled_policy), '--out', str(out)]) == 0
+    assert main(['export', '--policy', str(bundled_policy), '--out', str(out)]) == 0
     with np.load(bundled_policy / 'golden.npz') as ours, np.load(out / 'golden.npz') as theirs:
         assert len(ours['images']) > 3
         for name in ('images', 'instruction', 'proprio', 'kept'):
@@ -66,7 +65,7 @@ def test_an_export_onto_a_full_disk_names_it_and_leaves_nothing(
         out.symlink_to(small_disk / 'there')
     elif kind == 'new folder':
         out = small_disk / 'new'
-    assert export_trt(['--policy', str(small_weights), '--out', str(out)]) == 1
+    assert main(['export', '--policy', str(small_weights), '--out', str(out)]) == 1
     line = capsys.readouterr().err.strip()
     assert 'No space left on device' in line
     assert str(out) in line

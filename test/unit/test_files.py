@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lightvla_ros.cli import main
 from lightvla_ros.cli.exit_code import exit_code
-from lightvla_ros.cli.export import main as export_trt
 from lightvla_ros.demonstrations.writer import IMAGES, DemonstrationWriter, Episode, Task
 from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.evaluate.journal import Journal
@@ -280,7 +280,7 @@ def test_a_dead_runs_lock_is_taken_over(tmp_path):
 @pytest.mark.parametrize(
     'command',
     [
-        ['models/train.py', '--config', 'config/train/libero_tiny_base.yaml'],
+        ['-m', 'lightvla_ros.cli', 'train', '--config', 'config/train/libero_tiny_base.yaml'],
         ['models/collect.py', '--tasks', '0'],
         ['-m', 'lightvla_ros.cli', 'demo', '--replay'],
         ['-m', 'lightvla_ros.cli', 'show', '--policy', 'models/libero_tiny'],
@@ -307,7 +307,7 @@ def test_a_second_export_into_a_folder_is_refused(tmp_path, capsys):
     write_untrained_weights(weights, preset('libero-tiny'))
     out = tmp_path / 'out'
     with one_writer(out, lock_beside(out)):
-        assert export_trt(['--policy', str(weights), '--out', str(out)]) == 1
+        assert main(['export', '--policy', str(weights), '--out', str(out)]) == 1
     assert f'{out}: is being written by process {os.getpid()} on ' in capsys.readouterr().err
     assert not out.exists()
 

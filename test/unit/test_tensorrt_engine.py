@@ -157,7 +157,7 @@ def test_a_folder_without_engines_is_refused_with_the_command(policy_dir, manife
         find_built(policy_dir, manifest, THOR)
     assert str(caught.value) == (
         f'{policy_dir}: holds no TensorRT engine; build one here: '
-        f'python models/export_trt.py --policy {policy_dir} --target tensorrt'
+        f'lightvla export --policy {policy_dir} --target tensorrt'
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import train_rig
 
-from lightvla_ros.cli import train as train_command
+from lightvla_ros.cli import main
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import AugmentConfig, DataSource, from_dict, read_config
 from lightvla_ros.train.start import changed
@@ -98,7 +98,7 @@ def test_a_key_that_overrides_a_merged_one_is_given_once(tmp_path):
 def test_a_file_in_another_encoding_is_one_line(tmp_path, capsys, encoding):
     path = tmp_path / 'c.yaml'
     path.write_bytes('name: Münze\n'.encode(encoding))
-    assert train_command.main(['--config', str(path)]) == 1
+    assert main(['train', '--config', str(path)]) == 1
     said = capsys.readouterr().err
     assert f'{path}: is no UTF-8 text' in said
     assert said.count('\n') == 1

@@ -13,7 +13,7 @@ import torch
 import train_rig
 import yaml
 
-from lightvla_ros.cli.train import main
+from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.engine.torch import TorchEngine
 from lightvla_ros.errors import ConfigError, TrainError
@@ -94,7 +94,7 @@ def test_a_run_repeats_and_goes_on_after_a_kill(tmp_path):
     file.write_text(yaml.safe_dump(document))
 
     def command(out, *more):
-        return main(['--config', str(file), '--out', str(tmp_path / out), *more])
+        return main(['train', '--config', str(file), '--out', str(tmp_path / out), *more])
 
     # killed in step 5, while a later checkpoint is half written
     killed = subprocess.run(
@@ -103,7 +103,7 @@ def test_a_run_repeats_and_goes_on_after_a_kill(tmp_path):
             '-c',
             textwrap.dedent(f"""
                 import os, signal
-                from lightvla_ros.cli import train
+                from lightvla_ros.cli import main
                 from lightvla_ros.train import run
                 step = run.Run.train_step
                 def train_step(self):
@@ -112,7 +112,7 @@ def test_a_run_repeats_and_goes_on_after_a_kill(tmp_path):
                         os.kill(os.getpid(), signal.SIGKILL)
                     return step(self)
                 run.Run.train_step = train_step
-                train.main(['--config', {str(file)!r}, '--out', {str(tmp_path / 'killed')!r}])
+                main(['train', '--config', {str(file)!r}, '--out', {str(tmp_path / 'killed')!r}])
             """),
         ],
         capture_output=True,
@@ -333,7 +333,7 @@ def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):
     # and a checkpoint gives the same policy
     arguments = ['--config', str(tmp_path / 'any.yaml'), '--out', str(tmp_path / 'again')]
     (tmp_path / 'any.yaml').write_text(yaml.safe_dump(train_rig.document('x')))
-    assert main([*arguments, '--write-policy', str(tmp_path / 'frozen')]) == 0
+    assert main(['train', *arguments, '--write-policy', str(tmp_path / 'frozen')]) == 0
     again = load_model(tmp_path / 'again').state_dict()
     assert all(torch.equal(again[name], written[name]) for name in written)
 
@@ -357,7 +357,7 @@ def test_the_policy_may_lie_between_start_and_end(tmp_path, ema):
     # and a checkpoint gives the same policy
     (tmp_path / 'any.yaml').write_text(yaml.safe_dump(train_rig.document('x')))
     arguments = ['--config', str(tmp_path / 'any.yaml'), '--out', str(tmp_path / 'again/policy')]
-    assert main([*arguments, '--write-policy', str(tmp_path / 'run')]) == 0
+    assert main(['train', *arguments, '--write-policy', str(tmp_path / 'run')]) == 0
     again = weights('again')
     assert all(torch.equal(again[name], written[name]) for name in written)
     # and so does a run that goes on from it

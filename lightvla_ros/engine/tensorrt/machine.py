@@ -93,7 +93,7 @@ def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) ->
 
 def build_command(policy_dir: Path) -> str:
     """Return the command that builds a policy's engine on this machine."""
-    return f'python models/export_trt.py --policy {policy_dir} --target {TARGET}'
+    return f'lightvla export --policy {policy_dir} --target {TARGET}'
 
 
 @functools.cache

@@ -7,8 +7,6 @@ from the arrival of its later image to the return of publish(), less preprocessi
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import threading
@@ -27,12 +25,12 @@ from std_msgs.msg import String
 
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import BenchError
-from lightvla_ros.files import BUNDLED_POLICY, resource
 from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
 from lightvla_ros.nodes.demo.report import reported_versions
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import spin
+from lightvla_ros.policy.state import RobotState
 from lightvla_ros.summary_statistics import percentiles
 
 RATE = 20.0  # Hz
@@ -42,22 +40,15 @@ WARM_UP = 20  # chunks that do not count
 PATIENCE = 60.0  # s until those have come
 
 
-def run_bench(arguments: argparse.Namespace) -> int:
-    """Measure and print; return 0."""
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    policy = arguments.policy or resource(BUNDLED_POLICY)
-    load_manifest(policy)  # what is wrong with it is better known before nodes are started
-    report = measure(policy, arguments.seconds, arguments.threads)
-    print(json.dumps(report, indent=2) if arguments.json else _table(report))
-    return 0
-
-
 def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     """Run the node on fed cameras for some seconds and return the figures.
 
+    :raises ContractError: When the policy folder cannot be trusted.
     :raises BenchError: When the node gives no chunks.
     """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    load_manifest(policy)  # a fault of the folder is better known before nodes are started
     # spawn: a forked child would share this process's DDS
     context = multiprocessing.get_context('spawn')
     sent, stop_feeding = context.Value('i', 0), context.Event()
@@ -126,11 +117,12 @@ def feed(sent: Any, stop: Any) -> None:
     gripper = node.create_publisher(JointState, 'gripper_state', 1)
     instruction = node.create_publisher(String, 'instruction', 1)
     pictures = np.random.default_rng(0).integers(0, 256, (8, SIDE, SIDE, 3), np.uint8)
+    state = RobotState(np.zeros(3), np.array([1.0, 0, 0, 0]), np.array([0.04, -0.04]))
     due, tick = time.monotonic(), 0
     while not stop.is_set():
         stamp = node.get_clock().now().nanoseconds
-        pose.publish(pose_to_message(np.zeros(3), np.array([1.0, 0, 0, 0]), stamp, 'panda_link0'))
-        gripper.publish(gripper_to_message(np.array([0.04, -0.04]), stamp))
+        pose.publish(pose_to_message(state, stamp, 'panda_link0'))
+        gripper.publish(gripper_to_message(state, stamp))
         for index, camera in enumerate(cameras):
             camera.publish(image_to_message(pictures[(tick + index) % 8], stamp, 'camera'))
         sent.value += len(cameras)
@@ -152,7 +144,8 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
     }
 
 
-def _table(report: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
+    """Return the figures of :func:`measure` as text."""
     lines = [f'{"stage":<12}{"p50":>8}{"p95":>8}{"p99":>8}{"max":>8}  ms']
     for stage in STAGES:
         row = report[f'{stage}_ms']

@@ -1,0 +1,70 @@
+"""`lightvla flops`: counts the FLOPs of a chunk by the number of kept tokens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from lightvla_ros.cli.arguments import parse_count
+from lightvla_ros.contract import load_manifest
+from lightvla_ros.errors import ArgumentError
+from lightvla_ros.vla.config import VLAConfig, preset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla flops``."""
+    parser.add_argument(
+        '--preset',
+        default='openvla-oft-7b',
+        metavar='NAME',
+        help='a model by name; default: openvla-oft-7b',
+    )
+    parser.add_argument('--policy', type=Path, metavar='DIR', help='a policy folder with weights')
+    parser.add_argument(
+        '--kept',
+        type=parse_count,
+        nargs='+',
+        metavar='K',
+        help='numbers of kept visual tokens; default: all tokens',
+    )
+    parser.add_argument(
+        '--text',
+        type=parse_count,
+        default=35,
+        metavar='N',
+        help='text tokens: BOS, the words and the stop token; default: 35',
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON alone')
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the table."""
+    from lightvla_ros.vla.flops import count_flops, count_parameters
+
+    config = _config(parsed)
+    rows = count_flops(config, parsed.kept or [config.patches], parsed.text)
+    if parsed.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    print(f'{parsed.policy or parsed.preset}: {count_parameters(config) / 1e6:.2f} M parameters')
+    names = list(rows[0])
+    print(''.join(f'{name:>11}' for name in names) + '   of the first row')
+    for row in rows:
+        numbers = ''.join(
+            f'{row[name]:11d}' if isinstance(row[name], int) else f'{row[name]:11.4f}'
+            for name in names
+        )
+        print(f'{numbers}   {row["tflop"] / rows[0]["tflop"]:.3f}')
+    return 0
+
+
+def _config(parsed: argparse.Namespace) -> VLAConfig:
+    from lightvla_ros.vla.weights import config_of
+
+    if parsed.policy is None:
+        return preset(parsed.preset)
+    manifest = load_manifest(parsed.policy)
+    if manifest.model is None:
+        raise ArgumentError(f'{parsed.policy}: holds graphs alone, which do not say their shapes')
+    return config_of(manifest)

@@ -1,0 +1,65 @@
+"""`lightvla import`: turns a downloaded checkpoint into a policy folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla import``."""
+    parser.add_argument(
+        '--checkpoint',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='a published folder, as downloaded',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='DIR', help='policy folder to create'
+    )
+    parser.add_argument(
+        '--unnorm-key', metavar='KEY', help='key of a data set in dataset_statistics.json'
+    )
+    parser.add_argument(
+        '--pruning',
+        choices=('lightvla', 'off'),
+        default='lightvla',
+        help='how the model prunes, which its weights do not tell: off for OpenVLA-OFT; '
+        'default: lightvla',
+    )
+    parser.add_argument(
+        '--action-slice',
+        choices=('training', 'release'),
+        default='training',
+        help='which hidden states the action head reads; default: training',
+    )
+    parser.add_argument(
+        '--base',
+        type=Path,
+        metavar='DIR',
+        help='folder of the base model, for a checkpoint that holds only an adapter',
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Import, and say what was done."""
+    from lightvla_ros.export.import_checkpoint import import_policy
+
+    manifest = import_policy(
+        parsed.checkpoint,
+        parsed.out,
+        unnorm_key=parsed.unnorm_key,
+        pruning=parsed.pruning,
+        action_slice=parsed.action_slice,
+        base=parsed.base,
+    )
+    provenance = manifest.provenance
+    for note in provenance['notes']:
+        print(f'lightvla import: note: {note}', file=sys.stderr)
+    print(
+        f'{parsed.out}: {len(manifest.model.weights)} files of weights, LoRA: {provenance["lora"]}'
+    )
+    print(f'dropped, as it does no work: {len(provenance["dropped"])} tensors (see provenance)')
+    return 0

@@ -1,0 +1,40 @@
+"""`lightvla make-untrained`: writes a policy with seeded random weights, for `lightvla export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lightvla_ros.cli.arguments import parse_count, parse_seed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla make-untrained``."""
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='DIR', help='policy folder to create'
+    )
+    parser.add_argument(
+        '--seed', type=parse_seed, default=0, help='seed of the weights; default: 0'
+    )
+    parser.add_argument(
+        '--preset', default='libero-tiny', metavar='NAME', help='shapes; default: libero-tiny'
+    )
+    parser.add_argument(
+        '--layers',
+        type=parse_count,
+        metavar='N',
+        help='only the first N layers of the language model; default: all',
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Write the folder."""
+    from lightvla_ros.export.untrained import write_untrained_weights
+    from lightvla_ros.vla.config import first_layers, preset
+
+    config = preset(parsed.preset)
+    if parsed.layers is not None:
+        config = first_layers(config, parsed.layers)
+    manifest = write_untrained_weights(parsed.out, config, parsed.seed)
+    print(f'{parsed.out}: {manifest.name}, fingerprint {manifest.fingerprint[:12]}')
+    return 0
