@@ -34,13 +34,14 @@ CHUNK_LENGTH = 8  # steps; OpenVLA-OFT's for LIBERO (prismatic/vla/constants.py)
 PROPRIO_LAYOUT = ('ee_position', 'ee_axis_angle', 'gripper_qpos')
 
 # OpenVLA-OFT's state vector of LIBERO
-PROPRIO = Proprio(('ee_position', 'ee_axis_angle', 'gripper_qpos'), (), ())
+PROPRIO = Proprio(PROPRIO_LAYOUT, (), ())
+# The policies' cameras, and their names in MuJoCo
 CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
 CONTROL_PERIOD = 0.05  # s
-
-PERIOD = 50_000_000  # ns, LIBERO's control period
+PERIOD = 50_000_000  # ns, the same
 TRANSLATION_SCALE = 0.05  # m per unit, robosuite's osc_pose.json
 ROTATION_SCALE = 0.5  # rad per unit
+TEMPLATE = 'In: What action should the robot take to {instruction}?\nOut:'  # OpenVLA's prompt
 
 
 def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, Any]:
@@ -55,9 +56,9 @@ def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, 
                 'name': camera,
                 'size': [image_size, image_size],
                 'rotate_degrees': 0,
-                'mirror': True,
+                'mirror': True,  # OpenVLA turns LIBERO's raw frame by 180 degrees
             }
-            for camera in ('third_person', 'wrist')
+            for camera in CAMERAS
         ],
         'preprocessing': {
             'jpeg_quality': 95,
@@ -72,21 +73,21 @@ def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, 
             ],
         },
         'prompt': {
-            'template': 'In: What action should the robot take to {instruction}?\nOut:',
+            'template': TEMPLATE,
             'lowercase': True,
             'tokenizer': 'tokenizer.json',
         },
         'proprio': {
-            'layout': ['ee_position', 'ee_axis_angle', 'gripper_qpos'],
+            'layout': list(PROPRIO_LAYOUT),
             'q01': [-0.4, -0.35, 0.0, 1.5, -1.5, -1.5, 0.0, -0.045],
             'q99': [0.2, 0.35, 1.4, 3.8, 1.5, 1.5, 0.045, 0.0],
             'quaternion_reference': list(POINTING_DOWN),
         },
         'action': {
-            'chunk_length': 8,
-            'control_period': 0.05,
-            'translation_scale': 0.05,
-            'rotation_scale': 0.5,
+            'chunk_length': CHUNK_LENGTH,
+            'control_period': CONTROL_PERIOD,
+            'translation_scale': TRANSLATION_SCALE,
+            'rotation_scale': ROTATION_SCALE,
             'q01': [-1.0, -1.0, -1.0, -0.2, -0.2, -0.2, 0.0],
             'q99': [1.0, 1.0, 1.0, 0.2, 0.2, 0.2, 1.0],
             'mask': [True] * 6 + [False],

@@ -10,7 +10,8 @@ from typing import Any
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from lightvla_ros.contract import ACTION_SIZE, POINTING_DOWN, Manifest, write_manifest
+from lightvla_ros.contract import ACTION_SIZE, Manifest, write_manifest
+from lightvla_ros.contract.libero import PROPRIO, TEMPLATE, manifest_document
 from lightvla_ros.errors import CheckpointError
 from lightvla_ros.export.published import Published, read_published
 from lightvla_ros.export.published_files import check_file
@@ -22,8 +23,6 @@ from lightvla_ros.vla.config import PrunerConfig
 EMPTY_TOKEN = 29871  # LLaMA's id of a lone space: the prompt ends with it (modeling_prismatic.py)
 BOS = 1
 PROMPT_LENGTH = 64  # positions; LIBERO's longest prompt takes 43
-TEMPLATE = 'In: What action should the robot take to {instruction}?\nOut:'
-PROPRIO_LAYOUT, PROPRIO_SIZE = ['ee_position', 'ee_axis_angle', 'gripper_qpos'], 8
 
 
 def import_policy(
@@ -81,10 +80,10 @@ def _document(
 ) -> dict[str, Any]:
     config = published.config
     sizes = {'action': config.action_size, 'proprio': config.proprio_size}
-    if sizes != {'action': ACTION_SIZE, 'proprio': PROPRIO_SIZE}:
+    if sizes != {'action': ACTION_SIZE, 'proprio': PROPRIO.size}:
         raise CheckpointError(
             f'{published.folder}: takes a state of {config.proprio_size} numbers and gives '
-            f"{config.action_size} for a step; only LIBERO's {PROPRIO_SIZE} and {ACTION_SIZE} are "
+            f"{config.action_size} for a step; only LIBERO's {PROPRIO.size} and {ACTION_SIZE} are "
             'read'
         )
     statistics = choose_statistics(
@@ -92,59 +91,23 @@ def _document(
     )
     model = config.to_dict()
     del model['action_slice']  # the manifest's own field, below
-    return {
-        'name': re.sub(r'[^A-Za-z0-9._-]', '-', published.folder.resolve().name)[:64],
-        'cameras': [
-            {
-                'name': name,
-                'size': [config.image_size, config.image_size],
-                'rotate_degrees': 0,
-                'mirror': True,  # OpenVLA turns LIBERO's raw frame by 180 degrees
-            }
-            for name in ('third_person', 'wrist')
-        ],
-        'preprocessing': {
-            'jpeg_quality': 95,
-            'crop_area': 0.9,
-            'normalisation': published.normalisation,
-        },
-        'prompt': {
-            'template': TEMPLATE,
-            'lowercase': True,
-            'tokenizer': 'tokenizer.json',
-            'append_ids': [EMPTY_TOKEN],
-            'length': PROMPT_LENGTH,
-        },
-        'proprio': {
-            'layout': PROPRIO_LAYOUT,
-            **statistics.proprio,
-            'quaternion_reference': list(POINTING_DOWN),
-        },
-        'action': {
-            'chunk_length': config.chunk_length,
-            'control_period': 0.05,
-            'translation_scale': 0.05,
-            'rotation_scale': 0.5,
-            **statistics.action,
-            'gripper_closed': 0.0,
-            'gripper_open': 1.0,
-            'reference': 'measured_pose',
-            'slice': action_slice,
-        },
-        'tokens': {'patch_size': config.patch_size, 'buckets': [config.patches]},
-        'model': {'config': model, 'weights': []},
-        'graphs': None,
-        'golden': None,
-        'engines': [],
-        'verified': [],
-        'provenance': {
-            'generator': 'lightvla import',
-            'checkpoint': published.folder.resolve().name,
-            'lora': published.lora,
-            'dropped': list(published.dropped),
-            'notes': [*notes, *statistics.notes],
-        },
+    name = re.sub(r'[^A-Za-z0-9._-]', '-', published.folder.resolve().name)[:64]
+    document = manifest_document(name, config.image_size, config.patch_size)
+    document['preprocessing']['normalisation'] = published.normalisation
+    document['prompt'] |= {'append_ids': [EMPTY_TOKEN], 'length': PROMPT_LENGTH}
+    document['proprio'] |= statistics.proprio
+    document['action'] |= statistics.action
+    document['action'] |= {'chunk_length': config.chunk_length, 'slice': action_slice}
+    document['tokens']['buckets'] = [config.patches]
+    document['model'] = {'config': model, 'weights': []}
+    document['provenance'] = {
+        'generator': 'lightvla import',
+        'checkpoint': published.folder.resolve().name,
+        'lora': published.lora,
+        'dropped': list(published.dropped),
+        'notes': [*notes, *statistics.notes],
     }
+    return document
 
 
 def _tokenizer(published: Published) -> tuple[Tokenizer, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lightvla_ros.contract import ACTION_SIZE, Action
+from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import PolicyOutputError
 
 # A step this many times over a limit is no overshoot but a broken model or wrong statistics.
@@ -83,8 +84,8 @@ def chunk_from_policy(actions: np.ndarray, spec: Action) -> Chunk:
 def chunk_from_osc(
     actions: np.ndarray,
     period: float,
-    translation_scale: float = 0.05,
-    rotation_scale: float = 0.5,
+    translation_scale: float = TRANSLATION_SCALE,
+    rotation_scale: float = ROTATION_SCALE,
 ) -> Chunk:
     """Turn robosuite OSC_POSE actions [N, 7] (gripper -1 open, +1 close) into a chunk."""
     actions = np.asarray(actions, dtype=np.float64).reshape(-1, ACTION_SIZE)
@@ -97,7 +98,9 @@ def chunk_from_osc(
 
 
 def osc_from_chunk(
-    chunk: Chunk, translation_scale: float = 0.05, rotation_scale: float = 0.5
+    chunk: Chunk,
+    translation_scale: float = TRANSLATION_SCALE,
+    rotation_scale: float = ROTATION_SCALE,
 ) -> np.ndarray:
     """Turn a chunk back into robosuite OSC_POSE actions, the inverse of :func:`chunk_from_osc`.
 

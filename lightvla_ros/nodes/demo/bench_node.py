@@ -24,6 +24,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.errors import BenchError
 from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
@@ -110,9 +111,7 @@ def feed(sent: Any, stop: Any) -> None:
     """Publish two cameras and the state at 20 Hz until told to stop (in a process of its own)."""
     rclpy.init()
     node = Node('feeder')
-    cameras = [
-        node.create_publisher(Image, f'{name}/image', 1) for name in ('third_person', 'wrist')
-    ]
+    cameras = [node.create_publisher(Image, f'{name}/image', 1) for name in CAMERAS]
     pose = node.create_publisher(PoseStamped, 'ee_pose', 1)
     gripper = node.create_publisher(JointState, 'gripper_state', 1)
     instruction = node.create_publisher(String, 'instruction', 1)
