@@ -11,13 +11,13 @@ from torch import Tensor
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.demonstrations.statistics import normalise_actions, normalise_states
-from lightvla_ros.errors import ConfigError
+from lightvla_ros.errors import ConfigError, TrainError
 from lightvla_ros.train.alignment import NO_LABEL, patch_labels, patch_places
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.data import Data, Gathered
 from lightvla_ros.train.losses import Batch
 from lightvla_ros.train.measurements import places_of
-from lightvla_ros.train.prompts import PromptTable
+from lightvla_ros.train.prompts import PromptTable, word_ids
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer, Views
 
@@ -40,6 +40,7 @@ class Batches:
     ) -> None:
         self._data, self._store = data, data.store
         self._viewer, self._config = viewer, config
+        self._tokenizer, self._lowercase = tokenizer, manifest.prompt.lowercase
         self._patch_size = manifest.tokens.patch_size
         self._prompts = PromptTable(data.store.instructions, manifest.prompt, tokenizer)
         self.targets = torch.from_numpy(normalise_actions(data.store.chunks, manifest.action))
@@ -91,6 +92,17 @@ class Batches:
         shown, size = self._sampled(instances)
         table = torch.from_numpy(classes.of_instance)
         return patch_labels(table[shown.long()], size, len(classes.words))
+
+    def class_ids(self) -> list[list[int]]:
+        """Return the token ids of the words for each class.
+
+        :raises TrainError: When frames have no segmentation, or a word is unknown to the policy.
+        """
+        classes = self._store.classes
+        if classes is None:
+            raise TrainError('alignment: the demonstrations have no segmentation; record it')
+        words = [self._config.alignment.background, *classes.words[1:]]
+        return word_ids(words, self._tokenizer, self._lowercase)
 
     def class_frequency(self) -> Tensor:
         """Count how often patches of the training frames show each class [classes]; sums to 1."""

@@ -38,7 +38,6 @@ from lightvla_ros.train.optim import (
     set_rate,
 )
 from lightvla_ros.train.parallel import Process, any_of_all, assign, gathering, spread, whole
-from lightvla_ros.train.prompts import word_ids
 from lightvla_ros.train.start import POLICY, start
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer
@@ -326,15 +325,11 @@ class Run:
     def _aligner(self) -> Aligner | None:
         if not self.config.alignment.used:
             return None
-        classes = self.data.store.classes
-        if classes is None:
-            raise TrainError('alignment: the demonstrations have no segmentation; record it')
-        words = [self.config.alignment.background, *classes.words[1:]]
-        ids = word_ids(words, self.tokenizer, self.manifest.prompt.lowercase)
-        if classes.unknown and self.process.rank == 0:
-            names = ', '.join(classes.unknown)
+        ids, config = self.batches.class_ids(), self.model.config
+        unknown = self.data.store.classes.unknown
+        if unknown and self.process.rank == 0:
+            names = ', '.join(unknown)
             print(f'alignment: no words for {names}; their patches are left out', flush=True)
-        config = self.model.config
         frequency = self.batches.class_frequency()
         return Aligner(ids, frequency, config.language.width, config.cameras)
 
