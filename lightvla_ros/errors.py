@@ -1,4 +1,37 @@
-"""The root of all our errors, and how one becomes a line of text."""
+"""All our errors have one root; the command line catches it, and OSError, in one place.
+
+Those that one module alone raises are declared there, which is named beside them::
+
+    LightVLAError
+    ├── ArgumentError
+    ├── BenchError
+    ├── CheckpointError
+    ├── ChildError              nodes.demo.processes
+    ├── ConfigError
+    ├── ContractError
+    ├── DemonstrationError
+    │   └── DamagedFileError
+    ├── EngineError
+    ├── EpisodeAbortedError     nodes.bridge_modes
+    ├── EpisodeError            nodes.demo.conductor
+    ├── EvaluationError
+    ├── ExportError
+    │   └── BuildError
+    ├── ImageError
+    ├── InputError              nodes.conversions
+    ├── InstructionError
+    ├── LockedError             files
+    ├── MessageError            nodes.conversions
+    ├── MissingMarkersError     nodes.reference
+    ├── NotReadyError           runtime.inbox
+    ├── ParameterError          nodes.parameters
+    ├── PolicyOutputError
+    ├── RenderingError
+    ├── SimulationError
+    ├── TrainError
+    ├── TransitionError         nodes.lifecycle
+    └── WriteError              files
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,14 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
-from lightvla_ros.cli.arguments import check_episodes, number, parse_count, parse_range, parse_seed
+from lightvla_ros.cli.arguments import (
+    add_render,
+    check_episodes,
+    number,
+    parse_count,
+    parse_range,
+    parse_seed,
+)
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.contract.libero import EXPERT_SUITES
 from lightvla_ros.errors import sentence
@@ -36,10 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         choices=EXPERT_SUITES,
         default=EXPERT_SUITES,
-        help=f'default: {" and ".join(EXPERT_SUITES)}',
+        help=f'suites of tasks; default: {" and ".join(EXPERT_SUITES)}',
     )
     parser.add_argument(
-        '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
+        '--tasks',
+        type=parse_range,
+        default=parse_range('0-9'),
+        metavar='A-B',
+        help='tasks, such as 0-9 or 0,3; default: 0-9',
     )
     parser.add_argument(
         '--episodes',
@@ -68,9 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='X',
         help='share of episodes asked for another object of the scene; default: 0.4',
     )
-    parser.add_argument(
-        '--render', choices=('cheap', 'standard'), default='cheap', help='default: cheap'
-    )
+    add_render(parser)
     parser.add_argument(
         '--policy',
         type=Path,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lightvla_ros.cli.arguments import check_episodes, parse_count, parse_range
+from lightvla_ros.cli.arguments import add_render, check_episodes, parse_count, parse_range
 from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
-from lightvla_ros.nodes.demo.report import DemoOptions
-from lightvla_ros.sim.episode import EpisodeSpec
+
+if TYPE_CHECKING:
+    from lightvla_ros.nodes.demo.report import DemoOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--suite',
         choices=(*MAX_STEPS, 'all'),
         default='all',
-        help=f'default: all, which is {" and ".join(EXPERT_SUITES)}',
+        help=f'suite of tasks; default: all, which is {" and ".join(EXPERT_SUITES)}',
     )
     parser.add_argument(
         '--tasks',
@@ -49,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='lockstep',
         help='whether the simulated robot waits for the policy; a replay needs lockstep',
     )
-    parser.add_argument(
-        '--render', choices=('cheap', 'standard'), default='cheap', help='default: cheap'
-    )
+    add_render(parser)
     parser.add_argument(
         '--video',
         action=argparse.BooleanOptionalAction,
@@ -82,6 +82,9 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
 
     :raises ArgumentError: When they contradict each other, or LIBERO has no such episodes.
     """
+    from lightvla_ros.nodes.demo.report import DemoOptions
+    from lightvla_ros.sim.episode import EpisodeSpec
+
     if arguments.replay and arguments.mode != 'lockstep':
         raise ArgumentError('--replay needs --mode lockstep: only there is it the same every time')
     suites = EXPERT_SUITES if arguments.suite == 'all' else (arguments.suite,)

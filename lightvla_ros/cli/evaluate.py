@@ -16,7 +16,6 @@ from lightvla_ros.cli.arguments import (
 )
 from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.sim.episode import EpisodeSpec
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.episodes import EvalOptions
@@ -44,10 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'one suite or more; default: all, which is {" and ".join(EXPERT_SUITES)}',
     )
     parser.add_argument(
-        '--tasks', type=parse_range, default=parse_range('0-9'), help='default: 0-9'
+        '--tasks',
+        type=parse_range,
+        default=parse_range('0-9'),
+        metavar='A-B',
+        help='tasks, such as 0-9 or 0,3; default: 0-9',
     )
     parser.add_argument(
-        '--inits', type=parse_range, default=parse_range('0-19'), help='default: 0-19'
+        '--inits',
+        type=parse_range,
+        default=parse_range('0-19'),
+        metavar='A-B',
+        help='saved initial states, such as 0-19; default: 0-19',
     )
     parser.add_argument(
         '--pruning',
@@ -102,6 +109,7 @@ def options_from(arguments: argparse.Namespace) -> EvalOptions:
     :raises ArgumentError: When LIBERO has no such episodes.
     """
     from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
+    from lightvla_ros.sim.episode import EpisodeSpec
 
     suites = [s for name in arguments.suite for s in (EXPERT_SUITES if name == 'all' else (name,))]
     check_episodes(suites, arguments.tasks, arguments.inits)

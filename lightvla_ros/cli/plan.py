@@ -204,5 +204,5 @@ def _ms(value: float) -> str:
 
 
 def _listing(values: Sequence[int]) -> str:
-    """Write buckets as ``models/export_trt.py --buckets`` takes them."""
+    """Write buckets as ``lightvla export --buckets`` takes them."""
     return ','.join(map(str, values))

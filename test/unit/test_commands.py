@@ -126,7 +126,7 @@ def test_every_option_says_what_it_is(capsys):
     for name, command in parser._subparsers._group_actions[0].choices.items():
         for action in command._actions:
             assert action.help, f'lightvla {name} {action.dest}'
-            assert not action.help.startswith('of '), f'lightvla {name} {action.dest}'
+            assert not action.help.startswith(('of ', 'default')), f'lightvla {name} {action.dest}'
 
 
 def test_lightvla_alone_prints_its_help(capsys):

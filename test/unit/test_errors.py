@@ -12,6 +12,7 @@ import pytest
 from published_folder import tiny_published_config, write_published
 
 import lightvla_ros
+from lightvla_ros import errors
 from lightvla_ros.cli import COMMANDS, main
 from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.contract import write_manifest
@@ -21,8 +22,8 @@ from lightvla_ros.errors import ArgumentError, LightVLAError, sentence
 SIGNALS = {'StoppedError'}
 
 
-def test_every_error_of_ours_has_the_same_root():
-    found = set()
+def test_every_error_of_ours_has_the_same_root_and_is_in_the_drawing():
+    found = {}
     for module in pkgutil.walk_packages(lightvla_ros.__path__, 'lightvla_ros.'):
         if module.name.rsplit('.')[1] == 'msg':
             continue
@@ -32,9 +33,29 @@ def test_every_error_of_ours_has_the_same_root():
             continue
         for name, thing in inspect.getmembers(loaded, inspect.isclass):
             if issubclass(thing, Exception) and thing.__module__ == module.name:
-                found.add(name)
+                found[name] = thing
                 assert issubclass(thing, LightVLAError) or name in SIGNALS, module.name
-    assert {'ContractError', 'EngineError', 'CheckpointError', 'EvaluationError'} <= found
+    assert drawing_of(found.keys() - SIGNALS, found) in errors.__doc__
+
+
+def drawing_of(names, classes):
+    """Draw the tree of errors as the docstring of errors.py does."""
+    below = {name: [] for name in names}
+    for name in sorted(names - {'LightVLAError'}):
+        below[classes[name].__bases__[0].__name__].append(name)
+
+    def lines(name, first, rest):
+        home = classes[name].__module__.removeprefix('lightvla_ros.')
+        yield f'    {first + name:<28}{"" if home == "errors" else home}'.rstrip()
+        for child in below[name]:
+            last = child == below[name][-1]
+            yield from lines(
+                child,
+                rest + '└── ' * last + '├── ' * (not last),
+                rest + ('    ' if last else '│   '),
+            )
+
+    return '\n'.join(lines('LightVLAError', '', '')) + '\n'
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_an_engine_of_another_machine_is_refused_with_what_differs(
     manifest = with_engines(manifest, built_for(manifest, far), built_for(manifest, near))
     with pytest.raises(EngineError) as caught:
         find_built(policy_dir, manifest, THOR)
-    said = f'({fact}: {value} there, {THOR[fact]} here); build one here: python models/'
+    said = f'({fact}: {value} there, {THOR[fact]} here); build one here: lightvla export'
     assert said in str(caught.value)
 
 
