@@ -20,9 +20,6 @@ LARGEST_SEED = 2**31 - 1
 MOST = 10_000  # numbers in a list; a slip of the finger must not fill the memory
 
 
-# Numbers on a command line: a wrong one is exit code 2, before anything runs.
-
-
 def parse_range(text: str) -> tuple[int, ...]:
     """Parse ``0-3,7`` -> (0, 1, 2, 3, 7).
 

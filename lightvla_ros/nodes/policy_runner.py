@@ -25,7 +25,7 @@ from lightvla_ros.runtime.chunk_schedule import starting
 from lightvla_ros.runtime.inbox import Job, NotReadyError, seconds
 from lightvla_ros.runtime.instruction_gate import InstructionGate
 from lightvla_ros.runtime.reasons import reason
-from lightvla_ros.runtime.supervisor import Moment, State, Supervisor
+from lightvla_ros.runtime.supervisor import Situation, State, Supervisor
 from lightvla_ros.runtime.worker import Worker
 
 LONGEST_WAIT = 2.0  # for the inference under way, when deactivated [s]
@@ -139,7 +139,7 @@ class PolicyRunner:
         self._expire_instruction()
         with self.inbox.lock:
             now = self._now()
-            moment = Moment(
+            situation = Situation(
                 clock=now != 0,
                 inputs=self.inbox.fault(now, time.monotonic_ns()) if now else '',
                 uninstructed='' if self.inbox.instruction else self._uninstructed,
@@ -147,7 +147,7 @@ class PolicyRunner:
                 busy=self._worker.busy_for(),
                 alive=self._worker.alive,
             )
-            state, why = self.supervisor.judge(moment, self._values.max_inference_time)
+            state, why = self.supervisor.judge(situation, self._values.max_inference_time)
             if state in (State.WAITING, State.HOLDING) and self.output.moving:
                 self._hold(why)
                 self.inbox.invalidate()

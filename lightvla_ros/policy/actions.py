@@ -139,13 +139,10 @@ def hold(period: float) -> Chunk:
     return Chunk(np.zeros((0, 3)), np.zeros((0, 4)), np.zeros(0), period)
 
 
-# Limits on a chunk before it may leave the node.
-#
-# Software limits make mistakes smaller. They are not a safety function: that is the robot's own.
-
-
 def limit_chunk(chunk: Chunk, max_translation: float, max_rotation: float) -> tuple[Chunk, bool]:
     """Shorten steps that are longer than the limits, keeping their direction.
+
+    These limits make a mistake smaller. They are not a safety function: that is the robot's own.
 
     :param max_translation: Longest step [m].
     :param max_rotation: Largest turn of a step [rad].

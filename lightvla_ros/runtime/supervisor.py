@@ -26,7 +26,7 @@ class State(IntEnum):
 
 
 @dataclass(frozen=True)
-class Moment:
+class Situation:
     """What is known at one time; a reason is empty where there is none.
 
     :param clock: Whether ROS time has begun.
@@ -69,27 +69,27 @@ class Supervisor:
         """Whether an inference may begin, and its outcome be acted on."""
         return self.active and not self.paused and not self.fault
 
-    def judge(self, moment: Moment, max_inference_time: float) -> tuple[State, str]:
+    def judge(self, situation: Situation, max_inference_time: float) -> tuple[State, str]:
         """Return the state and its reason; a fault that is found stays.
 
         :param max_inference_time: An inference that takes longer is a fault [s].
         """
         if not self.fault:
-            self.fault = _fault_of_the_engine(moment, max_inference_time)
+            self.fault = _fault_of_the_engine(situation, max_inference_time)
         if self.fault:
             return State.FAULT, self.fault
         if self.paused:
             return State.HOLDING, reason('paused')
-        if not moment.clock:
+        if not situation.clock:
             return State.WAITING, reason('no_clock')
-        if moment.inputs:
-            stopped = moment.moving or self.trouble
-            return State.HOLDING if stopped else State.WAITING, moment.inputs
-        if moment.uninstructed:
-            return State.WAITING, moment.uninstructed
+        if situation.inputs:
+            stopped = situation.moving or self.trouble
+            return State.HOLDING if stopped else State.WAITING, situation.inputs
+        if situation.uninstructed:
+            return State.WAITING, situation.uninstructed
         if self.trouble:
             return State.HOLDING, self.trouble
-        if moment.moving:
+        if situation.moving:
             return State.RUNNING, ''
         return State.WAITING, reason('waiting_for_chunk')
 
@@ -116,10 +116,10 @@ class Supervisor:
             self.fault = reason('fault', f'publish_{what}')
 
 
-def _fault_of_the_engine(moment: Moment, max_inference_time: float) -> str:
-    if moment.busy > max_inference_time:
-        late = f'{moment.busy:.3f} s, max_inference_time {max_inference_time:.3f} s'
+def _fault_of_the_engine(situation: Situation, max_inference_time: float) -> str:
+    if situation.busy > max_inference_time:
+        late = f'{situation.busy:.3f} s, max_inference_time {max_inference_time:.3f} s'
         return reason('inference_timeout', '', late)
-    if not moment.alive:  # an error of ours; its traceback is on stderr
+    if not situation.alive:  # an error of ours; its traceback is on stderr
         return reason('fault', 'inference_thread')
     return ''

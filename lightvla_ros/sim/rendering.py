@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mujoco
 import numpy as np
 
 from lightvla_ros.errors import RenderingError
+
+if TYPE_CHECKING:  # the command line reads this module without MuJoCo
+    import mujoco
 
 RENDER_SETTINGS = ('standard', 'cheap')
 BACK_ENDS = ('egl', 'osmesa')
@@ -91,6 +93,8 @@ def decimate_visual_meshes(model: mujoco.MjModel, context: Any, cell: float = CE
     :param cell: Edge of a cell [m].
     """
     visual, touched = set(), set()
+    import mujoco
+
     for geom in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_MESH):
         inert = model.geom_contype[geom] == 0 and model.geom_conaffinity[geom] == 0
         (visual if inert else touched).add(int(model.geom_dataid[geom]))

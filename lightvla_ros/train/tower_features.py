@@ -36,11 +36,12 @@ class TowerFeatures:
         towers = model.vision_backbone.eval()
         shape = (len(store), model.config.patches, model.config.vision_width)
         self._features = torch.empty(shape, dtype=torch.float16)
+        device = next(towers.parameters()).device
         with torch.no_grad():
             for first in tqdm(range(0, len(store), BATCH), 'towers', disable=not progress):
                 rows = np.arange(first, min(first + BATCH, len(store)))
                 views = viewer.evaluation(store.gather(rows, instances=False).images)
-                self._features[rows] = towers(views.pixels).half()
+                self._features[rows] = towers(views.pixels.to(device)).half().cpu()
         model.vision_backbone = _Given()
 
     def of(self, rows: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from lightvla_ros.runtime.supervisor import Moment, State, Supervisor
+from lightvla_ros.runtime.supervisor import Situation, State, Supervisor
 
 BOUND = 0.5  # s, max_inference_time
 STALE, NO_WORDS = 'camera_stale:wrist 0.6 s old', 'no_instruction'
 
 
-def judge(supervisor, **moment):
-    return supervisor.judge(Moment(**moment), BOUND)
+def judge(supervisor, **situation):
+    return supervisor.judge(Situation(**situation), BOUND)
 
 
 @pytest.mark.parametrize(
