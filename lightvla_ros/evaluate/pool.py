@@ -140,6 +140,8 @@ def _work(connection: Connection, start: Start, number: int) -> None:
         return  # the parent is gone
     except (LightVLAError, OSError) as error:
         connection.send(_Refused(sentence(error)))
+    finally:  # all is ended; Python's own end must not be interrupted, which prints a traceback
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _attempt(run: Run, spec: EpisodeSpec) -> EpisodeRecord:
