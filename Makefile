@@ -9,7 +9,7 @@ export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 export AMENT_PREFIX_PATH := $(CURDIR)/.venv:$(AMENT_PREFIX_PATH)
 endif
 
-.PHONY: help setup setup-train demo test lint unit ros sim colcon bench docs clean
+.PHONY: help setup setup-train demo test lint unit ros sim colcon wheel bench docs clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -23,9 +23,10 @@ setup-train:  ## PyTorch as well, into .venv
 demo: setup  ## the closed loop in LIBERO through real ROS 2; leaves out/demo
 	$(VENV)/lightvla demo
 
-test: setup-train lint docs  ## all: lint, site, unit, ROS, closed loop in LIBERO, colcon build
+test: setup-train lint docs  ## all: lint, site, unit, ROS, closed loop in LIBERO, colcon build, wheel
 	$(VENV)/python -m pytest test
 	tools/colcon_check.sh
+	tools/wheel_check.sh
 
 lint: setup  ## style, and the types of the public face
 	$(VENV)/ruff check
@@ -43,6 +44,9 @@ sim: setup  ## tests with real LIBERO
 
 colcon: setup  ## a plain colcon build, imported
 	tools/colcon_check.sh
+
+wheel: setup  ## the wheel, installed into an empty environment and run elsewhere
+	tools/wheel_check.sh
 
 bench: setup  ## what the node adds outside the engine
 	$(VENV)/lightvla bench node

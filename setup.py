@@ -1,12 +1,30 @@
 """Install of the Python part with pip. A ROS workspace builds with colcon and ignores this file."""
 
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'lightvla_ros/__init__.py').read_text())[1]
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """List what the commands need beside the package, for share/lightvla_ros as colcon has it.
+
+    An editable install finds these in the repository; a copy would only grow old.
+    """
+    if 'editable_wheel' in sys.argv:
+        return []
+    folders: dict[str, list[str]] = {}
+    for top in ('config', 'launch', 'models/libero_tiny'):
+        for file in sorted((HERE / top).rglob('*')):
+            if file.is_file() and '__pycache__' not in file.parts:
+                name = file.relative_to(HERE)
+                folders.setdefault(f'share/lightvla_ros/{name.parent}', []).append(str(name))
+    return list(folders.items())
+
 
 setup(
     name='lightvla_ros',
@@ -19,6 +37,7 @@ setup(
     package_dir={'': '.'},
     packages=find_packages(include=['lightvla_ros', 'lightvla_ros.*']),
     package_data={'lightvla_ros': ['contract/*.schema.json', 'py.typed']},
+    data_files=shared_files(),
     # What a robot needs. rclpy comes from the ROS 2 install, or from requirements/ros-jazzy.txt.
     install_requires=[
         'jsonschema>=4.10',

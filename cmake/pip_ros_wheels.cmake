@@ -1,4 +1,4 @@
-# Only for building against ROS 2 from PyPI wheels (tools/setup.sh passes it as
+# Only for building against ROS 2 from PyPI wheels (tools/build_messages.sh passes it as
 # CMAKE_PROJECT_INCLUDE). The wheels' exported targets carry include folders of the container they
 # were built in (/opt/python/...), and CMake refuses targets whose folders do not exist: drop those.
 # A ROS install never needs this file.

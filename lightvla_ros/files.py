@@ -289,18 +289,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def resource(relative: str) -> Path:
-    """Find a file of the source tree (editable install) or of the package's share folder (colcon).
+    """Find a file of the source tree (editable install) or of the share folder (colcon, wheel).
 
     :raises FileNotFoundError: When it is in neither.
     """
     package = Path(__file__).resolve().parent
     if (package.parent / relative).exists():
         return package.parent / relative
-    # colcon: <prefix>/lib/pythonX.Y/site-packages/lightvla_ros beside <prefix>/share/lightvla_ros
+    # <prefix>/lib/pythonX.Y/site-packages/lightvla_ros beside <prefix>/share/lightvla_ros
     for prefix in package.parents:
         if (prefix / 'share' / 'lightvla_ros' / relative).exists():
             return prefix / 'share' / 'lightvla_ros' / relative
-    raise FileNotFoundError(f'{relative}: neither in {package.parent} nor in the share folder')
+    cure = 'name a policy folder by --policy' if relative == BUNDLED_POLICY else 'install it again'
+    raise FileNotFoundError(
+        f'{relative}: neither in {package.parent} nor in share/lightvla_ros of this install; {cure}'
+    )
 
 
 def is_lfs_pointer(path: Path) -> bool:

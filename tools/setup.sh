@@ -92,28 +92,10 @@ train_packages() {
 
 messages() {
   local key
-  key="$version $ros $(cat msg/*.msg CMakeLists.txt package.xml cmake/* tools/setup.sh | sha256sum)"
+  key="$version $ros $(cat msg/*.msg CMakeLists.txt package.xml cmake/* tools/build_messages.sh | sha256sum)"
   done_already messages "$key" && return
   say 'messages'
-  local arguments=(-DCMAKE_INSTALL_PREFIX="$venv" -DBUILD_TESTING=OFF)
-  local build=build/messages log=build/messages.log
-  rm -rf "$build" && mkdir -p "$build"
-  if [[ $ros == wheels ]]; then
-    arguments+=(-DCMAKE_PROJECT_INCLUDE="$PWD/cmake/pip_ros_wheels.cmake")
-    export CMAKE_PREFIX_PATH=$venv AMENT_PREFIX_PATH=$venv
-    export PATH=$venv/bin:$PATH
-  fi
-  # Unspecified is CMake's name for what has no component: the generated files, not our sources,
-  # which the editable install has already.
-  {
-    cmake -S . -B "$build" "${arguments[@]}" &&
-      cmake --build "$build" -j"$(nproc)" &&
-      cmake --install "$build" --component Unspecified
-  } >"$log" 2>&1 || { tail -n 30 "$log" >&2; die "the messages could not be built; see $log"; }
-  # The generator's empty package and its metadata would stand before the editable install.
-  rm -rf "$venv"/lib/python*/site-packages/lightvla_ros/__init__.py \
-    "$venv"/lib/python*/site-packages/lightvla_ros/__pycache__ \
-    "$venv"/lib/python*/site-packages/lightvla_ros-*.egg-info
+  tools/build_messages.sh "$venv" || die 'the messages could not be built'
   mark_done messages "$key"
 }
 

@@ -52,7 +52,12 @@ def _cure(module: str) -> str:
     for extra, modules in _EXTRAS.items():
         if top in modules:
             return f"; this needs pip install 'lightvla_ros[{extra}]'"
-    if top in _ROS or module.startswith('lightvla_ros.msg'):
+    if module.startswith('lightvla_ros.msg'):
+        return (
+            '; pip does not bring the ROS messages: source the workspace that colcon built, or run '
+            "the repository's tools/build_messages.sh VENV"
+        )
+    if top in _ROS:
         return '; this needs ROS 2: source its setup.bash, and that of the workspace'
     return ''
 

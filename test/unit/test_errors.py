@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 import shutil
 import subprocess
@@ -75,6 +76,13 @@ def drawing_of(names, classes):
             ModuleNotFoundError("No module named 'scipy'", name='scipy'),
             1,
             "lightvla x: No module named 'scipy'; this needs pip install 'lightvla_ros[sim]'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'lightvla_ros.msg'", name='lightvla_ros.msg'),
+            1,
+            "lightvla x: No module named 'lightvla_ros.msg'; pip does not bring the ROS messages: "
+            "source the workspace that colcon built, or run the repository's "
+            'tools/build_messages.sh VENV',
         ),
         (KeyboardInterrupt(), 130, 'lightvla x: stopped'),
     ],
@@ -257,3 +265,18 @@ def test_no_command_is_left_out():
 def test_weights_that_lack_a_tensor_are_one_line(words, damaged, answer):
     words += f' --policy {damaged} --engine torch --suite libero_object'
     assert 'no weights for action_head.model.fc1.bias' in answer(words)
+
+
+def test_an_install_without_the_bundled_policy_says_how_to_name_another(pytestconfig, tmp_path):
+    shutil.copytree(pytestconfig.rootpath / 'lightvla_ros', tmp_path / 'lightvla_ros')
+    done = subprocess.run(
+        [sys.executable, '-m', 'lightvla_ros.cli', 'demo', '--out', 'out'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('lightvla demo: models/libero_tiny: neither in ')
+    assert line.endswith('; name a policy folder by --policy')
