@@ -19,7 +19,7 @@ DOORS = {
     'models/train.py': ['train'],
     'models/make_untrained.py': ['make-untrained'],
 }
-NAMES = '|'.join(map(re.escape, ('lightvla', *DOORS)))
+NAMES = '|'.join(map(re.escape, ('lightvla', 'lightvla_ros.cli', *DOORS)))
 COMPUTED = 'X'  # in the place of what a message computes
 # A command begins a line, an inline literal or a sentence's part behind a colon
 START = re.compile(

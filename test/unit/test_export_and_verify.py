@@ -301,7 +301,7 @@ def test_a_wrong_request_is_one_line_with_the_fix(
     places = {'weights': weights, 'exported': exported, 'new': tmp_path / 'new'}
     assert main(['export', *[each.format(**places) for each in arguments]]) == 1
     said = capsys.readouterr().err
-    (line,) = [each for each in said.splitlines() if each.startswith('export_trt: ')]
+    (line,) = [each for each in said.splitlines() if each.startswith('lightvla export: ')]
     assert message in line
     assert not (tmp_path / 'new').exists()
 
