@@ -149,8 +149,7 @@ class PolicyNode(GuardedLifecycleNode):
         if self.runner is not None:
             self.runner.close()
             self.runner = None
-        why = reason('shutdown') if self._stop.is_set() else ''
-        self._report.change(State.UNCONFIGURED, why)
+        self._report.say_last_words(reason('shutdown') if self._stop.is_set() else '')
 
     # Callbacks
 

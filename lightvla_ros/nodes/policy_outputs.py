@@ -23,6 +23,7 @@ from lightvla_ros.nodes.conversions import (
     nanoseconds,
     time_message,
 )
+from lightvla_ros.nodes.qos import wait_until_received
 from lightvla_ros.policy.actions import Chunk, hold
 from lightvla_ros.policy.policy import Prediction
 from lightvla_ros.policy.preprocessor import upright_mask
@@ -151,7 +152,8 @@ class ChunkOutput:
         return message
 
     def destroy(self) -> None:
-        """Remove the publishers."""
+        """Remove the publishers, once the last hold has been received."""
+        wait_until_received(self._publisher)
         for publisher in (self._publisher, *self._kept_publishers):
             self._node.destroy_lifecycle_publisher(publisher)
 

@@ -16,7 +16,7 @@ from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
-from lightvla_ros.nodes.qos import LATCHED
+from lightvla_ros.nodes.qos import LATCHED, wait_until_received
 from lightvla_ros.runtime.reasons import kind, reason
 
 REMINDER = 5.0  # s between two lines that say what is waited for
@@ -94,6 +94,11 @@ class StatusReport:
             message.reason = message.instruction = ''
             with suppress(Exception):  # which was told
                 self._status.publish(message)
+
+    def say_last_words(self, why: str) -> None:
+        """Say that there is no policy any more, and wait until that has been received."""
+        self.change(VlaStatus.UNCONFIGURED, why)
+        wait_until_received(self._status)
 
     def publish_diagnostics(
         self,

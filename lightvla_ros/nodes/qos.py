@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.duration import Duration
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
@@ -18,6 +21,7 @@ SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.
 ORDER_QOS = QoSProfile(depth=1)
+RECEIPT = Duration(seconds=0.5)  # longest wait for the receipt of the last messages
 
 
 def subscribe(
@@ -46,3 +50,13 @@ def subscribe(
         event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
         qos_overriding_options=QoSOverridingOptions.with_default_policies(),
     )
+
+
+def wait_until_received(publisher: Publisher) -> None:
+    """Wait, but not for long, until all subscribers have what was published.
+
+    A process that ends takes with it the messages that are still under way: under load, a robot did
+    not get the last hold.
+    """
+    with suppress(RuntimeError):  # of a middleware that cannot tell
+        publisher.wait_for_all_acked(RECEIPT)
