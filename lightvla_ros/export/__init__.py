@@ -3,7 +3,6 @@
 - ``buckets``: which sizes the act graph is run in
 - ``estimates``: what an export or a build will take, said before it begins
 - ``export``: a folder with weights -> a folder with graphs
-- ``graphs``: the model's two halves in the form that engines take
 - ``import_checkpoint``: a downloaded checkpoint -> a policy folder with weights
 - ``observations``: recorded observations for golden answers
 - ``onnx_files``: weights -> the two ONNX files and the table of embeddings

@@ -23,8 +23,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lightvla_ros.errors import ExportError, one_line
-from lightvla_ros.export.graphs import ActGraph, EncodeGraph
 from lightvla_ros.vla.config import VLAConfig
+from lightvla_ros.vla.halves import ActHalf, EncodeHalf
+from lightvla_ros.vla.layers import spell_out_attention
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import NUMBERS
 
@@ -52,7 +53,7 @@ def write_encode(
     """
     words = prompt_length - 1
     with _fake(NUMBERS[precision]):
-        graph = EncodeGraph(LightVLA(config).eval())
+        graph = EncodeHalf(LightVLA(config).eval())
         inputs = {
             'pixels': _zeros(config.cameras, 6, config.image_size, config.image_size),
             'words': _zeros(1, words, config.language.width),
@@ -79,7 +80,7 @@ def write_act(
     some, number = min(8, config.patches), NUMBERS[precision]
     context = config.context_length(prompt_length)
     with _fake(number):
-        graph = ActGraph(LightVLA(config).eval())
+        graph = ActHalf(LightVLA(config).eval())
         inputs = {
             'tokens': torch.zeros(1, some, width, dtype=number),
             'positions': torch.zeros(1, some, dtype=torch.int64),
@@ -120,12 +121,13 @@ def _zeros(*shape: int) -> Tensor:
 
 def _trace(
     name: str,
-    graph: EncodeGraph | ActGraph,
+    graph: EncodeHalf | ActHalf,
     inputs: dict[str, Tensor],
     outputs: list[str],
     shapes: dict | None,
 ) -> ir.Model:
     """Turn a module into an ONNX model whose weights are still missing."""
+    spell_out_attention(graph)
     try:
         with torch.no_grad(), _quiet():
             program = torch.onnx.export(

@@ -3,6 +3,7 @@
 - ``ablation``: the token ablations of the paper's table 4
 - ``config``: what there is to choose about the model, and two presets
 - ``flops``: ``lightvla flops``: what a chunk costs
+- ``halves``: the model's two halves in the form that engines take
 - ``language``: LLaMA's decoder blocks without a causal mask
 - ``layers``: norms and attention of all parts; head and proprio projector
 - ``learned_queries``: LightVLA*: learnable queries

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lightvla_ros.vla.model import LightVLA
 
 
-class EncodeGraph(nn.Module):
+class EncodeHalf(nn.Module):
     """Images, embedded words and proprio -> visual tokens, kept ones first."""
 
     def __init__(self, model: LightVLA) -> None:
@@ -33,7 +33,7 @@ class EncodeGraph(nn.Module):
             proprio = proprio.to(dtype)
         context = model.embed_context(words.to(dtype), word_mask, proprio, self.ends)
         tokens, scores, context = model.candidates(pixels[None].to(dtype), context)
-        index = torch.arange(config.patches)
+        index = torch.arange(config.patches, device=tokens.device)
         if scores is None:
             kept, order = torch.ones_like(index, dtype=torch.bool), index
         else:
@@ -46,7 +46,7 @@ class EncodeGraph(nn.Module):
         return tokens, order[None], counts, context.tokens
 
 
-class ActGraph(nn.Module):
+class ActHalf(nn.Module):
     """The first tokens of ``encode`` -> a chunk."""
 
     def __init__(self, model: LightVLA) -> None:
@@ -59,7 +59,7 @@ class ActGraph(nn.Module):
         """Return ``actions``."""
         model = self.model
         places, mask = model.place_context(word_mask)
-        is_kept = torch.arange(tokens.shape[1]) < kept.sum()
+        is_kept = torch.arange(tokens.shape[1], device=tokens.device) < kept.sum()
         states = model.language_model.model(
             torch.cat([tokens, context], dim=1),
             torch.cat([1 + positions, places], dim=1),

@@ -43,18 +43,32 @@ class RMSNorm(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
     """Softmax(Q K^T / sqrt(size) + bias) V, of every query to every key: nothing is causal.
 
-    :param query: [B, heads, N, size]; ``key`` and ``value`` likewise.
+    :param query: [B, heads, N, size]; ``key`` and ``value`` have the same shape.
     :param key_bias: [B, 1, 1, N], added to every query's scores; None where no key is padding.
     :returns: [B, heads, N, size].
     """
-    if not torch.compiler.is_exporting():
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
-    # Exported graphs spell the softmax out in fp32, so that every engine computes it the same way.
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
+
+
+def attend_spelt_out(
+    query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None
+) -> Tensor:
+    """Compute :func:`attend` with the softmax spelt out in fp32.
+
+    Exported graphs have this form, so that every engine computes the softmax in the same way.
+    """
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3)
     scores = scores.float()
     if key_bias is not None:
         scores = scores + key_bias.float()
     return scores.softmax(-1).to(value.dtype) @ value
+
+
+def spell_out_attention(model: nn.Module) -> None:
+    """Replace the attention of all blocks of a model that is to be exported."""
+    for module in model.modules():
+        if hasattr(module, 'attend'):
+            module.attend = attend_spelt_out
 
 
 class ResidualBlock(nn.Module):

@@ -34,6 +34,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.attend = attend  # an exporter puts another form here
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
@@ -43,7 +44,7 @@ class Attention(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, width / heads]
             for part in self.qkv(x).chunk(3, dim=-1)
         )
-        return self.proj(attend(query, key, value).transpose(1, 2).flatten(2))
+        return self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
