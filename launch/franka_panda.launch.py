@@ -1,10 +1,10 @@
-"""The policy node on a Franka Panda.
+"""Launches the policy node for a Franka Panda.
 
-Without arguments it starts the policy that comes with the package; the log says what it waits for
-and which argument or command is next.
+Without arguments it starts the policy that comes with the package; the log says what the node waits
+for and which argument or command you need next.
 
-It publishes action chunks and moves nothing by itself: you choose the controller that executes
-chunks on the robot (see docs/how-to/franka.md).
+The node only publishes action chunks: you choose the controller that executes them on the robot
+(see docs/how-to/franka.md).
 """
 
 from launch import LaunchDescription
@@ -26,7 +26,7 @@ def argument(name, default, description, choices=None):
 
 
 def end_unless_respawned(event, context):
-    """End launch with the node, unless it died and is to be started again."""
+    """End launch when the node ends, unless it crashed and will be started again."""
     if event.returncode and IfCondition(LaunchConfiguration('respawn')).evaluate(context):
         return []
     reason = f'the policy node has ended with exit code {event.returncode}'
@@ -40,18 +40,18 @@ def generate_launch_description():
         argument(
             'checkpoint',
             PathJoinSubstitution([SHARE, 'models', 'libero_tiny']),
-            'Policy folder, the one with manifest.json; default: the one that comes with this.',
+            'Policy folder (it holds manifest.json); default: the policy of this package.',
         ),
         argument('namespace', '', 'Namespace of the node and of its relative topics.'),
         argument(
             'params_file',
             PathJoinSubstitution([SHARE, 'config', 'franka_panda.param.yaml']),
-            'Parameters; those given as launch arguments win.',
+            'Parameter file; launch arguments override it.',
         ),
         argument(
             'engine',
             'onnxruntime',
-            'What runs the graphs.',
+            'Engine that runs the graphs.',
             ['onnxruntime', 'openvino', 'tensorrt'],
         ),
         argument(
@@ -73,12 +73,12 @@ def generate_launch_description():
         argument('gripper_state', 'gripper_state', "Topic of the hand's two finger joints."),
         argument('instruction', 'instruction', 'Topic of the instruction.'),
         argument('base_frame', 'panda_link0', 'Frame of the deltas (FR3: fr3_link0).'),
-        argument('ee_frame', 'panda_hand_tcp', 'Frame that is moved (FR3: fr3_hand_tcp).'),
+        argument('ee_frame', 'panda_hand_tcp', 'Frame that the deltas move (FR3: fr3_hand_tcp).'),
         argument(
             'respawn',
             'true',
-            'Start the node again when it dies; it then waits for an order. A node that was shut '
-            'down on purpose (exit code 0) is not started again: launch ends.',
+            'Start the node again when it crashes; it then waits for an instruction. A node that '
+            'was shut down on purpose (exit code 0) is not started again: launch ends.',
             ['true', 'false'],
         ),
         argument('log_level', 'info', 'Log level.', ['debug', 'info', 'warn', 'error']),

@@ -1,4 +1,4 @@
-"""The closed loop in simulation: the policy node and LIBERO's Panda."""
+"""Launches the closed loop in simulation: the policy node and the LIBERO bridge."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
@@ -20,31 +20,31 @@ def argument(name, default, description, choices=None):
 
 
 def generate_launch_description():
-    """Describe both nodes; launch ends when the simulator does."""
+    """Describe both nodes; launch ends when the simulator ends."""
     value = LaunchConfiguration
     arguments = [
         argument(
             'checkpoint',
             PathJoinSubstitution([SHARE, 'models', 'libero_tiny']),
-            'Policy folder, the one with manifest.json; default: the one that comes with this.',
+            'Policy folder (it holds manifest.json); default: the policy of this package.',
         ),
         argument('namespace', '', 'Namespace of both nodes.'),
         argument(
             'params_file',
             PathJoinSubstitution([SHARE, 'config', 'libero.param.yaml']),
-            'Parameters; those given as launch arguments win.',
+            'Parameter file; launch arguments override it.',
         ),
-        argument('suite', 'libero_object', "LIBERO's suite.", SUITES),
+        argument('suite', 'libero_object', 'LIBERO suite.', SUITES),
         argument('task', '0', 'Task of the suite.'),
         argument('init_state', '0', 'Saved initial state of the task.'),
         argument('seed', '0', "Seed of the fixtures' poses."),
         argument(
             'mode',
             'lockstep',
-            'Wait for each chunk, or run on by the clock.',
+            'lockstep waits for each chunk; wall_clock does not wait.',
             ['lockstep', 'wall_clock'],
         ),
-        argument('render', 'cheap', 'How the cameras are drawn.', ['cheap', 'standard']),
+        argument('render', 'cheap', 'How the cameras are rendered.', ['cheap', 'standard']),
         argument('log_level', 'info', 'Log level.', ['debug', 'info', 'warn', 'error']),
     ]
     log_level = ['--ros-args', '--log-level', value('log_level')]

@@ -17,18 +17,18 @@ from lightvla_ros.runtime.chunk_schedule import ChunkSchedule, TimedChunk
 
 
 class EpisodeAbortedError(LightVLAError):
-    """An episode that cannot be finished: an error, not a failure of the policy."""
+    """An episode that could not be finished; it counts as an error, not as the policy's failure."""
 
 
 @dataclass
 class EpisodeCounts:
-    """What happened to chunks in an episode."""
+    """How many chunks of an episode were executed, ignored or refused."""
 
-    chunks: int = 0  # executed, in part at least
-    holds: int = 0  # steps without motion for want of a chunk, or empty chunks in lockstep
-    ignored: int = 0  # named another observation (lockstep) or came after valid_until (wall clock)
-    refused: int = 0  # not fit to be executed
-    overruns: int = 0  # control periods that took longer than they should (wall clock)
+    chunks: int = 0  # executed at least in part
+    holds: int = 0  # empty chunks (lockstep), or steps without a chunk to execute (wall clock)
+    ignored: int = 0  # for another observation (lockstep) or after valid_until (wall clock)
+    refused: int = 0  # could not be executed
+    overruns: int = 0  # control periods that took too long (wall clock)
     resent: int = 0  # observations sent again (lockstep)
     actions: list[np.ndarray] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class EpisodeCounts:
 
 
 class Robot(Protocol):
-    """What a mode needs of the bridge."""
+    """What a mode needs from the bridge."""
 
     now: int  # simulated time [ns]
     base_frame: str  # the frame in which chunks must be
@@ -53,19 +53,19 @@ class Robot(Protocol):
         """Return the action that holds still."""
 
     def wait_for_chunks(self, timeout: float) -> list[ActionChunk]:
-        """Return the chunks that have come; wait up to ``timeout`` seconds for one.
+        """Return the chunks that have arrived; wait up to ``timeout`` seconds for one.
 
-        :raises EpisodeAbortedError: When the node is to stop or to reset.
+        :raises EpisodeAbortedError: When the node must stop or reset.
         """
 
     def complain(self, text: str) -> None:
-        """Log a warning, not too often."""
+        """Log a warning, at a limited rate."""
 
 
 def executable(message: ActionChunk, base_frame: str) -> np.ndarray:
-    """Read a chunk as OSC_POSE actions [N, 7]; N is 0 for a hold.
+    """Convert a chunk to OSC_POSE actions [N, 7]; N is 0 for a hold.
 
-    :raises MessageError: When it is damaged, or is none that this robot's controller can execute.
+    :raises MessageError: When it is damaged, or when this robot's controller cannot execute it.
     """
     chunk = chunk_from_message(message)
     if len(chunk):
@@ -88,11 +88,11 @@ def run_lockstep(
     resend_period: float,
     chunk_timeout: float,
 ) -> None:
-    """Send an observation, wait for the chunk that names it, execute that; again, to the end.
+    """Repeat until the episode ends: send an observation, wait for its chunk, execute the chunk.
 
-    Time stands still while the policy thinks, so the outcome does not depend on the machine.
+    Simulated time stops during inference, so the outcome does not depend on the machine.
 
-    :param counts: Kept up to date, so that it also tells of an episode that was aborted.
+    :param counts: Updated while the episode runs, so that it is also valid after an abort.
     :raises EpisodeAbortedError: When no chunk comes within ``chunk_timeout`` seconds.
     """
     while True:
@@ -135,7 +135,7 @@ def _awaited_actions(
                 f'{last}'
             )
         if time.monotonic() - sent >= resend_period:
-            # A best-effort subscriber may have lost it, and an instruction may have come since.
+            # A best-effort subscriber may have lost the observation, or the instruction came later.
             sent = time.monotonic()
             counts.resent += 1
             robot.complain(f'waiting {waited:.0f} s for a chunk; {last}')
@@ -147,7 +147,7 @@ def run_wall_clock(
 ) -> None:
     """Run at the control rate whatever the policy does; hold still without a valid chunk.
 
-    :param counts: Kept up to date, so that it also tells of an episode that was aborted.
+    :param counts: Updated while the episode runs, so that it is also valid after an abort.
     """
     schedule = ChunkSchedule()
     period = PERIOD * 1e-9 / real_time_factor
@@ -171,7 +171,7 @@ def run_wall_clock(
         behind = time.monotonic() - due
         if behind > 0:
             counts.overruns += 1
-            due += behind  # time is not caught up: a robot's clock does not run faster either
+            due += behind  # lost time is not made up: a real robot's clock cannot run faster either
         else:
             time.sleep(-behind)
 

@@ -1,4 +1,4 @@
-"""What leaves the LIBERO bridge: the clock, observations, and how episodes begin and end."""
+"""The LIBERO bridge's publishers: the clock, observations, and the start and end of episodes."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class BridgeOutput:
         state: RobotState,
         stamp: int,
     ) -> None:
-        """Publish images and state of one instant, all with one stamp.
+        """Publish the images and the state of one instant, all with one stamp.
 
-        The state goes first: images are what sets a policy going, and it must not find the state of
-        an earlier instant then.
+        The state is published first: the images start an inference, which must not use the state
+        of an earlier instant.
 
         :param images: Upright RGB uint8 [H, W, 3] by camera.
-        :param state: All three parts.
+        :param state: Position, quaternion and fingers.
         """
         self._pose.publish(pose_to_message(state, stamp, self._base_frame))
         self._gripper.publish(gripper_to_message(state, stamp))
@@ -62,9 +62,9 @@ class BridgeOutput:
             self._images[name].publish(image_to_message(image, stamp, f'{name}_optical'))
 
     def episode(self, facts: dict[str, Any]) -> None:
-        """Say, as JSON and latched, that an episode begins."""
+        """Publish the start of an episode, as latched JSON."""
         self._episode.publish(String(data=json.dumps(facts)))
 
     def result(self, result: dict[str, Any]) -> None:
-        """Say, as JSON and latched, how it ended."""
+        """Publish the result of an episode, as latched JSON."""
         self._result.publish(String(data=json.dumps(result)))

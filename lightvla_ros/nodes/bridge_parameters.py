@@ -43,15 +43,15 @@ BRIDGE_PARAMETERS = ParameterTable(
         Parameter(
             'mode',
             'lockstep',
-            '`lockstep` waits for each chunk and repeats exactly; `wall_clock` runs on as a robot '
-            'does.',
+            '`lockstep` waits for each chunk and is exactly repeatable; `wall_clock` does not '
+            'wait, like a real robot.',
             choices=('lockstep', 'wall_clock'),
             read_only=False,
         ),
         Parameter(
             'real_time_factor',
             1.0,
-            'Speed of the clock in `wall_clock`.',
+            'Speed of simulated time relative to real time in `wall_clock`.',
             0.01,
             100.0,
             read_only=False,
@@ -59,17 +59,17 @@ BRIDGE_PARAMETERS = ParameterTable(
         Parameter(
             'camera_every',
             8,
-            'Steps from one observation to the next in `wall_clock`; in `lockstep` an observation '
-            'is sent for each chunk, and frames for viewers this often between.',
+            'Steps between two observations in `wall_clock`. In `lockstep` each chunk gets one '
+            'observation, and more frames for viewers are sent at this interval.',
             1,
             64,
             read_only=False,
         ),
-        Parameter('base_frame', 'world', "Frame of `ee_pose`, of LIBERO's world."),
+        Parameter('base_frame', 'world', "Name of LIBERO's world frame, the frame of `ee_pose`."),
         Parameter(
             'resend_period',
             1.0,
-            'In `lockstep`, time after which an unanswered observation is sent again [s].',
+            'Time after which an unanswered observation is sent again in `lockstep` [s].',
             0.1,
             60.0,
             read_only=False,
@@ -77,12 +77,12 @@ BRIDGE_PARAMETERS = ParameterTable(
         Parameter(
             'chunk_timeout',
             60.0,
-            'In `lockstep`, time without a chunk after which the episode ends with an error [s].',
+            'Time without a chunk after which the episode ends with an error in `lockstep` [s].',
             0.5,
             3600.0,
             read_only=False,
         ),
-        Parameter('recordings', '', 'Folder for the executed actions; empty: none are kept.'),
+        Parameter('recordings', '', 'Folder for the executed actions; empty: they are not saved.'),
         Parameter('autostart', True, 'Start an episode when the node starts.'),
     ]
 )

@@ -1,4 +1,4 @@
-"""Noticing that the system's clock was set."""
+"""Detects that the system's clock was set."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ LONGEST_LOOK = 5_000_000  # ns
 
 
 class ClockWatch:
-    """Compares how ROS time and a steady clock go on, where ROS time is the system's.
+    """Compares ROS time with a steady clock, unless ROS time is simulated.
 
-    rclpy calls a jump callback for simulated time alone; a step of NTP, or a computer that slept,
-    is told to nobody.
+    rclpy calls a jump callback only for simulated time; it does not report a step by NTP or a
+    computer's sleep.
     """
 
     def __init__(self, clock: ROSClock) -> None:
         self._clock = clock
-        self._ahead: int | None = None  # of the steady clock
+        self._ahead: int | None = None  # ROS time minus the steady clock [ns]
 
     def jump(self) -> int:
         """Return by how much the clock was set since the last call [ns]; 0 when it was not."""
@@ -29,7 +29,7 @@ class ClockWatch:
         before = time.monotonic_ns()
         now = self._clock.now().nanoseconds
         after = time.monotonic_ns()
-        if after - before > LONGEST_LOOK:  # this thread slept in between
+        if after - before > LONGEST_LOOK:  # this thread was interrupted in between
             return 0
         last, self._ahead = self._ahead, now - after
         step = 0 if last is None else self._ahead - last

@@ -1,4 +1,4 @@
-"""Between messages and our own types. Times are integers in nanoseconds."""
+"""Conversions between messages and the package's own types. Times are integer nanoseconds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from lightvla_ros.policy.images import RawPicture
 from lightvla_ros.policy.state import RobotState
 
 UNIT_TOLERANCE = 1e-3
-# In pairs: of franka_ros and franka_ros2 (FER; the LIBERO bridge takes these, too) and of the FR3
+# Pairs of names: the FER's in franka_ros and franka_ros2 (also the LIBERO bridge's), and the FR3's
 FINGER_JOINTS = (
     'panda_finger_joint1',
     'panda_finger_joint2',
     'fr3_finger_joint1',
     'fr3_finger_joint2',
 )
-FINGER_REACH = 0.04  # m, how far a finger of a Panda's hand goes from the middle
+FINGER_REACH = 0.04  # m; largest distance of a Panda's finger from the middle
 FINGER_TOLERANCE = 0.005  # m; LIBERO's fingers report -0.0008 to 0.0419
-MOST_NAMES = 12  # of a stranger's message that are quoted
+MOST_NAMES = 12  # joint names of a message that are quoted
 MAX_STEPS = 64  # the bound in ActionChunk.msg
 
 
@@ -39,7 +39,7 @@ class MessageError(LightVLAError, ValueError):
 class InputError(LightVLAError):
     """An input that must not be acted on; the text is one line.
 
-    :param source: The camera or topic it came from.
+    :param source: The camera or topic that it came from.
     :param code: One of ``reasons.REASONS``.
     """
 
@@ -71,7 +71,7 @@ def stamp_ns(message: Time | Duration) -> int:
 
 @dataclass(frozen=True)
 class ChunkHeader:
-    """What an ActionChunk says besides its steps; ``ActionChunk.msg`` describes the fields.
+    """The fields of an ActionChunk other than its steps; ``ActionChunk.msg`` describes them.
 
     :param stamp: When step 0 starts [ns, ROS time].
     :param valid_until: Latest time to start the chunk [ns, ROS time].
@@ -119,7 +119,7 @@ def chunk_to_message(chunk: Chunk, header: ChunkHeader) -> ActionChunk:
 
 
 def chunk_from_message(message: ActionChunk) -> Chunk:
-    """Read an ActionChunk, checking everything that Jazzy's generated setters do not.
+    """Convert an ActionChunk; check everything that Jazzy's generated setters do not check.
 
     :raises MessageError: When the chunk must not be executed.
     """
@@ -147,7 +147,7 @@ def chunk_from_message(message: ActionChunk) -> Chunk:
         raise MessageError('a gripper opening is outside 0 to 1')
     norms = np.linalg.norm(numbers[:, 3:], axis=1)
     if (np.abs(norms - 1) > UNIT_TOLERANCE).any():
-        raise MessageError('a rotation is no unit quaternion')
+        raise MessageError('a rotation is not a unit quaternion')
     return Chunk(
         translations=numbers[:, :3],
         rotations=numbers[:, 3:] / norms[:, None],
@@ -174,10 +174,10 @@ def image_to_message(image: np.ndarray, stamp: int, frame_id: str, encoding: str
 def picture_from_message(
     message: Image | CompressedImage, encoding_8uc3: str = 'refuse'
 ) -> RawPicture | CompressedPicture:
-    """Take the picture out of a message, not decoded; cheap enough for a callback.
+    """Take the picture out of a message without decoding it; cheap enough for a callback.
 
-    :param encoding_8uc3: What an image means that calls its encoding 8UC3: ``rgb8`` or ``bgr8``.
-    :raises ImageError: When the header of an uncompressed one does not fit its data.
+    :param encoding_8uc3: Meaning of the encoding 8UC3: ``rgb8``, ``bgr8`` or ``refuse``.
+    :raises ImageError: When the header of an uncompressed image does not fit its data.
     """
     if isinstance(message, CompressedImage):
         return CompressedPicture(message.data, message.format)
@@ -202,7 +202,7 @@ def pose_to_message(state: RobotState, stamp: int, frame_id: str) -> PoseStamped
 def pose_from_message(message: PoseStamped) -> RobotState:
     """PoseStamped -> position and quaternion.
 
-    :raises MessageError: When a number is not finite or the quaternion is not a unit one.
+    :raises MessageError: When a number is not finite or the quaternion is not a unit quaternion.
     """
     p, q = message.pose.position, message.pose.orientation
     position = np.array([p.x, p.y, p.z])
@@ -210,15 +210,15 @@ def pose_from_message(message: PoseStamped) -> RobotState:
     if not np.isfinite(position).all():
         raise MessageError('the position is NaN or infinite')
     if not abs(np.linalg.norm(quaternion) - 1) <= UNIT_TOLERANCE:
-        raise MessageError(f'the orientation {quaternion.tolist()} is no unit quaternion')
+        raise MessageError(f'the orientation {quaternion.tolist()} is not a unit quaternion')
     return RobotState(position, quaternion)
 
 
 def gripper_to_message(state: RobotState, stamp: int) -> JointState:
-    """Fingers of a state -> a Panda hand's JointState, both positive.
+    """Fingers of a state -> JointState of a Panda hand, both positive.
 
-    The real hand's driver reports how far each finger is from the middle; robosuite's second
-    finger counts the other way.
+    The real hand's driver reports each finger's distance from the middle; robosuite's second
+    finger has the opposite sign.
     """
     message = JointState(
         name=list(FINGER_JOINTS[:2]),
@@ -231,17 +231,17 @@ def gripper_to_message(state: RobotState, stamp: int) -> JointState:
 def gripper_from_message(
     message: JointState, finger_joints: Sequence[str] = FINGER_JOINTS
 ) -> RobotState:
-    """Read the fingers of a JointState, by name -> fingers.
+    """JointState -> fingers, found by name.
 
-    Other joints may stand in the message, in any order.
+    The message may hold other joints, in any order.
 
-    :param finger_joints: Names in pairs; the message must hold exactly one of the pairs, once.
-    :raises MessageError: When it does not, or when a finger is not where one can be.
+    :param finger_joints: Pairs of names; the message must hold exactly one of the pairs, once.
+    :raises MessageError: When it does not, or when a finger's position is impossible.
     """
     if len(message.name) != len(message.position):
         raise MessageError(
-            f'{len(message.name)} joint names for {len(message.position)} positions; a joint is '
-            'taken by its name'
+            f'{len(message.name)} joint names for {len(message.position)} positions; each position '
+            'needs a name'
         )
     counts = Counter(message.name)
     pairs = list(zip(finger_joints[::2], finger_joints[1::2], strict=True))
@@ -249,7 +249,7 @@ def gripper_from_message(
     if len(there) != 1 or any(counts[name] > 1 for name in there[0]):
         came = quoted(', '.join(message.name[:MOST_NAMES]))
         raise MessageError(
-            f'it must name one pair of finger_joints, once, not {came}; the parameter has '
+            f'it must name one pair of finger_joints, once, not {came}; finger_joints is '
             f'{", ".join(finger_joints)}'
         )
     found = [message.position[list(message.name).index(name)] for name in there[0]]
@@ -263,12 +263,12 @@ def gripper_from_message(
 
 
 def _finger_lead(position: float) -> str:
-    """Say what a finger's position looks like that cannot be one; nothing where it is unclear."""
+    """Return a guess at the cause of an impossible finger position; empty when it is unclear."""
     reach = FINGER_REACH + FINGER_TOLERANCE
     if 1 <= position <= 1e3 * reach:
         return ' (millimetres?)'
     if -reach <= position < 0:
-        return ' (both fingers count positive, as a real hand reports them)'
+        return ' (both fingers must be positive, as a real hand reports them)'
     if reach < position <= 2 * reach:
-        return ' (the width between both? each finger has half of it)'
+        return ' (the width between the fingers? each finger has half of it)'
     return ''

@@ -1,8 +1,7 @@
-"""Who publishes on the policy node's topics: too many, none, or what is of another type.
+"""Watches the publishers of the policy node's topics: too many, none, or one of the wrong type.
 
-A message does not say who sent it: the frames of a camera and of a bag that is replayed beside it
-mix without a sign. And a publisher of another type is never heard of: no event fires for it. Both
-stand in ROS's graph.
+A message does not say which node sent it: frames of a camera and of a bag that is replayed at the
+same time mix unnoticed. No event fires for a publisher of another type. The ROS graph shows both.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from lightvla_ros.runtime.reasons import reason
 
 PERIOD = 0.1  # s; counting the publishers of 8 topics takes 0.14 ms, their names 0.9 ms
 NAMES_EVERY = 10  # periods, unless the numbers of publishers change
-MOST_TOPICS = 5  # that are offered instead of one that nobody publishes
+MOST_TOPICS = 5  # that are suggested instead of a topic without a publisher
 COMPRESSED = '/compressed'
 # type -> value of the parameter image_transport
 TRANSPORTS = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
@@ -30,7 +29,7 @@ TRANSPORTS = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage':
 class Topic:
     """A topic of the node.
 
-    :param source: What it is called in reasons: ``wrist``.
+    :param source: Its name in reasons: ``wrist``.
     :param relative: Its name before remapping, without a transport's suffix: ``wrist/image``.
     :param name: The resolved name: ``/left/wrist/image/compressed``.
     :param kind: The type: ``sensor_msgs/msg/CompressedImage``.
@@ -43,7 +42,7 @@ class Topic:
 
     @classmethod
     def of(cls, node: Node, source: str, relative: str, name: str, message: type) -> Topic:
-        """Describe a topic with this message class; ``name`` may be relative, too."""
+        """Describe a topic with this message class; ``name`` may be relative or resolved."""
         package = message.__module__.partition('.')[0]
         return cls(
             source, relative, node.resolve_topic_name(name), f'{package}/msg/{message.__name__}'
@@ -51,11 +50,11 @@ class Topic:
 
 
 class GraphWatch:
-    """Looks at the graph ten times a second, and tells when something is wrong with it.
+    """Checks the graph ten times a second, and reports when it is wrong.
 
-    :param inputs: Topics with one publisher each.
-    :param outputs: Topics on which nobody but this node may publish.
-    :param several_allowed: Whether inputs may have more than one publisher just now.
+    :param inputs: Topics that must have one publisher each.
+    :param outputs: Topics on which only this node may publish.
+    :param several_allowed: Returns whether inputs may have more than one publisher.
     :param tell: Called with the reason for not moving, or an empty string, whenever it changes.
     """
 
@@ -80,11 +79,11 @@ class GraphWatch:
         )
 
     def destroy(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._node.destroy_timer(self._timer)
 
     def advice(self, sources: Sequence[str]) -> str:
-        """Say in one line what to do about inputs from which nothing comes."""
+        """Return one line that says what to do about inputs without messages."""
         wanted = [topic for topic in self._inputs if topic.source in sources]
         return '; '.join(self._advice(topic) for topic in wanted)
 
@@ -124,11 +123,11 @@ class GraphWatch:
         if topic in self._outputs:
             cure = 'Give a second robot another namespace'
         else:
-            cure = 'If that is meant, set allow_several_publishers'
-        return f'{line} until one is left (one that was killed is listed for up to 20 s). {cure}'
+            cure = 'If this is intended, set allow_several_publishers'
+        return f'{line} until one is left (a killed one stays listed for up to 20 s). {cure}'
 
     def _publishers(self, topic: Topic) -> tuple[list[TopicEndpointInfo], list[TopicEndpointInfo]]:
-        """Return who publishes on a topic, of its type and of others."""
+        """Return the publishers of a topic: those with its type, and those with another."""
         found = self._node.get_publishers_info_by_topic(topic.name)
         right = [info for info in found if info.topic_type == topic.kind]
         return right, [info for info in found if info.topic_type != topic.kind]
@@ -144,7 +143,7 @@ class GraphWatch:
             if topic.kind in TRANSPORTS and kind in TRANSPORTS:
                 return f'{where}: {_other_transport(topic, kind)}'
         else:
-            where = f'{where}: nobody publishes there'
+            where = f'{where}: no node publishes there'
         others = self._others(topic.kind)
         transport = ''
         if not others and topic.kind in TRANSPORTS:
@@ -152,15 +151,15 @@ class GraphWatch:
             others, transport = self._others(kind), f'image_transport:={TRANSPORTS[kind]} '
         if not others:
             elsewhere = remapping(topic.relative, 'ITS_TOPIC')
-            return f'{where}, nor that type elsewhere: start its driver, pass {elsewhere}'
+            return f'{where}, nor this type elsewhere: start its driver or pass {elsewhere}'
         there = ', '.join(others[:MOST_TOPICS])
-        one = others[0] if len(others) == 1 else 'ONE_OF_THESE'  # which one, only the user knows
+        one = others[0] if len(others) == 1 else 'ONE_OF_THESE'  # only the user knows which one
         return f'{where}; there is {there}: pass {transport}{remapping(topic.relative, one)}'
 
     def _others(self, kind: str) -> list[str]:
-        """Return topics of a type which somebody else publishes and no input takes.
+        """Return topics of a type that another node publishes and no input uses.
 
-        Of compressed images as the user gives them, without the suffix that the node appends.
+        Topics of compressed images are returned without the suffix, which the node appends.
         """
         own = f'{self._node.get_fully_qualified_name()}/'
         taken = {each.name for each in self._inputs}
@@ -178,7 +177,7 @@ class GraphWatch:
 
 
 def _other_transport(topic: Topic, kind: str) -> str:
-    """Say how to take images of another kind than is asked for, from the topic where they are."""
+    """Return the arguments that subscribe to a topic's images by the transport it really uses."""
     transport = f'image_transport:={TRANSPORTS[kind]}'
     if TRANSPORTS[kind] == 'raw':
         return f'pass {transport} {remapping(topic.relative, topic.name)}'
@@ -189,9 +188,9 @@ def _other_transport(topic: Topic, kind: str) -> str:
 
 
 def _names(publishers: Sequence[TopicEndpointInfo]) -> str:
-    """Name the nodes of publishers; not longer than what strangers send may be in a line."""
+    """Return the names of the publishers' nodes, cut to the length that a log line allows."""
     found = sorted(
-        # an endpoint may be discovered before the name of its node, which the next look finds
+        # an endpoint may be discovered before its node's name; a later check finds the name
         'a node without a name'
         if p.node_name == '_NODE_NAME_UNKNOWN_'
         else f'{p.node_namespace.rstrip("/")}/{p.node_name}'

@@ -1,6 +1,7 @@
-"""What a user who launches the node can set, by the names that ``franka_panda.launch.py`` uses.
+"""The launch arguments of ``franka_panda.launch.py``, for messages that name them.
 
-He sees neither parameters nor topics of the node, so messages to him name the launch argument too.
+A user who launches the node sees neither its parameters nor its topics, so messages name the launch
+argument too.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 
-# parameter -> launch argument; what is not here is set in the file of the argument `params_file`
+# parameter -> launch argument; other parameters are set in the file of the argument `params_file`
 PARAMETERS = {
     'policy': 'checkpoint',
     'engine': 'engine',
@@ -30,14 +31,14 @@ TOPICS = {
 
 
 def parameter(name: str) -> str:
-    """Name a parameter and the launch argument that sets it."""
+    """Return the name of a parameter and of the launch argument that sets it."""
     argument = PARAMETERS.get(name)
     by = f'`{argument}`' if argument else f'`params_file`, key `{name}`'
     return f'the parameter `{name}` (launch argument {by})'
 
 
 def remapping(topic: str, to: str) -> str:
-    """Say how to connect a relative topic to another one."""
+    """Return the argument that remaps a relative topic to another one."""
     argument = TOPICS.get(topic)
     return f'{argument}:={to}' if argument else f'--ros-args -r {topic}:={to}'
 

@@ -1,14 +1,15 @@
 """The LIBERO bridge: a simulated Panda that looks like a robot to the policy node.
 
-It publishes ``/clock``, both cameras and the state, executes action chunks, and says how each
-episode ended. Simulated time keeps counting across episodes and jumps ahead by 2 s between two of
-them, which a policy notices as a break; it never goes back.
+It publishes ``/clock``, both cameras and the state, executes action chunks, and publishes each
+episode's result. Simulated time keeps counting across episodes and jumps ahead by 2 s between two
+of them, so that a policy notices the break; it never goes back.
 
 ``~/episode`` and ``~/result`` are latched JSON. An episode: ``episode`` (its number), ``suite``,
 ``task``, ``init_state``, ``seed``, ``instruction``, ``start`` (its first stamp [ns]),
 ``max_steps``, ``base_frame``. A result: the fields of :class:`EpisodeResult` and of
 :class:`EpisodeCounts`, ``episode``, ``mode``, ``camera_size``, ``frames`` (observations sent),
-``seconds`` and ``real_time_factor``. An episode that could not begin has the spec and ``error``.
+``seconds`` and ``real_time_factor``. The result of an episode that could not begin holds its spec
+and ``error``.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ BREAK = 2 * 10**9  # ns between episodes
 
 
 class LiberoBridge(Node):
-    """LIBERO as a robot.
+    """Node that simulates a robot in LIBERO.
 
-    The simulation has a thread of its own, because a rendering context belongs to one thread and
+    The simulation has its own thread, because a rendering context belongs to one thread and
     callbacks must never wait for a step. Callbacks only store.
     """
 
@@ -68,7 +69,7 @@ class LiberoBridge(Node):
         self._chunks: deque[ActionChunk] = deque(maxlen=64)
         self._reset = self._values.autostart
         self._output = BridgeOutput(self, self.base_frame)
-        # the policy node's own name for it, so that nothing needs remapping in one namespace
+        # the policy node's name for this topic, so that one namespace needs no remapping
         self.create_subscription(ActionChunk, 'lightvla/action_chunk', self._on_chunk, 10)
         self.create_service(Trigger, '~/reset', self._on_reset)
         # A node without any timer can sleep through SIGTERM.
@@ -80,7 +81,7 @@ class LiberoBridge(Node):
         self._thread.start()
 
     def shut_down(self) -> None:
-        """End the simulation thread, unless it is building a scene: nothing can interrupt that."""
+        """End the simulation thread, unless it is building a scene, which cannot be interrupted."""
         self._stop.set()
         with self._mail:
             self._mail.notify()
@@ -109,7 +110,7 @@ class LiberoBridge(Node):
             try:
                 result = self._run_episode(spec, values)
             except Exception as error:
-                # whatever it was: an episode without a result would hang who waits for it
+                # any error: without a result, a client that waits for it would hang
                 result = self._failed(spec, error)
             if self._stop.is_set():
                 break  # the node may be gone by now
@@ -170,7 +171,7 @@ class LiberoBridge(Node):
         }
 
     def _prepare(self, spec: EpisodeSpec, values: SimpleNamespace) -> None:
-        """Build the environment, unless the last one will do."""
+        """Build the environment, unless the last one can be used again."""
         wanted = (spec.suite, spec.task, values.camera_size, values.render)
         if self._built == wanted:
             return
@@ -189,7 +190,7 @@ class LiberoBridge(Node):
         known = isinstance(error, EpisodeAbortedError | RenderingError | SimulationError)
         text = str(error) if known else f'{type(error).__name__}: {error}'
         if not known:
-            self._built = ()  # an environment that failed is not trusted again
+            self._built = ()  # an environment that failed is not used again
         return {**vars(spec), 'episode': self._episode, 'success': False, 'error': text}
 
     def _publish_result(self, result: dict) -> None:
@@ -201,7 +202,7 @@ class LiberoBridge(Node):
             self.get_logger().info(f'{title}: {outcome} after {result["steps"]} steps')
         self._output.result(result)
 
-    # What the modes need; see bridge_modes.Robot
+    # The methods that the modes call; see bridge_modes.Robot
 
     def observe(self) -> None:
         """Publish images and state, stamped now. The only place that renders."""
@@ -221,7 +222,7 @@ class LiberoBridge(Node):
         return self._runner.hold_action()
 
     def wait_for_chunks(self, timeout: float) -> list[ActionChunk]:
-        """Return what has come."""
+        """Return the chunks that have arrived."""
         with self._mail:
             self._mail.wait_for(lambda: self._chunks or self._reset or self._stop.is_set(), timeout)
             self._check_interrupted()
@@ -237,15 +238,15 @@ class LiberoBridge(Node):
         if self._stop.is_set():
             raise EpisodeAbortedError('the bridge was stopped')
         if self._reset:
-            raise EpisodeAbortedError('it was reset before its end')
+            raise EpisodeAbortedError('the episode was reset before its end')
 
 
 def main() -> int:
     """Run the bridge."""
     code = run_node(LiberoBridge)
     if any(thread.name == 'simulation' for thread in threading.enumerate()):
-        # It is building a scene, and has nothing to save. The interpreter's end under a thread that
-        # is inside OpenGL is a segmentation fault.
+        # The thread is building a scene and has nothing to save. Ending the interpreter while a
+        # thread is inside OpenGL causes a segmentation fault.
         sys.stderr.flush()
         os._exit(code)
     return code

@@ -1,10 +1,10 @@
-"""A lifecycle node whose transition callbacks may fail without silence.
+"""A lifecycle node that logs every failed transition.
 
-rclpy swallows exceptions of lifecycle callbacks without a log line (rclpy#1673), so each one is
-run here with its traceback logged. Subclasses write ``_configure``, ``_activate``, ``_deactivate``
+rclpy swallows exceptions of lifecycle callbacks without a log line (rclpy#1673), so this class
+catches them and logs the traceback. Subclasses write ``_configure``, ``_activate``, ``_deactivate``
 and ``_cleanup``; they raise :class:`TransitionError` for an expected failure (one log line, the
-node stays where it was and the transition can be tried again). An invalid transition is answered
-with a refusal, where rclpy of Jazzy lets the client wait for ever (rclpy#1209).
+node keeps its state and the transition can be tried again). An invalid transition is refused;
+without this, rclpy of Jazzy would let the client wait without end (rclpy#1209).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class TransitionError(LightVLAError):
 class GuardedLifecycleNode(LifecycleNode):
     """Lifecycle node with guarded transitions.
 
-    :param stop: Set by the shutdown transition: a finalised node can do nothing any more, so its
+    :param stop: Set by the shutdown transition: a finalised node can do nothing more, so its
         process should end.
     """
 
     def __init__(self, name: str, stop: threading.Event, **options) -> None:
         super().__init__(name, **options)
         self._stop = stop
-        # Private, but the one place where a request that raises can still be answered.
+        # Private, but the only place where a request that raises can still be answered.
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
 
@@ -60,17 +60,17 @@ class GuardedLifecycleNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop working. Publishers are switched off last, so that a hold can still be sent."""
+        """Stop working. Publishers are deactivated last, so that a hold can still be sent."""
         self._guarded('deactivate', self._deactivate)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything that configure made."""
+        """Free everything that configure created."""
         return self._guarded('clean up', self._cleanup)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop, free and end, from any state."""
-        self._stop.set()  # first, so that the last words say it
+        self._stop.set()  # first, so that the last hold and status give this as the reason
         return self.shut_down()
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -1,8 +1,8 @@
-"""Parameter tables: one declaration that declares, documents and validates.
+"""Parameter tables: each row declares, documents and validates one parameter.
 
-rclpy accepts a misspelt key in a YAML file without a word (a robot once ran on defaults for that:
-fusioncore#134), so a table refuses every override it does not know. The documentation's tables are
-printed from the same rows (``lightvla reference``).
+rclpy accepts a misspelt key in a YAML file without a warning (a robot once ran on defaults because
+of this: fusioncore#134), so a table refuses every unknown override. The documentation's tables
+are generated from the same rows (``lightvla reference``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FOREIGN = ('use_sim_time', 'start_type_description_service', PREFIX)
 
 
 class ParameterError(LightVLAError):
-    """A node's parameters are wrong. One line: which one and what would be right."""
+    """A node's parameters are wrong. One line says which one and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class ParameterTable:
         :raises ParameterError: On an unknown key, a wrong type, or a value out of range.
         """
         _check_params_files(node)
-        # Private, but the one place where rclpy keeps the overrides that nobody declared.
+        # Private, but the only place where rclpy keeps overrides that were not declared.
         unknown = [
             name
             for name in node._parameter_overrides
@@ -199,7 +199,7 @@ class ParameterTable:
         return values
 
     def markdown(self) -> str:
-        """Print the table for the documentation."""
+        """Return the table for the documentation, in Markdown."""
         lines = [
             '| parameter | default | allowed | at run time | what it does |',
             '|---|---|---|---|---|',
@@ -214,7 +214,7 @@ class ParameterTable:
 def _check_params_files(node: Node) -> None:
     """Refuse a parameter file in which no section is for this node.
 
-    rclpy ignores such a file without a word, and the node runs on its defaults.
+    rclpy ignores such a file without a warning, and the node would run on its defaults.
     """
     files = [
         value
@@ -242,7 +242,7 @@ def _sections(prefix: str, content: Any) -> Iterable[str]:
 
 
 def _matches(section: str, name: str) -> bool:
-    """Whether a section's key, with ROS's wildcards, is for a node of that full name."""
-    # fnmatch's * crosses slashes, as ROS's ** does and its * does not: lenient, never too strict
+    """Return whether a section's key, with ROS's wildcards, matches a node's full name."""
+    # fnmatch's * matches slashes like ROS's **, unlike ROS's *: this may match too much, not less
     pattern = section.replace('/**/', '*/').replace('**', '*')
     return fnmatchcase(name, pattern)

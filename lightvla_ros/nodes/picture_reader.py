@@ -1,4 +1,4 @@
-"""From the cameras' messages to pictures that a policy may act on."""
+"""Turns the cameras' messages into pictures that a policy may act on."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from lightvla_ros.runtime.picture_doubts import FrozenPictures, check_contrast, 
 
 
 class PictureReader:
-    """Checks images when they come and reads those of a job, by the parameters of the moment.
+    """Checks images when they arrive, and decodes and checks the images of a job.
 
-    :param values: The node's parameters.
+    :param values: The node's parameters, read anew each time.
     """
 
     def __init__(self, cameras: tuple[Camera, ...], values: SimpleNamespace) -> None:
@@ -33,11 +33,11 @@ class PictureReader:
         self._frozen = FrozenPictures()
 
     def clear(self) -> None:
-        """Forget what came before."""
+        """Forget all earlier pictures."""
         self._frozen.clear()
 
     def take(self, camera: str, message: Image | CompressedImage) -> RawPicture | CompressedPicture:
-        """Take the picture out of a message that came in, not decoded yet.
+        """Take the picture out of a message that arrived, without decoding it.
 
         :raises ImageError: When the policy must not see it.
         """
@@ -53,7 +53,7 @@ class PictureReader:
         """Decode a job's pictures. Runs in the inference thread.
 
         :returns: RGB uint8 [H, W, 3] by camera.
-        :raises InputError: When one must not be acted on.
+        :raises InputError: When a picture must not be acted on.
         """
         images: dict[str, np.ndarray] = {}
         for camera in self._cameras:

@@ -1,4 +1,4 @@
-"""What comes into the policy node: subscriptions that only store, and who publishes there."""
+"""The policy node's inputs: subscriptions whose callbacks only check and store."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from lightvla_ros.policy.state import Outside, RobotState, out_of_bounds
 from lightvla_ros.runtime.inbox import Inbox, Job
 from lightvla_ros.runtime.reasons import kind
 
-STATE_PERIOD = 0.01  # between two messages that are looked at [s]; robots send up to 1000 a second
-WARNING_PERIOD = 5.0  # of each source and reason [s]
+STATE_PERIOD = 0.01  # between two messages that are read [s]; robots send up to 1000 per second
+WARNING_PERIOD = 5.0  # per source and reason [s]
 
 
 class InputTopics:
-    """Subscriptions of what a policy sees and is told, and the inbox they fill.
+    """Subscriptions to cameras, state and instruction, and the inbox that they fill.
 
-    :param example: An instruction that the policy knows, for the user to try.
+    :param example: An instruction that the policy knows, which messages suggest to the user.
     :param on_new: Called when something new was stored.
     :param on_instruction: Called with each instruction.
     """
@@ -58,7 +58,7 @@ class InputTopics:
         on_new: Callable[[], None],
         on_instruction: Callable[[String], None],
     ) -> None:
-        self.active = False  # subscriptions of an inactive lifecycle node run on
+        self.active = False  # needed: subscriptions of an inactive lifecycle node keep running
         self.frames = 0
         self.pictures = PictureReader(manifest.cameras, values)
         self.states = StateReader(manifest.proprio, values)
@@ -108,13 +108,13 @@ class InputTopics:
             self._node.destroy_subscription(subscription)
 
     def refuse(self, job: Job, error: InputError) -> str:
-        """Drop the message of a job that turned out to be no good; return the reason."""
+        """Drop a job's message that turned out to be bad; return the reason."""
         why = self.inbox.refuse(job, error.source, error.code, str(error))
         self._warn(why, str(error))
         return why
 
     def advice(self) -> str:
-        """Say in one line what to do so that the robot moves; empty when everything is there."""
+        """Return one line that says what to do so that the robot moves; empty if none is needed."""
         advice = [self._graph.advice(self.inbox.missing())]
         if not self.inbox.instruction:
             topic = self._node.resolve_topic_name('instruction')
@@ -154,7 +154,7 @@ class InputTopics:
         if frame == self._base_frame:
             self._on_state('ee_pose', message)
         elif self.active:
-            text = f'base_frame is {self._base_frame!r}, its frame {quoted(frame)}'
+            text = f'base_frame is {self._base_frame!r}, its frame is {quoted(frame)}'
             self._reject('ee_pose', 'bad_frame', text)
 
     def _on_state(self, source: str, message: PoseStamped | JointState) -> None:
@@ -181,22 +181,22 @@ class InputTopics:
         self._warn(self.inbox.reject(source, code, text), text)
 
     def _warn(self, why: str, text: str = '') -> None:
-        # rclpy throttles a line of code: one source's reasons would hide those of another
+        # rclpy throttles per line of code: warnings of one source would hide those of another
         now = time.monotonic()
         if now - self._warned.get(kind(why), -math.inf) > WARNING_PERIOD:
             self._warned[kind(why)] = now
-            # the whole text: a reason is cut where a message has no room for it
+            # the whole text, because a reason is cut to fit into a message
             line = f'{kind(why)} {text}' if text else why
             self._node.get_logger().warning(f'message dropped: {line}')
 
 
 @dataclass(frozen=True)
 class Result:
-    """A prediction with what the node measured around it.
+    """A prediction, and what the node measured around it.
 
-    :param decode: Seconds spent on decoding the pictures.
+    :param decode: Time spent on decoding the pictures [s].
     :param observation_age: From the observation's stamp to the start of inference [ns].
-    :param outside: The state's numbers that were cut off at the policy's bounds.
+    :param outside: The state's numbers that were clipped to the policy's bounds.
     """
 
     prediction: Prediction
@@ -208,8 +208,8 @@ class Result:
 def run_job(policy: Policy, job: Job, age: int, pictures: PictureReader) -> Result:
     """Decode a job's pictures and run the policy. Runs in the inference thread.
 
-    :param age: Of the observation now [ns].
-    :param pictures: What decodes the job's pictures.
+    :param age: The observation's age now [ns].
+    :param pictures: Decodes the job's pictures.
     :raises InputError: When a picture must not be acted on.
     """
     started = time.perf_counter()

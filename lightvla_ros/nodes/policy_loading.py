@@ -1,4 +1,4 @@
-"""Loading a node's policy without being deaf meanwhile."""
+"""Loads a policy while the node still responds to signals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from lightvla_ros.policy.policy import Policy
 def load_policy(
     load: Callable[..., Policy], values: SimpleNamespace, stop: threading.Event
 ) -> Policy:
-    """Load and check the policy in a thread, so that a request to end is heard meanwhile.
+    """Load and check the policy in a thread, so that a request to end is handled meanwhile.
 
     :param load: Builds the policy from folder, engine and options.
-    :param values: Of the node's parameters.
-    :raises TransitionError: When the policy cannot be used as it was asked for, or ``stop`` is set.
+    :param values: The node's parameters.
+    :raises TransitionError: When the policy cannot be used with these parameters, or ``stop`` is
+        set.
     """
     outcome: list[Policy | Exception] = []
 
@@ -37,7 +38,7 @@ def load_policy(
     thread.start()
     while thread.is_alive():
         if stop.is_set():
-            raise TransitionError('asked to end while loading')
+            raise TransitionError('the node was told to end while loading')
         thread.join(0.1)
     if isinstance(outcome[0], ContractError | EngineError):
         given = ', '.join(map(parameter, ('policy', 'engine', 'provider')))

@@ -1,10 +1,11 @@
 """The policy node: cameras and an instruction in, action chunks out.
 
-The lifecycle, the services and the watchdog around a :class:`PolicyRunner`. The watchdog, on a
-steady clock, judges 50 times a second whether the robot may move, and is the only one to say so.
+The node adds the lifecycle, the services and the watchdog to a :class:`PolicyRunner`. Only the
+watchdog decides whether the robot may move; it runs on a steady clock, 50 times a second.
 
-The safe rule: no instruction, no motion; any doubt, a chunk without steps and the reason. Trouble
-with inputs passes by itself; trouble with the engine ends only by ``~/reset`` or re-activation.
+The safety rule: without an instruction there is no motion; on any doubt the node publishes a chunk
+without steps, and the reason. Input faults clear themselves. Engine faults last until ``~/reset``
+or re-activation.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ WATCHDOG_PERIOD = 0.02
 class PolicyNode(GuardedLifecycleNode):
     """Lifecycle node around one policy.
 
-    :param stop: Set when the process is to end, by a signal or by the shutdown transition.
-    :param load: Builds the policy from folder, engine and options; tests put theirs here.
-    :ivar runner: What runs the policy; None while none is configured.
+    :param stop: Set by a signal or the shutdown transition when the process must end.
+    :param load: Builds the policy from folder, engine and options; tests replace it.
+    :ivar runner: Runs the policy; None while no policy is configured.
     """
 
     def __init__(
@@ -59,12 +60,12 @@ class PolicyNode(GuardedLifecycleNode):
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(SetBool, '~/pause', self._on_pause)
         # Steady clocks: timers on ROS time stop when /clock stops, and that is when a watchdog is
-        # needed. They also end rclpy's habit of sleeping through SIGTERM without any timer.
+        # needed. A node without any timer can also sleep through SIGTERM.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCHDOG_PERIOD, self._watch, clock=self._steady)
         self.create_timer(1.0, self._heartbeat, clock=self._steady)
         self._clock_watch = ClockWatch(self.get_clock())
-        # The handle must be kept: rclpy calls it even when it has been collected.
+        # The handle must be kept: rclpy calls it even after it was garbage-collected.
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=Duration(seconds=1),
@@ -77,7 +78,7 @@ class PolicyNode(GuardedLifecycleNode):
 
     @property
     def frames_received(self) -> int:
-        """Images that have come in while active, good or not."""
+        """Number of images received while active, good or bad."""
         return self.runner.inputs.frames if self.runner else 0
 
     @property
@@ -89,10 +90,10 @@ class PolicyNode(GuardedLifecycleNode):
         return self.runner.supervisor.fault if self.runner else ''
 
     def autostart(self) -> None:
-        """Configure and activate, where the parameter of that name asks for it.
+        """Configure and activate if the parameter ``autostart`` is set.
 
-        Done by the node itself: a launch file's lifecycle request is lost when the node is
-        respawned after a crash (``docs/explanation/timing.md``).
+        The node does this itself, because a launch file's lifecycle request is lost when the node
+        is respawned after a crash (``docs/explanation/timing.md``).
         """
         if not self._values.autostart:
             return
@@ -102,7 +103,7 @@ class PolicyNode(GuardedLifecycleNode):
     # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the policy; a failure stands in the status, too."""
+        """Load the policy; a failure is also published in the status."""
         result = super().on_configure(state)
         if result != TransitionCallbackReturn.SUCCESS:
             self._report.change(State.UNCONFIGURED, reason('configure_failed'))
@@ -119,7 +120,7 @@ class PolicyNode(GuardedLifecycleNode):
                 self, policy, self._values, self._report, self.statistics, self._on_publish_failure
             )
         except BaseException:
-            policy.close()  # a GPU's memory is not freed by itself
+            policy.close()  # GPU memory is not freed automatically
             raise
         fault = unused_override(self)
         if fault:
@@ -133,14 +134,14 @@ class PolicyNode(GuardedLifecycleNode):
 
     def _activate(self) -> None:
         if self.runner.hangs:
-            raise TransitionError('the inference that hung has not returned; restart the node')
+            raise TransitionError('an inference hangs and has not returned; restart the node')
         self.runner.start()
 
     def _deactivate(self) -> None:
         if not self._active:
             return
         self.runner.end(reason('shutdown' if self._stop.is_set() else 'deactivated'))
-        # first of all: what waits for the inference under way must not leave an old status standing
+        # before stop(), which waits for the running inference: the status must not be old meanwhile
         self._report.change(State.FAULT if self._fault else State.INACTIVE, self._fault)
         self.runner.stop()
 
@@ -159,12 +160,12 @@ class PolicyNode(GuardedLifecycleNode):
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if not self._active:
-            response.message = 'the node is not active: nothing moves, and no pause is remembered'
+            response.message = 'the node is not active: nothing moves, and the pause is not stored'
             return response
         self.runner.pause(request.data)
         self._watch()
         response.success = True
-        response.message = 'paused' if request.data else 'running when all inputs are there'
+        response.message = 'paused' if request.data else 'running as soon as all inputs are good'
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -189,7 +190,7 @@ class PolicyNode(GuardedLifecycleNode):
             self.runner.inbox.freshness = freshness_from(values)
 
     def _on_publish_failure(self, what: str, error: Exception) -> None:
-        """Go into a fault; called from the inference thread, too."""
+        """Enter a fault; also called from the inference thread."""
         said = one_line(repr(error))
         self.get_logger().error(f'cannot publish {what}: {said}', throttle_duration_sec=5.0)
         if self.runner is not None:
@@ -198,7 +199,7 @@ class PolicyNode(GuardedLifecycleNode):
     # Supervision
 
     def _watch(self) -> None:
-        """Judge whether the robot may move; hold at once when it may not."""
+        """Decide whether the robot may move; hold at once when it may not."""
         jump = self._clock_watch.jump()
         if not self._active:
             return

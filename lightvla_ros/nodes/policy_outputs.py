@@ -1,4 +1,4 @@
-"""What leaves the policy node: chunks, holds, and which patches were kept."""
+"""The policy node's publishers: chunks, holds, and the kept patches."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ REFERENCES = {
 
 
 class ChunkOutput:
-    """The publishers of one configured policy, and the session's numbering.
+    """The publishers of one configured policy, and the numbering of its chunks.
 
-    Not thread-safe: callers hold the inbox's lock, so that no chunk can follow the hold that was
-    meant to be the last word.
+    Not thread-safe: callers hold the inbox's lock, so that no chunk can follow a final hold.
 
-    :param on_failure: Told what could not be published, and why; nothing raises. In the place of
-        a chunk goes a hold without any text, since text is what a middleware may refuse.
+    :param on_failure: Called with the name of the message that could not be published, and the
+        error; nothing raises. A failed chunk is replaced by a hold without any text, because text
+        is what a middleware may refuse.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class ChunkOutput:
         self._on_failure = on_failure
         self._reference = REFERENCES[manifest.action.reference]
         self._still = hold(manifest.action.control_period)
-        # Depth 1: a slow consumer gets the newest chunk, never an old motion. Volatile: nor does a
-        # late joiner.
+        # Depth 1: a slow consumer gets the newest chunk, never an old motion. Volatile: a late
+        # joiner gets no old motion either.
         self._publisher = node.create_lifecycle_publisher(
             ActionChunk,
             '~/action_chunk',
@@ -79,7 +79,7 @@ class ChunkOutput:
         ]
 
     def start_session(self) -> None:
-        """Begin a new session: new id, numbering from 0."""
+        """Begin a new session with a new id and numbers from 0."""
         self.session_id = str(uuid.uuid4())
         self.moving = False
         self.chunks = 0
@@ -90,7 +90,7 @@ class ChunkOutput:
     ) -> bool:
         """Publish a chunk with steps; ``stamp`` is when its step 0 starts [ns, ROS time].
 
-        :returns: Whether it was published; a hold was if it was not.
+        :returns: Whether it was published; if not, a hold was published instead.
         """
         header = self._header(stamp, instruction=job.instruction, clamped=clamped, stats=stats)
         self.moving = self._publish(chunk, header)
@@ -98,16 +98,16 @@ class ChunkOutput:
         return self.moving
 
     def hold(self, why: str, instruction: str, stats: InferenceStats | None = None) -> None:
-        """Publish a chunk without steps, and the reason."""
+        """Publish a chunk without steps, with the reason."""
         stats = stats or self.stats_message()
         header = self._header(self._now(), instruction=instruction, reason=why, stats=stats)
         self._publish(self._still, header)
         self.moving = False
 
     def send_kept_patches(self, prediction: Prediction, stamp: int) -> None:
-        """Publish per camera one pixel per patch, 255 where it was kept, if anybody looks.
+        """Publish one mask per camera that has a subscriber: a pixel per patch, 255 if kept.
 
-        They are turned back to the camera's upright view; they cover its centre crop.
+        The masks are upright, like the camera's images, and cover their centre crop.
         """
         rows, columns = self._manifest.patch_grid
         kept = np.zeros((len(self._kept_publishers), rows, columns), dtype=np.uint8)
@@ -131,8 +131,8 @@ class ChunkOutput:
     ) -> InferenceStats:
         """Fill an InferenceStats.
 
-        :param age: Of the observation when inference started [ns].
-        :param decode: Seconds spent on decoding images, part of preprocessing.
+        :param age: The observation's age when inference started [ns].
+        :param decode: Time spent on decoding images, a part of preprocessing [s].
         """
         message = InferenceStats(cameras=[camera.name for camera in self._manifest.cameras])
         if job is not None:
@@ -170,7 +170,7 @@ class ChunkOutput:
         )
 
     def _publish(self, chunk: Chunk, header: ChunkHeader) -> bool:
-        # An inactive lifecycle publisher drops messages without a word; they must not be counted.
+        # An inactive lifecycle publisher drops messages silently; they must not be counted.
         if not self._publisher.is_activated:
             return False
         try:

@@ -19,31 +19,33 @@ MAX_NAME_BYTES = 255  # the bound of child_frame_id in ActionChunk.msg
 
 def _finger_fault(names: list[str]) -> str | None:
     if not names or len(names) % 2 or len(set(names)) < len(names) or not all(names):
-        return f'finger_joints is {list(names)}; names in pairs are needed, each once'
+        return f'finger_joints is {list(names)}; it must hold pairs of names, each name once'
     return None
 
 
 def _name_fault(parameter: str, name: str) -> str | None:
     size = len(name.encode())
     if size > MAX_NAME_BYTES:
-        return f'{parameter} has {size} bytes in UTF-8; at most {MAX_NAME_BYTES} are taken'
+        return f'{parameter} has {size} bytes in UTF-8; at most {MAX_NAME_BYTES} are allowed'
     return None
 
 
 POLICY_PARAMETERS = ParameterTable(
     [
         Parameter('policy', '', 'Folder of the policy (the one with `manifest.json`).'),
-        Parameter('engine', 'onnxruntime', 'What runs the graphs.', choices=ENGINES),
+        Parameter('engine', 'onnxruntime', 'Engine that runs the graphs.', choices=ENGINES),
         Parameter(
             'provider', 'CPUExecutionProvider', 'Execution provider of `onnxruntime`, by name.'
         ),
         Parameter(
             'precision',
             'fp32',
-            'Numbers that `openvino` computes in; the other engines follow the export.',
+            'Precision in which `openvino` computes; other engines use that of the export.',
             choices=('fp32', 'bf16'),
         ),
-        Parameter('threads', 1, 'Of engine and preprocessing; leave cores for the robot.', 1, 64),
+        Parameter(
+            'threads', 1, 'Threads of engine and preprocessing; leave cores for the robot.', 1, 64
+        ),
         Parameter('autostart', True, 'Configure and activate when the node starts.'),
         Parameter(
             'base_frame',
@@ -60,7 +62,7 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'finger_joints',
             list(FINGER_JOINTS),
-            'Joints of `gripper_state` that are the fingers: names in pairs, of which one comes.',
+            'Finger joints in `gripper_state`: pairs of names; a message holds one of the pairs.',
             check=_finger_fault,
         ),
         Parameter(
@@ -78,15 +80,15 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'encoding_8uc3',
             'refuse',
-            'Order of the colours in raw images whose encoding, `8UC3`, does not say it.',
+            'Order of the colours in raw images with the encoding `8UC3`, which does not say it.',
             choices=('refuse', 'rgb8', 'bgr8'),
             read_only=False,
         ),
         Parameter(
             'max_frozen',
             1.0,
-            'A camera whose pictures are byte for byte the same for this long holds [s]; 0: never. '
-            'A real camera has noise, a simulated one none.',
+            'The robot holds when a camera sends identical pictures for this long [s]; 0: never. '
+            'Set 0 for a simulated camera without noise.',
             0.0,
             60.0,
             read_only=False,
@@ -94,8 +96,8 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'min_contrast',
             0.5,
-            'Least standard deviation of a picture [grey levels of 255]; 0: any. A dark room with '
-            'its noise has more, a black, white or covered view less.',
+            'Least standard deviation of a picture [grey levels of 255]; 0: any. A dark but noisy '
+            'picture has more; a black, white or covered view has less.',
             0.0,
             50.0,
             read_only=False,
@@ -103,13 +105,13 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'allow_equal_cameras',
             False,
-            'Act on pictures of two cameras that are the same, pixel by pixel.',
+            'Whether the policy may act when two cameras send identical pictures.',
             read_only=False,
         ),
         Parameter(
             'max_image_age',
             0.5,
-            'Oldest image or state, by stamp [s].',
+            'Largest age of an image or state, by its stamp [s].',
             0.01,
             10.0,
             read_only=False,
@@ -138,13 +140,13 @@ POLICY_PARAMETERS = ParameterTable(
             1.0,
             read_only=False,
         ),
-        # Measured: OpenVLA-OFT's data of LIBERO-Spatial go up to 0.56 beyond their own 1 % and 99 %
-        # (turns of the hand); of 2187 states of the bundled policy one lies outside, by 0.00004.
+        # Measured: OpenVLA-OFT's LIBERO-Spatial data go up to 0.56 beyond their own 1 % and 99 %
+        # (turns of the hand); of 2187 states of the bundled policy one is outside, by 0.00004.
         Parameter(
             'max_state_excess',
             1.0,
-            'How far a number of the state may lie outside of the range that the policy was '
-            'trained in, as a share of that range.',
+            'How far a number of the state may be outside the range of the training data, as a '
+            'fraction of that range.',
             0.0,
             1e6,
             read_only=False,
@@ -168,8 +170,8 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'max_step_translation',
             0.087,
-            'Longest step [m]; longer ones are shortened, far longer ones refused. '
-            "The default is the longest that LIBERO's controller takes.",
+            'Longest step [m]; longer steps are shortened, far longer ones are refused. '
+            "The default is the longest step that LIBERO's controller accepts.",
             0.0001,
             0.2,
             read_only=False,
@@ -177,7 +179,7 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'max_step_rotation',
             0.87,
-            'Longest rotation of a step [rad]; longer ones are shortened.',
+            'Largest rotation of a step [rad]; larger ones are reduced.',
             0.0001,
             1.0,
             read_only=False,
@@ -185,7 +187,7 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'replan_steps',
             0,
-            'Steps after which the next chunk is due; 0 means a whole chunk, as published.',
+            'Number of steps after which the next chunk is due; 0: all steps of the chunk.',
             0,
             64,
             read_only=False,
@@ -193,14 +195,14 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'anchor',
             'publish',
-            'When step 0 starts: at publishing, or at the observation; then the steps already '
-            'past are cut.',
+            'When step 0 starts: when the chunk is published, or at the time of the observation; '
+            'with `observation`, steps that are already past are removed.',
             choices=('publish', 'observation'),
         ),
         Parameter(
             'start_delay',
             0.0,
-            'Added to the time of publishing when that is the anchor [s].',
+            'Delay from publishing to the start of step 0, with the anchor `publish` [s].',
             0.0,
             1.0,
             read_only=False,
@@ -208,7 +210,7 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'start_window',
             0.2,
-            'A chunk must be started within this time of its stamp [s].',
+            'A chunk must be started at most this long after its stamp [s].',
             0.01,
             2.0,
             read_only=False,
@@ -216,7 +218,8 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'min_instruction_interval',
             0.1,
-            'Instructions that come faster wait; the newest wins [s].',
+            'Shortest time between two changes of the instruction; of those that wait, the '
+            'newest is used [s].',
             0.0,
             10.0,
             read_only=False,
@@ -224,8 +227,8 @@ POLICY_PARAMETERS = ParameterTable(
         Parameter(
             'stop_words',
             list(STOP_WORDS),
-            'An instruction that holds one of these words or phrases pauses at once, as `~/pause` '
-            'does; only `~/pause` with false ends that.',
+            'An instruction that contains one of these words or phrases pauses the node at once, '
+            'like `~/pause`; only `~/pause` with false resumes.',
             read_only=False,
         ),
         Parameter(
@@ -241,19 +244,19 @@ POLICY_PARAMETERS = ParameterTable(
 
 
 def engine_options(values: SimpleNamespace) -> dict[str, Any]:
-    """Return what the chosen engine is loaded with."""
+    """Return the options that the chosen engine is loaded with."""
     of_one = {'onnxruntime': ('provider',), 'openvino': ('precision',), 'tensorrt': ()}
     names = ('threads', *of_one[values.engine])
     return {name: getattr(values, name) for name in names}
 
 
 def misfit(values: SimpleNamespace, manifest: Manifest | None) -> str | None:
-    """Say in one line which values do not fit each other or the policy; None if all do.
+    """Return one line that names values that do not fit each other or the policy; None if all fit.
 
-    :param manifest: Of the policy that is loaded; None before.
+    :param manifest: The loaded policy's manifest; None while no policy is loaded.
     """
     if values.start_delay and values.anchor == 'observation':
-        return f'start_delay is {values.start_delay:g}, but anchor: observation does not use it'
+        return f'start_delay is {values.start_delay:g}, but anchor observation ignores it'
     if manifest is not None and values.replan_steps > manifest.action.chunk_length:
         return (
             f'{parameter("replan_steps")} is {values.replan_steps}, but a chunk of '

@@ -1,6 +1,6 @@
-"""A loaded policy at work: from what came in to the chunks that go out.
+"""Runs a loaded policy, from stored inputs to published chunks.
 
-Callbacks only store the newest message. A thread of its own runs the policy.
+Callbacks only store the newest message. A separate thread runs the policy.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.supervisor import Situation, State, Supervisor
 from lightvla_ros.runtime.worker import Worker
 
-LONGEST_WAIT = 2.0  # for the inference under way, when deactivated [s]
+LONGEST_WAIT = 2.0  # for the running inference, when deactivated [s]
 
 
 class PolicyRunner:
-    """Runs a policy on what comes in while it is active, and publishes chunks and holds.
+    """Runs a policy on its inputs while it is active, and publishes chunks and holds.
 
-    Methods are called from the node's callbacks, unless they say otherwise.
+    Methods are called from the node's callbacks, unless their docstring says otherwise.
 
-    :param values: The node's parameters; those that can change are read anew.
-    :param report: Told of instructions and of chunks.
-    :param on_publish_failure: Told what could not be published, and why.
+    :param values: The node's parameters; changeable ones are read anew each time.
+    :param report: Status report, which is updated with instructions and chunks.
+    :param on_publish_failure: Called with the name of the message that could not be published,
+        and the error.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class PolicyRunner:
         self._report = report
         self._statistics = statistics
         self._gate = InstructionGate()
-        self._uninstructed = reason('no_instruction')  # why there is none
+        self._uninstructed = reason('no_instruction')  # why there is no instruction
         self._worker: Worker[Job, Result] | None = None
         self.inputs = InputTopics(
             node,
@@ -73,11 +74,11 @@ class PolicyRunner:
 
     @property
     def hangs(self) -> bool:
-        """Whether the inference thread runs on, after :meth:`stop` too."""
+        """Whether the inference thread is running, also after :meth:`stop`."""
         return self._worker is not None and self._worker.alive
 
     def start(self) -> None:
-        """Begin a session: without an instruction, and without whatever was wrong before."""
+        """Begin a session without an instruction; earlier faults are forgotten."""
         self.inputs.clear()
         self._forget_instruction(reason('no_instruction'))
         self._report.instruction_rejected = False
@@ -87,16 +88,16 @@ class PolicyRunner:
         self.inputs.active = True
 
     def end(self, why: str) -> None:
-        """Hold, for this reason or that of a fault, and take nothing more; does not wait."""
+        """Hold for a fault's reason or else for ``why``, and accept no more input; do not wait."""
         with self.inbox.lock:
             self.supervisor.active = self.inputs.active = False
             self._hold(self.supervisor.fault or why)
             self.inbox.invalidate()
 
     def stop(self) -> None:
-        """End the inference thread, and wait for the inference under way for a while."""
+        """End the inference thread; wait for the running inference for a limited time."""
         if not self._worker.stop(min(self._values.max_inference_time, LONGEST_WAIT)):
-            self._log.error('the inference under way does not return; it is abandoned')
+            self._log.error('the running inference does not return; it is abandoned')
 
     def close(self) -> None:
         """Remove topics and free the policy, unless an inference still uses it."""
@@ -106,26 +107,26 @@ class PolicyRunner:
             self.policy.close()
 
     def wake(self) -> None:
-        """Say that there may be something to infer from. Safe from any thread."""
+        """Wake the inference thread because there is new input. Safe from any thread."""
         if self._worker is not None:
             self._worker.wake()
 
     def pause(self, paused: bool) -> None:
-        """Pause until told otherwise; :meth:`watch` publishes the hold."""
+        """Pause or resume; :meth:`watch` publishes the hold."""
         self.supervisor.paused = paused
         self.wake()
 
     def reset(self) -> None:
-        """Forget the instruction and all that came in."""
+        """Forget the instruction and all inputs."""
         with self.inbox.lock:
             self._hold(reason('reset'))
             self.inputs.clear()
             self._forget_instruction(reason('no_instruction'))
 
     def start_again(self, jump: int) -> None:
-        """Forget what was stamped by a clock that is not the same any more.
+        """Forget all inputs stamped before a clock jump.
 
-        :param jump: Of the clock [ns].
+        :param jump: By how much the clock jumped [ns].
         """
         why = reason('clock_jump', '', f'by {seconds(jump)}')
         self._log.warning(f'{why}; all images and states are forgotten')
@@ -134,7 +135,7 @@ class PolicyRunner:
             self.inputs.clear()
 
     def watch(self) -> tuple[State, str]:
-        """Judge whether the robot may move; hold at once when it may not."""
+        """Decide whether the robot may move; hold at once when it may not."""
         self._follow_instruction()
         self._expire_instruction()
         with self.inbox.lock:
@@ -154,22 +155,22 @@ class PolicyRunner:
         return state, why
 
     def input_fault(self) -> str:
-        """Return the reason why no observation comes; empty while inactive."""
+        """Return the reason why there is no observation; empty while inactive."""
         active = self.supervisor.active
         return self.inbox.fault(self._now(), time.monotonic_ns()) if active else ''
 
     def advice(self) -> str:
-        """Say in one line what to do so that the robot moves."""
+        """Return one line that says what to do so that the robot moves; empty while inactive."""
         return self.inputs.advice() if self.supervisor.active else ''
 
     def _hold(self, why: str) -> None:
-        """Take back a motion that has been sent; nothing to do when none was."""
+        """Publish a hold if the last chunk had steps; otherwise do nothing."""
         if self.output.moving:
             self.supervisor.trouble = why
             self.output.hold(why, self.inbox.instruction)
 
     def _on_instruction(self, message: String) -> None:
-        # before anything else: a word like this must not be refused for what stands beside it
+        # first of all: a stop word must work even if the rest of the instruction is refused
         word = stop_words_in(message.data, self._values.stop_words)
         if word and self.supervisor.active:
             self._pause_for(word)
@@ -189,10 +190,10 @@ class PolicyRunner:
         self._follow_instruction()
 
     def _pause_for(self, word: str) -> None:
-        """Do what ``~/pause`` does; only that service ends it, no other instruction."""
+        """Pause as ``~/pause`` does; only that service resumes, no other instruction does."""
         if not self.supervisor.paused:
             self._log.warning(
-                f'paused: the instruction says {word!r}; to go on, call ~/pause with data: false'
+                f'paused: the instruction says {word!r}; to resume, call ~/pause with data: false'
             )
         self._gate.withdraw()
         self.pause(True)
@@ -205,7 +206,7 @@ class PolicyRunner:
         if not text:
             return
         try:
-            self.policy.check_instruction(text)  # tokenises, so not for every message of a flood
+            self.policy.check_instruction(text)  # tokenises; too slow for each message of a flood
         except InstructionError as error:
             self._refuse_instruction(error)
             return
@@ -217,7 +218,7 @@ class PolicyRunner:
         self._report.instruction = text
         self._log.info(f'instruction: {quoted(text)}')
         if unknown := self.policy.unknown_words(text):
-            self._log.warning(f'the policy never met the words {quoted(" ".join(unknown))}')
+            self._log.warning(f'the policy does not know the words {quoted(" ".join(unknown))}')
         self.wake()
 
     def _expire_instruction(self) -> None:
@@ -247,7 +248,7 @@ class PolicyRunner:
             return None
         action = self.policy.manifest.action
         steps = self._values.replan_steps or action.chunk_length
-        # a quarter of a period less, or a camera's jitter would cost every other frame
+        # a quarter of a period less, because with a camera's jitter every other frame would be lost
         interval = nanoseconds((steps - 0.25) * action.control_period)
         try:
             return self.inbox.take(self._now(), time.monotonic_ns(), interval)
@@ -258,7 +259,7 @@ class PolicyRunner:
         return run_job(self.policy, job, self._now() - job.stamp, self.inputs.pictures)
 
     def _deliver(self, job: Job, outcome: Result | Exception) -> float:
-        """Publish what came of a job, if it may still be acted on; return the pause after it."""
+        """Publish a job's result if it may still be acted on; return the pause after it [s]."""
         with self.inbox.lock:
             void = job.generation != self.inbox.generation or not self.supervisor.may_infer
             if not void and isinstance(outcome, InputError):

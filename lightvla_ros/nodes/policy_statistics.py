@@ -1,4 +1,4 @@
-"""What the policy node counts, and how long each stage of its last chunks took."""
+"""The policy node's counts, and the duration of each stage of its last chunks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HISTORY = 512  # chunks
 
 
 class ChunkStatistics:
-    """Counts of what became of inferences, and durations of the last chunks.
+    """Counts the outcomes of inferences, and keeps the durations of the last chunks.
 
-    :ivar counts: By name, among them the tokens that the last chunk kept of each camera, and how
-        often each number of the state lay outside of the policy's bounds.
+    :ivar counts: By name; also the number of tokens that the last chunk kept per camera, and how
+        often each number of the state was outside the policy's bounds.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class ChunkStatistics:
     ) -> None:
         """Note a chunk with steps.
 
-        :param published: When [ns, steady].
+        :param published: When it was published [ns, steady clock].
         """
         counts, prediction = self.counts, result.prediction
         counts['sent'] += 1
         counts['clamped'] += clamped
-        for outside in result.outside:  # within max_state_excess; the policy saw the bound itself
+        for outside in result.outside:  # within max_state_excess; the policy saw the bound instead
             name = f'outside_{outside.name}'
             counts[name] = counts.get(name, 0) + 1
         for camera, kept in zip(manifest.cameras, prediction.kept, strict=True):
@@ -54,11 +54,11 @@ class ChunkStatistics:
             self._stages.setdefault(stage, deque(maxlen=HISTORY)).append(seconds)
 
     def milliseconds(self, stage: str) -> np.ndarray:
-        """All remembered durations of one stage [ms], oldest first."""
+        """Return the kept durations of one stage [ms], oldest first."""
         return 1e3 * np.array(self._stages.get(stage, ()))
 
     def summary(self) -> dict[str, str]:
-        """``<stage>_ms`` -> 'p50 p95 max' of each stage."""
+        """Return the percentiles p50, p95 and maximum of each stage as text, by ``<stage>_ms``."""
         return {
             f'{stage}_ms': 'p50 {:.2f}  p95 {:.2f}  max {:.2f}'.format(
                 *percentiles(self.milliseconds(stage), ('p50', 'p95', 'max')).values()

@@ -1,4 +1,4 @@
-"""What the policy node says of itself: the latched status, the log, and diagnostics at 1 Hz."""
+"""The policy node's latched status, its log lines, and its diagnostics at 1 Hz."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.qos import LATCHED, wait_until_received
 from lightvla_ros.runtime.reasons import kind, reason
 
-REMINDER = 5.0  # s between two lines that say what is waited for
+REMINDER = 5.0  # s between two log lines that say what the node waits for
 STATE_NAMES = {
     getattr(VlaStatus, name): name
     for name in ('UNCONFIGURED', 'INACTIVE', 'WAITING', 'RUNNING', 'HOLDING', 'FAULT')
@@ -29,9 +29,9 @@ STATE_NAMES = {
 class StatusReport:
     """Publishes the node's state: on every change, and once a second as a heartbeat.
 
-    :param advise: Says in a line what to do about what is waited for.
-    :param on_failure: Told what could not be published, and why; nothing raises. In the place of
-        a status goes one without any text.
+    :param advise: Returns one line that says what to do about missing inputs.
+    :param on_failure: Called with the name of the message that could not be published, and the
+        error; nothing raises. A failed status is replaced by one without any text.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class StatusReport:
         )
 
     def change(self, state: int, why: str) -> None:
-        """Take over a judgement; log and publish it when it is new.
+        """Store a state and its reason; log and publish them when they are new.
 
-        A number that grew is none: it is in the next heartbeat.
+        A number that changed within the reason is not new; the next heartbeat publishes it.
         """
         log = self._node.get_logger()
         if (state, kind(why)) == (self.state, kind(self.reason)):
@@ -67,7 +67,7 @@ class StatusReport:
                 advice = self._advise()
                 log.warning(f'waiting: {kind(why)}; {advice}' if advice else f'waiting: {why}')
             return
-        self._remind_at = time.monotonic() + 1.0  # by then who publishes has been discovered
+        self._remind_at = time.monotonic() + 1.0  # by then all publishers have been discovered
         self.state, self.reason = state, why
         line = STATE_NAMES[state] + (f': {why}' if why else '')
         # a call for each severity: rclpy ties a severity to the calling line
@@ -92,7 +92,7 @@ class StatusReport:
         except Exception as error:
             self._on_failure('status', error)
             message.reason = message.instruction = ''
-            with suppress(Exception):  # which was told
+            with suppress(Exception):  # the failure was reported already
                 self._status.publish(message)
 
     def say_last_words(self, why: str) -> None:
@@ -114,8 +114,8 @@ class StatusReport:
         ``diagnostic_updater`` is not used: its timers run on ROS time and freeze with the
         simulator.
 
-        :param inputs: What came in, by what became of it.
-        :param input_fault: What keeps an observation from coming; empty when nothing does.
+        :param inputs: Counts of received messages, by what was done with them.
+        :param input_fault: The reason why there is no observation; empty when there is none.
         :param failures: Failed inferences in a row.
         """
         ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -14,10 +14,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
-# Best effort matches any publisher; depth 1, because only the newest matters. No deadline and no
-# liveliness: asking for one disconnects ordinary cameras (``docs/explanation/timing.md``).
+# Best effort matches any publisher; depth 1, because only the newest message matters. No deadline
+# and no liveliness: requesting one disconnects ordinary cameras (``docs/explanation/timing.md``).
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-# The last message also reaches who subscribes later.
+# The last message also reaches subscribers that join later.
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # Volatile, as `ros2 topic pub` publishes: a robot that restarts must not find an old order.
 ORDER_QOS = QoSProfile(depth=1)
@@ -32,12 +32,12 @@ def subscribe(
     qos: QoSProfile,
     group: CallbackGroup | None = None,
 ) -> Subscription:
-    """Subscribe with QoS that YAML can override; say so when a publisher's QoS does not match."""
+    """Subscribe with QoS that YAML can override; log when a publisher's QoS does not match."""
     name = node.resolve_topic_name(topic)
 
     def incompatible(event: QoSRequestedIncompatibleQoSInfo) -> None:
         node.get_logger().error(
-            f'a publisher of {name} offers another QoS than is asked for '
+            f'a publisher of {name} offers an incompatible QoS '
             f'({event.last_policy_kind}); no message will come from it'
         )
 

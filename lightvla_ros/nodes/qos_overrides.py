@@ -1,8 +1,8 @@
-"""QoS overrides in a parameter file, checked.
+"""Checks QoS overrides in a parameter file.
 
 A key is ``qos_overrides.<topic>.<publisher or subscription>.<history, depth or reliability>``.
-rclpy takes one that fits nothing without a word, and raises deep inside for a value that it cannot
-read.
+rclpy accepts a key that fits no topic without a warning, and raises an unclear error for a value
+that it cannot read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHOICES = {
 
 
 def faulty_override(overrides: Mapping[str, Parameter]) -> str | None:
-    """Say in one line which override has a wrong form or value; None if all may do."""
+    """Return one line that names an override with a wrong form or value; None if all are valid."""
     for name in _ours(overrides):
         match = _KEY.fullmatch(name)
         if match is None or match['policy'] not in (*_CHOICES, 'depth'):
@@ -38,24 +38,27 @@ def faulty_override(overrides: Mapping[str, Parameter]) -> str | None:
 
 
 def unused_override(node: Node) -> str | None:
-    """Say in one line which override fits no topic of a node that has created all of its own."""
-    # Private, but the one place where rclpy keeps the overrides that nobody declared.
+    """Return one line that names overrides without a topic; None if all overrides are used.
+
+    Call it when the node has created all its publishers and subscriptions.
+    """
+    # Private, but the only place where rclpy keeps overrides that were not declared.
     unused = [name for name in _ours(node._parameter_overrides) if not node.has_parameter(name)]
     if not unused:
         return None
     known = {m['topic'] for m in map(_KEY.fullmatch, node._parameters) if m}
-    topics = f'QoS can be set of {", ".join(sorted(known))}' if known else 'no QoS can be set'
+    topics = f'QoS can be set for {", ".join(sorted(known))}' if known else 'no QoS can be set'
     return f'unknown parameter {", ".join(unused)}; {topics}'
 
 
 def _ours(names: Iterable[str]) -> list[str]:
-    """Return the overrides in sorted order; those of /clock are rclpy's own business."""
+    """Return the overrides in sorted order, except those of /clock, which rclpy handles."""
     return sorted(n for n in names if n.startswith(PREFIX) and not n.startswith(f'{PREFIX}/clock.'))
 
 
 def _faulty_value(policy: str, value: Any) -> str | None:
     if policy == 'depth':
         whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if whole and value > 0 else f'{value!r}; it is a whole number above 0'
+        return None if whole and value > 0 else f'{value!r}; it must be a whole number above 0'
     choices = _CHOICES[policy]
     return None if value in choices else f'{value!r}; choose {", ".join(choices)}'

@@ -1,4 +1,4 @@
-"""The tables of the documentation, printed from what the code declares."""
+"""The documentation's tables, generated from the code's declarations."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MARKERS = r'(<!-- generated: ([^>]+) -->)\n.*?(<!-- end -->)'
 
 
 class MissingMarkersError(LightVLAError):
-    """A file that has no place for the tables, or for one that does not exist."""
+    """A file without markers for the tables, or with a marker for an unknown table."""
 
 
 def tables() -> dict[str, str]:
-    """Return the generated tables by the name of their place in the documentation."""
+    """Return the generated tables, by the name in their marker."""
     reasons = '| reason | meaning |\n|---|---|\n' + ''.join(
         f'| `{code}` | {meaning} |\n' for code, meaning in REASONS.items()
     )
@@ -29,9 +29,9 @@ def tables() -> dict[str, str]:
 
 
 def updated(text: str) -> str:
-    """Return a text with its generated parts written anew.
+    """Return a text with its generated parts replaced.
 
-    A part is what is between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+    A part is the text between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
     :raises MissingMarkersError: When the text has no such part, or names a table that does not
         exist.
@@ -39,14 +39,14 @@ def updated(text: str) -> str:
     generated = tables()
     if not re.search(MARKERS, text, flags=re.DOTALL):
         raise MissingMarkersError(
-            'nothing was written: it has no part that begins with <!-- generated: NAME --> and '
-            f'ends with <!-- end -->; NAME is one of {", ".join(generated)}'
+            'nothing was written: the file has no part that begins with <!-- generated: NAME --> '
+            f'and ends with <!-- end -->; NAME is one of {", ".join(generated)}'
         )
 
     def replace(match: re.Match) -> str:
         if match[2] not in generated:
             raise MissingMarkersError(
-                f'there is no table {match[2]!r}; there are: {", ".join(generated)}'
+                f'there is no table {match[2]!r}; choose one of {", ".join(generated)}'
             )
         return f'{match[1]}\n{generated[match[2]]}{match[3]}'
 

@@ -1,7 +1,7 @@
-"""Replays recorded actions through the ROS graph: the proof that the loop changes nothing.
+"""Replays recorded actions through the ROS graph, to prove that the loop changes nothing.
 
-In a policy's place it answers each of the bridge's observations with the next actions of the
-episode's recording, as an ActionChunk.
+Instead of a policy, this node answers each of the bridge's observations with the next actions of
+the episode's recording, as an ActionChunk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ReplayNode(Node):
     """Answers observations from a recording."""
 
     def __init__(self, stop: threading.Event | None = None, **options) -> None:
-        # the policy node's name, because it stands in its place
+        # the policy node's name, because this node replaces it
         super().__init__('lightvla', **options)
         self._folder = Path(REPLAY_PARAMETERS.declare(self, check=_check).recordings)
         self._session_id = str(uuid.uuid4())
@@ -55,7 +55,7 @@ class ReplayNode(Node):
         self._due = 0
         self._publisher = self.create_publisher(ActionChunk, '~/action_chunk', 1)
         self.create_subscription(String, 'libero_bridge/episode', self._on_episode, LATCHED)
-        # an image, not a word: the observation has to make the whole way
+        # an image, although a small message would do: the replay must use an observation's path
         self.create_subscription(Image, 'third_person/image', self._on_image, 1)
         self.create_timer(1.0, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -73,7 +73,7 @@ class ReplayNode(Node):
 
     def _on_image(self, message: Image) -> None:
         stamp = stamp_ns(message.header.stamp)
-        again = stamp == self._answered  # the bridge did not get the answer
+        again = stamp == self._answered  # the bridge did not receive the answer
         if self._recording is None or not (again or stamp >= self._due):
             return
         actions = self._recording.chunk_at((stamp - self._start) // PERIOD)

@@ -1,4 +1,4 @@
-"""Taking the newest of a fast topic, at the rate that is used."""
+"""Takes the newest message of a fast topic at a lower rate."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rclpy.waitable import Waitable
 
 
 class SampledGroup(MutuallyExclusiveCallbackGroup):
-    """Callback group of one subscription, which the executor overlooks for a while after a message.
+    """Callback group of one subscription, which the executor ignores for a while after a message.
 
-    rclpy spends about 0.3 ms on each message, so two topics at 1 kHz cost 75 % of a core. What
-    comes in between waits in the middleware, where a queue of depth 1 keeps the newest. The
-    executor looks again when something else wakes it: there must be a timer.
+    rclpy spends about 0.3 ms on each message, so two topics at 1 kHz cost 75 % of a core. Messages
+    that arrive meanwhile wait in the middleware, where a queue of depth 1 keeps the newest. The
+    executor checks again only when something else wakes it, so the node must have a timer.
 
     :param period: Shortest time between two messages [s].
     """
@@ -25,14 +25,14 @@ class SampledGroup(MutuallyExclusiveCallbackGroup):
         self._due = 0.0
 
     def can_execute(self, entity: Subscription | Waitable) -> bool:
-        """Say whether the executor may wait for the entity.
+        """Return whether the executor may wait for the entity.
 
-        Nor for the subscription's QoS events: rmw_fastrtps wakes who waits for them on every
-        message, too.
+        This also covers the subscription's QoS events, because rmw_fastrtps wakes a waiter for
+        them on every message.
         """
         return time.monotonic() >= self._due and super().can_execute(entity)
 
     def ending_execution(self, entity: Subscription | Waitable) -> None:
-        """Note that something was taken."""
+        """Note that a message was taken."""
         self._due = time.monotonic() + self._period
         super().ending_execution(entity)

@@ -1,4 +1,4 @@
-"""Running a node until a signal asks it to end, and ending it in order."""
+"""Runs a node until a signal ends it, and closes it in order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rclpy.signals import SignalHandlerOptions
 from lightvla_ros.errors import one_line
 from lightvla_ros.nodes.parameters import ParameterError
 
-# What terminals, ssh, init systems, ulimit and other programs end a process with, as far as it can
-# be caught. SIGKILL cannot: then `valid_until` of the last chunk is what stops the robot.
+# The signals with which terminals, ssh, init systems, ulimit and other programs end a process.
+# SIGKILL cannot be caught: then `valid_until` of the last chunk stops the robot.
 ENDING_SIGNALS = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -32,12 +32,12 @@ def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None 
     """Build a node, spin it and close it; return the process's exit code.
 
     rclpy's own signal handlers shut the context down first, and then nothing can be published any
-    more; a policy has to send its hold last. So the handlers here only set an event, which the
-    factory is given: whatever takes long (loading, simulating) should look at it, and a node sets
-    it to end the process. A node may have ``shut_down()``; it is called while it can still publish.
+    more; but a policy must still send its last hold. So the handlers here only set an event, which
+    the factory receives: long work (loading, simulating) should check it, and a node sets it to end
+    the process. If a node has ``shut_down()``, it is called while the node can still publish.
 
-    :returns: 0 after one of :data:`ENDING_SIGNALS` or when the node itself asked to end, 1 when it
-        could not be built.
+    :returns: 0 after one of :data:`ENDING_SIGNALS` or when the node set the event, 1 when it could
+        not be built.
     """
     stop = threading.Event()
     on_ending_signals(stop.set)
@@ -63,7 +63,7 @@ def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None 
 
 
 def on_ending_signals(callback: Callable[[], None]) -> None:
-    """Call a function on each of :data:`ENDING_SIGNALS`, instead of dying without a word."""
+    """Call a function on each of :data:`ENDING_SIGNALS`, instead of ending at once."""
     for number in ENDING_SIGNALS:
         # nohup ignores SIGHUP for its child, which is then meant to outlive the terminal
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -73,7 +73,7 @@ def on_ending_signals(callback: Callable[[], None]) -> None:
 def spin(executor: SingleThreadedExecutor, node: Node, stop: threading.Event) -> None:
     """Spin until ``stop`` is set, whatever a callback raises.
 
-    An exception that leaves a callback ends rclpy's ``spin``. One bad request must not stop a
+    rclpy's own ``spin`` ends when an exception leaves a callback. One bad request must not stop a
     robot's node.
     """
     while not stop.is_set() and executor.context.ok():

@@ -1,4 +1,4 @@
-"""From the robot's state messages to the parts of its state that a policy may act on."""
+"""Turns the robot's state messages into parts of a state that a policy may act on."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lightvla_ros.policy.state import RobotState, out_of_bounds
 class StateReader:
     """Reads state messages, and refuses those that a policy must not act on.
 
-    :param proprio: The policy's state; None where it takes none, and there is nothing to read.
-    :param values: The node's parameters; those that can change are read anew for every message.
+    :param proprio: The state that the policy takes; None when it takes none.
+    :param values: The node's parameters; changeable ones are read anew for every message.
     """
 
     def __init__(self, proprio: Proprio | None, values: SimpleNamespace) -> None:
@@ -33,7 +33,7 @@ class StateReader:
 
         Safe from any thread.
 
-        :raises InputError: When it holds no state, or one far outside of what the policy knows.
+        :raises InputError: When it holds no valid state, or one far outside the training data.
         """
         source = 'ee_pose' if isinstance(message, PoseStamped) else 'gripper_state'
         try:

@@ -12,12 +12,12 @@ from lightvla_ros.policy.actions import Chunk
 def starting(
     chunk: Chunk, anchor: str, observed: int, now: int, delay: int = 0
 ) -> tuple[Chunk, int]:
-    """Return what is still to come of a chunk, and when its first step starts.
+    """Return the part of a chunk that is not past yet, and when its first step starts.
 
     All times are nanoseconds of ROS time.
 
-    :param anchor: ``observation``: step 0 belongs to the time of the images, and the steps that
-        are past are left out, maybe all of them. ``publish``: step 0 starts ``delay`` from now.
+    :param anchor: ``observation``: step 0 starts at the time of the images, and steps that are
+        already past are left out, possibly all. ``publish``: step 0 starts ``delay`` from now.
     :param observed: The time of the images.
     """
     if anchor != 'observation':
@@ -44,10 +44,10 @@ class TimedChunk:
 
 
 class ChunkSchedule:
-    """Takes chunks as they come and says which step acts at a time; times must not go back.
+    """Stores chunks and returns the step that acts at a given time; times must not go back.
 
-    :ivar started: Chunks that have acted.
-    :ivar late: Chunks that were due to start only after their ``valid_until``.
+    :ivar started: Number of chunks that were started.
+    :ivar late: Number of chunks that could have started only after their ``valid_until``.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class ChunkSchedule:
         self._next: TimedChunk | None = None
 
     def offer(self, chunk: TimedChunk, now: int) -> None:
-        """Take a chunk; it replaces all older ones once it starts, which may be at once."""
+        """Take a chunk; it replaces all older ones when it starts, which may be at once."""
         if chunk.start > now:
             self._next = chunk
         else:
@@ -68,7 +68,7 @@ class ChunkSchedule:
         self._active = self._next = None
 
     def action_at(self, now: int) -> np.ndarray | None:
-        """Return the step that acts now; None when there is none: hold."""
+        """Return the step that acts now; None means: hold still."""
         waiting = self._next
         if waiting is not None and waiting.start <= now:
             self._next = None

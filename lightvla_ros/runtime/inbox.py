@@ -1,9 +1,9 @@
-"""What has arrived, and whether it makes an observation: frames, states, instruction.
+"""Keeps the newest frames, states and instruction, and pairs them into observations.
 
-Of each source the last few messages are remembered, so that an image that is delivered late finds
-those that were taken with it. No queue grows here. Python's ``ApproximateTimeSynchronizer`` is not
-used because it stops for ever after a clock reset and deadlocks when its callback raises
-(``docs/explanation/timing.md``).
+The last few messages of each source are kept, so that an image that is delivered late still meets
+the images that were taken at the same time. No queue grows without bound. Python's
+``ApproximateTimeSynchronizer`` is not used because it stops permanently after a clock reset and
+deadlocks when its callback raises (``docs/explanation/timing.md``).
 
 All times are integers in nanoseconds. ``now`` is ROS time, the clock of the stamps; ``steady`` is
 a clock that always runs, so that silence is noticed even when ROS time stands still.
@@ -22,13 +22,13 @@ from lightvla_ros.errors import LightVLAError
 from lightvla_ros.runtime.reasons import reason
 
 FUTURE_TOLERANCE = 50_000_000
-SET_BACK = 1_000_000_000  # stamps that go back by more, and on from there, are of a clock set back
-FRAMES = 16  # remembered of each camera: a delay of 0.26 s between cameras of 60 Hz
-STATES = 128  # remembered of each state topic: 0.6 s of what comes 200 times a second
+SET_BACK = 1_000_000_000  # if stamps go back by more and continue there, the clock was set back
+FRAMES = 16  # kept per camera: bridges a delay of 0.26 s between two cameras at 60 Hz
+STATES = 128  # kept per state topic: 0.6 s at 200 messages per second
 
 
 class NotReadyError(LightVLAError):
-    """There is no observation now. ``reason`` says why; it is empty when none is due yet."""
+    """No observation can be made now. ``reason`` says why; it is empty when none is due yet."""
 
     def __init__(self, why: str = '') -> None:
         super().__init__(why)
@@ -37,7 +37,7 @@ class NotReadyError(LightVLAError):
 
 @dataclass(frozen=True, eq=False)
 class Stamped:
-    """What a message held, its stamp (ROS time) and when it arrived (steady), in nanoseconds."""
+    """A message's content, its stamp (ROS time) and its arrival (steady time), in nanoseconds."""
 
     content: Any
     stamp: int
@@ -49,7 +49,7 @@ class Freshness:
     """How old and how far apart the parts of an observation may be, in nanoseconds.
 
     :param image_age: Largest age of an image by its stamp.
-    :param silence: Longest steady time without a new image or state.
+    :param silence: Longest time on the steady clock without a new image or state.
     :param camera_skew: Largest distance between the stamps of the cameras' images.
     :param state_skew: Largest distance between the state's stamp and the oldest image's.
     """
@@ -66,7 +66,7 @@ class Job:
 
     :param frames: The picture of each camera, by name, in the policy's order.
     :param states: The part of the robot's state of each state topic, by name.
-    :param generation: Of the inbox when the job was taken; see :attr:`Inbox.generation`.
+    :param generation: :attr:`Inbox.generation` when the job was taken.
     """
 
     frames: dict[str, Stamped]
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def stamp(self) -> int:
-        """The oldest image's stamp: the name of the observation."""
+        """Stamp of the oldest image; it identifies the observation."""
         return min(frame.stamp for frame in self.frames.values())
 
     @property
@@ -86,7 +86,7 @@ class Job:
 
     @property
     def arrived(self) -> int:
-        """When the last image arrived (steady)."""
+        """When the last image arrived (steady time)."""
         return max(frame.arrived for frame in self.frames.values())
 
     @property
@@ -97,7 +97,7 @@ class Job:
 
 
 class Inbox:
-    """The newest of everything. Any thread may call any method.
+    """Holds the newest message of every source. Any thread may call any method.
 
     :param cameras: Names of the cameras, in the policy's order.
     :param states: Names of the state topics that the policy needs.
@@ -120,15 +120,15 @@ class Inbox:
             **{name: deque(maxlen=FRAMES) for name in cameras},
             **{name: deque(maxlen=STATES) for name in states},
         }
-        self._faults: dict[str, str] = {}  # ended by the source's next good message
-        self._unusable: dict[str, str] = {}  # found when decoded; ended by a job that was decoded
+        self._faults: dict[str, str] = {}  # cleared by the source's next good message
+        self._unusable: dict[str, str] = {}  # found in decoding; cleared by the next decoded job
         self._behind: dict[str, int] = {}  # the last stamp that was far behind the newest
         self._due = 0
         self._matched: tuple[int, int] | None = None  # newest set's stamp, and since when (steady)
 
     @property
     def generation(self) -> int:
-        """Grows whenever what was under way must not be acted on any more."""
+        """Number that grows whenever jobs taken before must not be acted on any more."""
         return self._generation
 
     def invalidate(self) -> None:
@@ -149,10 +149,10 @@ class Inbox:
             self._matched = None
 
     def offer(self, source: str, content: Any, stamp: int, now: int, steady: int) -> str:
-        """Take what a camera's or state topic's message held, if its stamp can be trusted.
+        """Store the content of a camera's or state topic's message if its stamp is plausible.
 
-        :returns: Why it was rejected, or an empty string. A stamp that is not newer than the last
-            one is no new message: it is counted as repeated and changes nothing.
+        :returns: Why it was rejected, or an empty string. A message whose stamp is not newer than
+            the last one is counted as repeated and changes nothing.
         """
         with self.lock:
             self.counts['received'] += 1
@@ -172,11 +172,11 @@ class Inbox:
             return ''
 
     def _not_newer(self, source: str, stamp: int) -> str:
-        """Start a source again whose clock was set back, or count a message as repeated.
+        """Count a message as repeated, or restart its source when the source's clock was set back.
 
-        One message far behind may have been delivered out of order. A second one that is newer
-        than the first is not: the source goes on in another time, and none of its new messages
-        would be taken for as long as the clock was set back.
+        A single message far behind may have been delivered out of order. If a second one follows
+        that is newer than the first, the source's clock was set back; without a restart all new
+        messages would be ignored until that clock catches up.
         """
         self.counts['repeated'] += 1
         back = self._kept[source][-1].stamp - stamp
@@ -191,7 +191,7 @@ class Inbox:
         return self.reject(source, 'clock_jump', f'its stamps went back by {seconds(back)}')
 
     def reject(self, source: str, code: str, detail: str = '') -> str:
-        """Note that a source's message was no good: a fault until its next good one.
+        """Note that a source's message was bad: a fault until its next good one.
 
         :returns: The composed reason.
         """
@@ -201,10 +201,10 @@ class Inbox:
             return self._faults[source]
 
     def refuse(self, job: Job, source: str, code: str, detail: str = '') -> str:
-        """Note that a job's message was no good when it was decoded, and forget it.
+        """Note that a job's message could not be decoded, and forget it.
 
-        The next set of new messages is due at once. The fault lasts until :meth:`accept`: that
-        this source goes on sending does not show that what it sends is any better.
+        The next set of new messages is due at once. The fault lasts until :meth:`accept`, because
+        a message that arrives later is not known to be good before it is decoded.
 
         :returns: The composed reason.
         """
@@ -218,14 +218,14 @@ class Inbox:
             return self._unusable[source]
 
     def accept(self) -> None:
-        """Note that a job's messages could be decoded, all of them."""
+        """Note that all messages of a job could be decoded."""
         with self.lock:
             self._unusable.clear()
 
     def fault(self, now: int, steady: int) -> str:
-        """Say what keeps an observation from coming, or return an empty string.
+        """Return the reason why no observation can be made; empty when there is none.
 
-        A passing skew is not a fault: one camera's image always comes before the other's.
+        A short skew is not a fault: one camera's image always arrives before the other's.
         """
         with self.lock:
             why = self._absence(now, steady) or next(iter(self._unusable.values()), '')
@@ -239,10 +239,10 @@ class Inbox:
             return self._mismatch(matched + 1) if steady - since > self.freshness.silence else ''
 
     def take(self, now: int, steady: int, interval: int) -> Job:
-        """Take the newest set of images that belong together, and the states next to them, once.
+        """Take the newest matching set of images and the states nearest to it; each set only once.
 
         :param interval: The next job is due this long after this one, by the images' stamps.
-        :raises NotReadyError: When there is none, or none is due.
+        :raises NotReadyError: When no set matches, or none is due.
         """
         with self.lock:
             why = self._absence(now, steady)
@@ -262,7 +262,7 @@ class Inbox:
             return job
 
     def missing(self) -> tuple[str, ...]:
-        """Return the cameras and state topics from which no good message is here."""
+        """Return the cameras and state topics from which no good message is stored."""
         with self.lock:
             return tuple(name for name, kept in self._kept.items() if not kept)
 
@@ -291,8 +291,8 @@ class Inbox:
     def _newest_set(self, since: int) -> tuple[dict[str, Stamped], dict[str, Stamped]] | None:
         """Return the newest frames and states within the skews; no image is older than ``since``.
 
-        Of each camera it is the first frame that is not older than the oldest one of the set; of
-        each state topic it is the message nearest to that one.
+        Each camera contributes the first frame that is not older than the set's oldest one; each
+        state topic contributes the message nearest to that oldest frame.
         """
         for stamp in self._stamps(since):
             frames = self._frames_at(stamp)
@@ -305,7 +305,7 @@ class Inbox:
         return None
 
     def _stamps(self, since: int) -> list[int]:
-        """Return the stamps of all images that are not older, newest first."""
+        """Return the stamps of all images that are not older than ``since``, newest first."""
         stamps = set()
         for name in self._cameras:
             for frame in reversed(self._kept[name]):
@@ -326,7 +326,7 @@ class Inbox:
         return frames
 
     def _mismatch(self, since: int) -> str:
-        """Say what keeps the messages from ``since`` on from making a set."""
+        """Return the reason why the messages from ``since`` on do not form a set."""
         stamp = next((each for each in self._stamps(since) if self._frames_at(each)), None)
         if stamp is None:
             return reason('camera_skew', '', self._camera_skew())
@@ -342,7 +342,7 @@ class Inbox:
         last = min(newest, key=lambda name: newest[name].stamp)
         bound = f'max_camera_skew {seconds(self.freshness.camera_skew)}'
         if newest[last].stamp < self._kept[first][0].stamp:
-            # none of the faster camera's remembered frames is as old as the slower one's newest
+            # all kept frames of the faster camera are newer than the slower camera's newest
             delay = seconds(newest[first].stamp - newest[last].stamp)
             return f'delay between cameras {delay} ({last} comes late), {bound}'
         apart = abs(_nearest(self._kept[first], newest[last].stamp).stamp - newest[last].stamp)

@@ -16,22 +16,22 @@ class InstructionGate:
     def __init__(self) -> None:
         self._pending = ''
         self._changed_at = -math.inf
-        self._served_at = -math.inf  # given, repeated, or answered by a chunk
+        self._served_at = -math.inf  # when it was last given, repeated, or answered by a chunk
 
     def offer(self, text: str) -> None:
-        """Take an instruction; it replaces one that still waits."""
+        """Store an instruction; it replaces one that is still waiting."""
         self._pending = text
 
     def withdraw(self) -> None:
-        """Forget an instruction that still waits."""
+        """Forget an instruction that is still waiting."""
         self._pending = ''
 
     def next(self, current: str, now: float, interval: float) -> str:
-        """Return what is to become the current instruction now; empty when nothing is.
+        """Return the instruction that becomes the current one now; empty when there is no change.
 
-        :param current: A repetition of it changes nothing (`ros2 topic pub` repeats once a second);
-            it shows that somebody still asks for it.
-        :param interval: Between two changes [s].
+        :param current: The current one. Repeating it only restarts its timeout (`ros2 topic pub`
+            repeats once a second).
+        :param interval: Shortest time between two changes [s].
         """
         text = self._pending
         if not text or now - self._changed_at < interval:
@@ -48,12 +48,12 @@ class InstructionGate:
         self._served_at = now
 
     def expiry(self, now: float, bound: float) -> str:
-        """Return the reason why the current instruction must be given again; empty: it need not.
+        """Return the reason why the current instruction has expired; empty if it has not.
 
-        Motion must not resume by itself after long: nobody expects it any more, and the scene and
-        the people around may be others.
+        Motion must not resume after a long pause: nobody expects it any more, and the scene and
+        the people around may have changed.
 
-        :param bound: Longest time without a chunk [s]; 0: none.
+        :param bound: Longest time without a chunk [s]; 0: no limit.
         """
         idle = now - self._served_at
         if not bound or idle <= bound:

@@ -1,4 +1,4 @@
-"""Signs that a picture does not show what is before the camera: frozen, blank, or another one's."""
+"""Signs that a picture is not a camera's live view: frozen, blank, or equal to another camera's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from lightvla_ros.errors import ImageError
 
-ROWS = 4  # contrast is taken from every fourth row
+ROWS = 4  # contrast is computed from every fourth row
 
 
 class FrozenPictures:
-    """For how long each camera has sent the same bytes under new stamps.
+    """Measures for how long each camera has sent the same bytes with new stamps.
 
-    The noise of a real sensor never repeats. Looking costs nothing while pictures change, as they
-    differ within the first bytes, and 0.1 ms for a repeated one of 256 x 256 pixels.
+    The noise of a real sensor never repeats. The comparison costs almost nothing while pictures
+    change, because they differ in the first bytes, and 0.1 ms for an equal one of 256 x 256 pixels.
     """
 
     def __init__(self) -> None:
@@ -28,11 +28,11 @@ class FrozenPictures:
         self._first.clear()
 
     def span(self, camera: str, data: Any, stamp: int) -> int:
-        """Return since when a camera's pictures are all alike.
+        """Return for how long a camera's pictures have been equal.
 
-        :param data: The picture as it came, raw or compressed: anything with equality. It is kept.
+        :param data: The picture as received, raw or compressed; it is stored for comparison.
         :param stamp: Its stamp [ns].
-        :returns: From the first of the equal pictures to this one [ns].
+        :returns: Time from the first of the equal pictures to this one [ns].
         """
         first, since = self._first.get(camera, (None, 0))
         if first is None or stamp < since or len(data) != len(first) or data != first:
@@ -42,7 +42,7 @@ class FrozenPictures:
 
 
 def contrast(image: np.ndarray) -> float:
-    """Return the standard deviation of the channel that varies most [grey levels].
+    """Return the largest standard deviation of the three channels [grey levels].
 
     :param image: uint8 [H, W, 3].
     """
@@ -50,9 +50,9 @@ def contrast(image: np.ndarray) -> float:
 
 
 def check_contrast(image: np.ndarray, least: float) -> None:
-    """Refuse a picture in which nothing can be told apart.
+    """Refuse a picture with too little contrast to show anything.
 
-    :param least: Of :func:`contrast`; 0 takes all.
+    :param least: Smallest accepted :func:`contrast`; 0 accepts every picture.
     :raises ImageError: ``camera_blank``.
     """
     if not least:
@@ -65,7 +65,7 @@ def check_contrast(image: np.ndarray, least: float) -> None:
 
 
 def check_unlike(camera: str, image: np.ndarray, others: Mapping[str, np.ndarray]) -> None:
-    """Refuse a picture that is another camera's, pixel by pixel: one camera under two names.
+    """Refuse a picture that equals another camera's: one camera is connected under two names.
 
     :param others: The pictures of other cameras, by name.
     :raises ImageError: ``cameras_equal``.
@@ -73,5 +73,5 @@ def check_unlike(camera: str, image: np.ndarray, others: Mapping[str, np.ndarray
     for name, other in others.items():
         if np.array_equal(image, other):
             raise ImageError(
-                'cameras_equal', f'{camera} shows what {name} shows; look at the remaps'
+                'cameras_equal', f'{camera} and {name} show the same picture; check the remappings'
             )

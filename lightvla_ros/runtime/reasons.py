@@ -1,48 +1,50 @@
 """Why the robot does not move: the codes in chunks, status and logs.
 
-A reason is a code or ``code:subject``, and details follow after a blank:
-``camera_stale:wrist 0.620 s old, max_image_age 0.500 s``. ``lightvla reference`` prints the
-documentation's table from here.
+A reason is a code or ``code:subject``; details may follow after a space:
+``camera_stale:wrist 0.620 s old, max_image_age 0.500 s``. ``lightvla reference`` generates the
+documentation's table from this module.
 """
 
 from __future__ import annotations
 
 REASONS = {
-    'bad_aspect': 'an image has another width / height than the policy was trained on',
-    'bad_data': 'an image is shorter or longer than its header says, or a damaged JPEG or PNG',
-    'bad_encoding': 'an image is not a colour or grey picture of 8 bits, or does not say which',
+    'bad_aspect': 'an image has a different aspect ratio from the one the policy was trained on',
+    'bad_data': 'an image is shorter or longer than its header says, or is a damaged JPEG or PNG',
+    'bad_encoding': 'an image is not an 8-bit colour or grey picture, or does not say which it is',
     'bad_frame': 'a pose is not in the frame of the parameter `base_frame`',
     'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far over the limits',
-    'bad_size': 'an image has no pixels, too many pixels, scans or bytes, or too short rows',
-    'bad_stamp': 'a message is stamped with zero time',
-    'bad_state': 'a state message holds NaN, no unit quaternion, or no fingers of the hand',
-    'camera_blank': 'the pictures of this camera show nothing: black, white or one colour',
-    'camera_frozen': 'this camera sends the same picture again and again, with new stamps',
+    'bad_size': 'an image has no pixels, too many pixels, scans or bytes, or rows that are too '
+    'short',
+    'bad_stamp': 'the time stamp of a message is zero',
+    'bad_state': 'a state message holds NaN, a quaternion that is not a unit one, or no fingers',
+    'camera_blank': 'the pictures of this camera show nothing: they are black, white or one colour',
+    'camera_frozen': 'this camera sends the same picture again and again with new stamps',
     'camera_missing': 'no image has come from these cameras yet; the log says what to do',
-    'camera_skew': 'no images were taken near enough in time, or one camera is delivered too late',
+    'camera_skew': "the cameras' images are too far apart in time, or one camera's come too late",
     'camera_stale': 'the newest image of this camera is too old',
     'cameras_equal': 'two cameras show the same picture; their topics may be mixed up',
-    'clock_jump': 'ROS time, or the time of this source, jumped; waiting for new images',
-    'configure_failed': 'the policy could not be loaded; the log says why; a retry is possible',
+    'clock_jump': 'ROS time, or the clock of this source, jumped; waiting for new images',
+    'configure_failed': 'the policy could not be loaded; the log says why; configure can be '
+    'tried again',
     'deactivated': 'the node was deactivated',
-    'engine_error': 'the engine failed; trying again',
+    'engine_error': 'the engine failed; the node tries again',
     'fault': 'the engine failed too often in a row, or a message could not be published; reset or '
     're-activate the node',
     'future_stamp': 'a message is stamped more than 50 ms ahead of ROS time; clocks disagree',
     'inference_timeout': 'an inference took longer than `max_inference_time`',
     'instruction_changed': 'a new instruction came; waiting for its first chunk',
     'instruction_expired': 'no chunk came for `instruction_timeout`; give the instruction again',
-    'instruction_rejected': 'an instruction was refused; the one before it stays',
+    'instruction_rejected': 'an instruction was refused; the one before it stays in force',
     'no_clock': 'use_sim_time is set and no /clock has come',
     'no_instruction': 'waiting for an instruction',
     'paused': 'the ~/pause service or an instruction with one of `stop_words` paused the node; '
-    '~/pause with false resumes',
+    'call ~/pause with false to resume',
     'recording_ended': 'the replayed recording has no steps left',
     'reset': 'the node was reset; waiting for an instruction',
     'shutdown': 'the node is shutting down',
     'state_missing': 'no message has come on these state topics yet; the log says what to do',
-    'state_out_of_range': 'a number of the state is far outside of what the policy was trained on',
-    'state_skew': 'no state is near enough in time to the images',
+    'state_out_of_range': 'a number of the state is far outside the range of the training data',
+    'state_skew': 'no state message is close enough in time to the images',
     'state_stale': 'the newest message of this state topic is too old',
     'too_late': 'the chunk was ready only after its last step',
     'two_publishers': 'an input, or an output of this node, has more than one publisher',
@@ -57,8 +59,8 @@ MAX_BYTES = 128  # the bound of `reason` in ActionChunk.msg and VlaStatus.msg, i
 def reason(code: str, subject: str = '', detail: str = '') -> str:
     """Compose a reason; an unknown code is a programming error.
 
-    :param subject: Name of the camera, topic or part; it holds no blank.
-    :param detail: By how much, and past which bound; cut where a message has no room for it.
+    :param subject: Name of the camera, topic or part, without spaces.
+    :param detail: The measured value and its limit; cut when it does not fit into the message.
     :raises KeyError: When the code is not in :data:`REASONS`.
     """
     if code not in REASONS:
@@ -68,14 +70,14 @@ def reason(code: str, subject: str = '', detail: str = '') -> str:
 
 
 def kind(why: str) -> str:
-    """Return the ``code:subject`` of a reason: what stays the same while its numbers change."""
+    """Return the ``code:subject`` of a reason, without the details that change."""
     return why.partition(' ')[0]
 
 
 def cut(text: str, size: int) -> str:
     """Return the text if it fits into ``size`` bytes of UTF-8, else its beginning and an ellipsis.
 
-    What UTF-8 cannot hold (a lone surrogate) becomes a question mark.
+    A character that UTF-8 cannot encode (a lone surrogate) becomes a question mark.
     """
     encoded = text.encode('utf-8', 'replace')
     if len(encoded) > size:

@@ -1,6 +1,6 @@
-"""Whether the robot may move, and why not: the rule of ``docs/explanation/safety-rule.md``.
+"""Decides whether the robot may move, by the rule of ``docs/explanation/safety-rule.md``.
 
-Trouble with inputs passes by itself. A fault ends only by a reset or a new activation.
+Input faults clear themselves. An engine fault lasts until a reset or a new activation.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from enum import IntEnum
 
 from lightvla_ros.runtime.reasons import kind, reason
 
-FIRST_PAUSE = 0.1  # after an inference that failed [s]; it doubles with each failure in a row
+FIRST_PAUSE = 0.1  # after a failed inference [s]; it doubles with each failure in a row
 LONGEST_PAUSE = 2.0
 
 
 class State(IntEnum):
-    """What a policy node may say of itself, numbered as in ``VlaStatus``."""
+    """State of a policy node, numbered as in ``VlaStatus``."""
 
     UNCONFIGURED = 0
     INACTIVE = 1
@@ -27,13 +27,13 @@ class State(IntEnum):
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known at one time; a reason is empty where there is none.
+    """What is known at one moment; a reason is empty when it does not apply.
 
     :param clock: Whether ROS time has begun.
     :param inputs: The reason why there is no observation.
     :param uninstructed: The reason why there is no instruction.
     :param moving: Whether the last chunk had steps.
-    :param busy: How long the inference under way has taken [s].
+    :param busy: How long the running inference has taken so far [s].
     :param alive: Whether the inference thread runs.
     """
 
@@ -47,15 +47,15 @@ class Situation:
 
 @dataclass
 class Supervisor:
-    """Judges whether the robot may move, from what went wrong and what is known now.
+    """Decides whether the robot may move, from earlier failures and the present situation.
 
     Not thread-safe: callers hold the inbox's lock.
 
-    :param active: Whether there is anything to judge.
-    :param paused: Somebody asked for it; only they end it.
+    :param active: Whether the node is active.
+    :param paused: Whether a user paused the node; only a user resumes it.
     :param fault: The reason of a fault; empty without one.
-    :param trouble: Why the last chunk was a hold, until one with steps is sent.
-    :param failures: Failed inferences in a row.
+    :param trouble: Why the last chunk was a hold; empty once a chunk with steps is sent.
+    :param failures: Number of failed inferences in a row.
     """
 
     active: bool = False
@@ -66,11 +66,11 @@ class Supervisor:
 
     @property
     def may_infer(self) -> bool:
-        """Whether an inference may begin, and its outcome be acted on."""
+        """Whether an inference may begin, and whether its result may be acted on."""
         return self.active and not self.paused and not self.fault
 
     def judge(self, situation: Situation, max_inference_time: float) -> tuple[State, str]:
-        """Return the state and its reason; a fault that is found stays.
+        """Return the state and its reason; a fault that is found lasts.
 
         :param max_inference_time: An inference that takes longer is a fault [s].
         """
@@ -101,8 +101,8 @@ class Supervisor:
     def failed(self, bad_output: bool, max_failures: int) -> float:
         """Note that an inference failed; too many in a row are a fault.
 
-        :param bad_output: The engine answered, but nothing that must move a robot.
-        :returns: How long to wait before the next one [s].
+        :param bad_output: Whether the engine answered, but with an output that must not be used.
+        :returns: How long to wait before the next inference [s].
         """
         self.failures += 1
         self.trouble = reason('bad_output' if bad_output else 'engine_error')
@@ -111,7 +111,7 @@ class Supervisor:
         return min(FIRST_PAUSE * 2 ** (self.failures - 1), LONGEST_PAUSE)
 
     def publish_failed(self, what: str) -> None:
-        """Note that a message was not published: whoever relies on it does not get it."""
+        """Note that a message could not be published, which is a fault."""
         if self.active and not self.fault:
             self.fault = reason('fault', f'publish_{what}')
 
@@ -120,6 +120,6 @@ def _fault_of_the_engine(situation: Situation, max_inference_time: float) -> str
     if situation.busy > max_inference_time:
         late = f'{situation.busy:.3f} s, max_inference_time {max_inference_time:.3f} s'
         return reason('inference_timeout', '', late)
-    if not situation.alive:  # an error of ours; its traceback is on stderr
+    if not situation.alive:  # a programming error ended the thread; its traceback is on stderr
         return reason('fault', 'inference_thread')
     return ''

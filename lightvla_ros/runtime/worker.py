@@ -1,7 +1,8 @@
-"""The inference thread: takes a job when there is one, runs it, hands the outcome over.
+"""The inference thread: takes a job when there is one, runs it and delivers the result.
 
-Inference has a thread of its own and is never a callback: in a callback the node receives 6.5 of 60
-frames per second and its watchdog sleeps for a whole inference (``docs/explanation/timing.md``).
+Inference has its own thread. If it ran in a callback, the node would receive only 6.5 of 60 frames
+per second and its watchdog would be blocked during each inference
+(``docs/explanation/timing.md``).
 """
 
 from __future__ import annotations
@@ -41,18 +42,18 @@ class Worker(Generic[JobT, ResultT]):
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that there may be a job. Costs microseconds."""
+        """Wake the thread because there may be a job. Costs microseconds."""
         with self._wake:
             self._woken = True
             self._wake.notify()
 
     def busy_for(self) -> float:
-        """Seconds that the job under way has taken so far; 0 when there is none."""
+        """Return how long the running job has taken so far [s]; 0 when none is running."""
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
     def stop(self, timeout: float) -> bool:
-        """End the thread after the job under way; return whether it ended in time."""
+        """End the thread after the running job; return whether it ended in time."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -82,6 +83,6 @@ class Worker(Generic[JobT, ResultT]):
             pause = self._deliver(job, outcome)
             self._busy_since = None
             with self._wake:
-                self._woken = True  # something may have come meanwhile
+                self._woken = True  # a new job may have arrived meanwhile
                 if pause and self._wake.wait_for(lambda: self._stopping, pause):
                     return

@@ -86,7 +86,7 @@ def _no_rotation(message):
         (_spoil(gripper=[1.5] * 8), 'outside 0 to 1'),
         (_spoil(gripper=[float('nan')] * 8), 'NaN or infinite'),
         (_nan, 'NaN or infinite'),
-        (_no_rotation, 'no unit quaternion'),
+        (_no_rotation, 'not a unit quaternion'),
     ],
 )
 def test_chunks_that_must_not_be_executed(change, text):
@@ -128,7 +128,7 @@ def test_pose_round_trip_keeps_the_sign_of_the_quaternion():
 @pytest.mark.parametrize('quaternion', [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, np.nan]])
 def test_pose_without_a_rotation(quaternion):
     message = pose_to_message(RobotState(np.zeros(3), np.array(quaternion, float)), 10**9, 'world')
-    with pytest.raises(MessageError, match='no unit quaternion'):
+    with pytest.raises(MessageError, match='not a unit quaternion'):
         pose_from_message(message)
 
 
@@ -160,7 +160,7 @@ FINGERS = FINGER_JOINTS[:2]
         ([], [0.04, 0.04], '0 joint names for 2 positions'),
         (FINGERS, [0.04], '2 joint names for 1 positions'),
         (['panda_joint1', 'panda_joint2'], [0.0, 0.0], "not 'panda_joint1, panda_joint2'"),
-        (['x' * 10**6] * 2, [0.0, 0.0], "xxx…'; the parameter has panda_finger_joint1, "),
+        (['x' * 10**6] * 2, [0.0, 0.0], "xxx…'; finger_joints is panda_finger_joint1, "),
         (FINGERS[:1], [0.04], "not 'panda_finger_joint1'"),
         ([*FINGERS, FINGERS[0]], [0.04, 0.04, 0.0], 'one pair of finger_joints, once'),
         (FINGER_JOINTS, [0.04] * 4, 'one pair of finger_joints, once'),
@@ -172,8 +172,8 @@ FINGERS = FINGER_JOINTS[:2]
             'panda_finger_joint1 is 40 m; a finger is 0 to 0.04 m from the middle (millimetres?)',
         ),
         (FINGERS, [0.04, 1e300], 'panda_finger_joint2 is 1e+300 m'),
-        (FINGERS, [0.04, -0.04], 'from the middle (both fingers count positive'),
-        (FINGERS, [0.08, 0.08], 'the width between both'),
+        (FINGERS, [0.04, -0.04], 'from the middle (both fingers must be positive'),
+        (FINGERS, [0.08, 0.08], 'the width between the fingers'),
     ],
 )
 def test_what_are_no_fingers(names, positions, text):

@@ -333,8 +333,8 @@ def test_fault_24_late_subscriber_gets_the_status_and_no_old_chunk(bundled_polic
         ({'qos_overrides.wrist': 'reliable'}, 'unknown parameter qos_overrides.wrist'),
         ({f'{QOS}.reliability': 'best_efort'}, 'best_efort.; choose reliable, best_effort'),
         ({f'{QOS}.reliability': 1}, f'{QOS}.reliability is 1; choose'),
-        ({f'{QOS}.depth': 0}, 'depth is 0; it is a whole number above 0'),
-        ({f'{QOS}.depth': 'deep'}, "depth is 'deep'; it is a whole number above 0"),
+        ({f'{QOS}.depth': 0}, 'depth is 0; it must be a whole number above 0'),
+        ({f'{QOS}.depth': 'deep'}, "depth is 'deep'; it must be a whole number above 0"),
     ],
     ids=[
         *('unknown', 'type', 'integer', 'range', 'NaN', 'choice', 'unused'),
@@ -355,7 +355,7 @@ def test_fault_27_qos_override_of_no_topic(bundled_policy):
         r.matched_user()
         r.node.autostart()
         r.until_state(VlaStatus.UNCONFIGURED, 'configure_failed')
-        said = f'cannot configure: unknown parameter {wrong}; QoS can be set of'
+        said = f'cannot configure: unknown parameter {wrong}; QoS can be set for'
         r.until(lambda: any(said in line for line in r.robot.logs), 'the log')
         line = next(line for line in r.robot.logs if said in line)
         assert f'{r.namespace}/wrist/image' in line

@@ -68,7 +68,7 @@ def test_lockstep_waits_for_the_chunk_that_names_its_observation(rig, lockstep):
     assert rig.seen('wrist', start)[-1] == rig.peer.times[-1] == start + 8 * PERIOD
     rig.call_reset()
     result = rig.result(episode['episode'])
-    assert result['error'] == 'it was reset before its end'
+    assert result['error'] == 'the episode was reset before its end'
     counts = [result[key] for key in ('chunks', 'ignored', 'holds', 'refused', 'steps')]
     assert counts == [1, 1, 1, 1, 8]
     assert result['frames'] == result['resent'] + 2

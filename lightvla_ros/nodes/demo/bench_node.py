@@ -1,8 +1,9 @@
-"""`lightvla bench node`: what the policy node adds outside the engine.
+"""`lightvla bench node`: measures the time that the policy node adds outside the engine.
 
-Another process feeds two 256 x 256 cameras and the state at 20 Hz; the node runs here, so that its
-own record of every chunk can be read. Each frame is due for inference. The overhead of a chunk is
-from the arrival of its later image to the return of publish(), less preprocessing and both graphs.
+Another process publishes two 256 x 256 cameras and the state at 20 Hz. The node runs in this
+process, so that its statistics of every chunk can be read. Every frame is due for inference. The
+overhead of a chunk is the time from the arrival of its later image to the return of publish(),
+minus preprocessing and both graphs.
 """
 
 from __future__ import annotations
@@ -38,25 +39,25 @@ RATE = 20.0  # Hz
 SIDE = 256  # px
 STAGES = ('overhead', 'preprocess', 'encode', 'act', 'total')
 WARM_UP = 20  # chunks that do not count
-PATIENCE = 60.0  # s until those have come
+PATIENCE = 60.0  # s until the warm-up chunks must have come
 
 
 def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
-    """Run the node on fed cameras for some seconds and return the figures.
+    """Run the node on synthetic cameras for ``seconds`` and return the figures.
 
     :raises ContractError: When the policy folder cannot be trusted.
     :raises BenchError: When the node gives no chunks.
     """
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    load_manifest(policy)  # a fault of the folder is better known before nodes are started
+    load_manifest(policy)  # reports a fault of the folder before any node is started
     # spawn: a forked child would share this process's DDS
     context = multiprocessing.get_context('spawn')
     sent, stop_feeding = context.Value('i', 0), context.Event()
     feeder = context.Process(target=feed, args=(sent, stop_feeding), daemon=True)
     rclpy.init()
     overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
-    overrides['max_state_excess'] = 1e6  # the robot that is fed stands at the origin
+    overrides['max_state_excess'] = 1e6  # the synthetic robot is at the origin
     node = PolicyNode(parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()])
     node.autostart()
     executor = SingleThreadedExecutor()
@@ -70,7 +71,7 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
         while node.statistics.counts['sent'] < WARM_UP:
             if time.monotonic() > deadline:
                 raise BenchError(
-                    f'{policy}: {WARM_UP} chunks did not come in {PATIENCE:g} s; the log says why'
+                    f'{policy}: fewer than {WARM_UP} chunks in {PATIENCE:g} s; the log says why'
                 )
             time.sleep(0.05)
         first = node.statistics.counts['sent']
@@ -108,7 +109,7 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
 
 
 def feed(sent: Any, stop: Any) -> None:
-    """Publish two cameras and the state at 20 Hz until told to stop (in a process of its own)."""
+    """Publish two cameras and the state at 20 Hz until ``stop`` is set (in its own process)."""
     rclpy.init()
     node = Node('feeder')
     cameras = [node.create_publisher(Image, f'{name}/image', 1) for name in CAMERAS]
@@ -154,7 +155,7 @@ def table(report: dict[str, Any]) -> str:
     for edges, count in report['overhead_histogram_ms'].items():
         lines.append(f'  {edges + " ms":<14}{count:6}  {"#" * round(40 * count / most)}')
     lines.append(
-        f'{report["chunks"]} chunks, {report["chunks_per_second"]} a second; engine '
+        f'{report["chunks"]} chunks, {report["chunks_per_second"]} per second; the engine takes '
         f'{report["engine_share"]:.0%} of the time from image to chunk; '
         f'{report["frames_lost"]} of {report["frames_sent"]} frames lost'
     )

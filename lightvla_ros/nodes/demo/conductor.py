@@ -1,4 +1,4 @@
-"""The demo's own node: starts episodes, gives the instruction, watches, and films."""
+"""The demo's own node: starts episodes, gives the instruction, collects results, and films."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from lightvla_ros.sim.episode import EpisodeSpec
 
 
 class EpisodeError(LightVLAError):
-    """An episode could not be run at all; one line says why."""
+    """An episode could not be started; one line says why."""
 
 
 class Conductor(Node):
     """Drives the bridge and a policy (or the replay) through episodes.
 
-    :param wait: Spins until its argument returns true, watching the children; it raises when one
-        died or time ran out.
+    :param wait: Spins until its argument returns true; it raises when a child process died or the
+        time is over.
     """
 
     def __init__(self, wait: Callable[[Callable[[], bool], float, str], None]) -> None:
@@ -69,13 +69,13 @@ class Conductor(Node):
     def run_episode(self, spec: EpisodeSpec, policy: Manifest | None, video: Path | None) -> dict:
         """Run one episode and return its result as the bridge reports it.
 
-        :param policy: What answers, and needs the instruction; None for a replay, which does not.
+        :param policy: The policy that answers, which needs the instruction; None for a replay.
         """
         self._episode = {}
         self._result = {}
         if policy:
             self._wait(self._policy_is_active, 600.0, 'the policy to be loaded')
-            # it must not go on with the last episode's instruction
+            # it must not continue with the last episode's instruction
             self._call(self._policy_reset, Trigger.Request())
         values = {
             'suite': spec.suite,
@@ -101,7 +101,7 @@ class Conductor(Node):
     def _filmed(
         self, spec: EpisodeSpec, policy: Manifest | None, video: Path | None
     ) -> Iterator[None]:
-        """Film an episode; one that did not come to its end leaves no video."""
+        """Film an episode; an unfinished episode leaves no video."""
         if video is None:
             yield
             return
@@ -123,13 +123,13 @@ class Conductor(Node):
         return self._status.state >= VlaStatus.WAITING
 
     def _give_instruction(self) -> None:
-        """Send the task's words until the policy says it has them."""
+        """Send the task's instruction until the policy's status shows it."""
         text = self._episode['instruction']
         sent = 0.0
 
         def accepted() -> bool:
             nonlocal sent
-            if time.monotonic() - sent > 0.5:  # volatile: lost when the policy listens only later
+            if time.monotonic() - sent > 0.5:  # volatile: lost if the policy subscribes later
                 sent = time.monotonic()
                 self._instruction.publish(String(data=text))
             return self._status.instruction == text or bool(self._result)
@@ -164,7 +164,7 @@ class Conductor(Node):
             'observation_age': stamp_ns(stats.observation_age) * 1e-6,
         }
         arrived = self._arrived.pop(stamp_ns(stats.observation_stamp), None)
-        if arrived is not None:  # image here to chunk here: what a robot would wait
+        if arrived is not None:  # from image to chunk in this process: the time a robot would wait
             milliseconds['image_to_chunk'] = 1e3 * (time.monotonic() - arrived)
         self.statistics.add(milliseconds, dict(zip(stats.cameras, stats.tokens_kept, strict=True)))
         if self._film:
@@ -187,10 +187,9 @@ class Conductor(Node):
 
 
 class Film:
-    """Draws an episode's frames as they come.
+    """Draws an episode's frames as they arrive.
 
-    A frame is drawn when the next one comes, because the chunk that belongs to it is answered in
-    between.
+    A frame is drawn when the next one arrives, because its chunk is published in between.
     """
 
     def __init__(self, path: Path, title: str, crop_area: float) -> None:

@@ -1,4 +1,4 @@
-"""The LIBERO bridge and the node that answers it, in processes of their own."""
+"""The LIBERO bridge and the policy or replay node, each in its own process."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PATIENCE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
 class NodePair:
-    """Starts and ends both nodes, and listens to them. Starts ROS in this process; close it.
+    """Starts and ends both nodes. It starts ROS in this process, so call :meth:`close` at the end.
 
     :param logs: Folder of the nodes' logs.
-    :param on_spin: Called while waiting, at least every 50 ms; what it raises ends the wait.
+    :param on_spin: Called while waiting, at least every 50 ms; an exception from it ends the wait.
     """
 
     def __init__(self, logs: Path, on_spin: Callable[[], None] = lambda: None) -> None:
@@ -38,7 +38,7 @@ class NodePair:
         self._children: list[NodeProcess] = []
 
     def new_conductor(self) -> Conductor:
-        """Return one that knows nothing yet; the one before is of no use any more."""
+        """Return a new conductor; the previous one is destroyed."""
         if self._conductor is not None:
             self._executor.remove_node(self._conductor)
             self._conductor.destroy_node()
@@ -47,11 +47,11 @@ class NodePair:
         return self._conductor
 
     def start(self, bridge: dict[str, object], name: str, parameters: dict[str, object]) -> None:
-        """Start the bridge and what answers it.
+        """Start the bridge and the node that answers it.
 
         :param bridge: The bridge's parameters; each episode is started by the conductor.
-        :param name: Module of what answers: ``policy_node`` or ``replay_node``.
-        :param parameters: Its parameters.
+        :param name: Module of the answering node: ``policy_node`` or ``replay_node``.
+        :param parameters: The answering node's parameters.
         """
         config = resource('config/libero.param.yaml') if name == 'policy_node' else None
         self._children = [
@@ -66,13 +66,13 @@ class NodePair:
         ]
 
     def stop(self) -> None:
-        """End both; others can be started."""
+        """End both nodes; others can be started afterwards."""
         for child in self._children:
             child.stop()
         self._children = []
 
     def close(self) -> None:
-        """End everything, ROS too."""
+        """End both nodes and ROS."""
         self.stop()
         self._executor.shutdown()
         if self._conductor is not None:
@@ -83,7 +83,7 @@ class NodePair:
         """Spin until a condition holds.
 
         :raises ChildError: When a node died.
-        :raises TimeoutError: When it took longer than ``timeout`` seconds.
+        :raises TimeoutError: When the condition did not hold within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         while not condition():
@@ -96,13 +96,13 @@ class NodePair:
 
 
 class ChildError(LightVLAError):
-    """A child process ended by itself; the message holds the end of its log."""
+    """A child process ended unexpectedly; the message holds the end of its log."""
 
 
 class NodeProcess:
-    """One of our nodes in a process of its own, with a log of its own.
+    """One of the package's nodes in its own process, with its own log.
 
-    :param module: Such as ``lightvla_ros.nodes.policy_node``.
+    :param module: The node's module, such as ``lightvla_ros.nodes.policy_node``.
     :param parameters: ROS parameters by name.
     :param params_file: A YAML file of parameters, read first.
     :param log: Where stdout and stderr go.
@@ -124,7 +124,7 @@ class NodeProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         with log.open('w') as file:
-            # A session of its own: Ctrl-C reaches the parent alone, which ends its children once.
+            # A session of its own: Ctrl-C reaches only the parent, which ends its children once.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -136,7 +136,7 @@ class NodeProcess:
         self._module = module
 
     def check(self) -> None:
-        """See that it still runs.
+        """Check that the process still runs.
 
         :raises ChildError: When it does not.
         """
@@ -146,7 +146,7 @@ class NodeProcess:
             raise ChildError(f'{self._module} ended with {code}; {self._log} ends with:\n{tail}')
 
     def stop(self) -> int:
-        """End it: SIGINT, then SIGTERM, then SIGKILL. Returns its exit code."""
+        """End the process: SIGINT, then SIGTERM, then SIGKILL. Return its exit code."""
         for number, seconds in PATIENCE:
             if self._process.poll() is not None:
                 break

@@ -1,4 +1,4 @@
-"""What `lightvla demo` leaves behind: figures of all episodes in one summary. No ROS here."""
+"""The summary of `lightvla demo`: the figures of all episodes. No ROS here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUMMARY = 'summary.json'
 
 @dataclass
 class StageStatistics:
-    """Durations and kept tokens, gathered from the chunks' InferenceStats."""
+    """Durations and kept tokens, collected from the chunks' InferenceStats."""
 
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
     kept: dict[str, list[int]] = field(default_factory=dict)
@@ -39,11 +39,11 @@ class StageStatistics:
             self.kept.setdefault(camera, []).append(count)
 
     def stage_ms(self) -> dict[str, dict[str, float]]:
-        """Percentiles of each stage."""
+        """Return the percentiles of each stage [ms]."""
         return {stage: percentiles(values, digits=3) for stage, values in self.milliseconds.items()}
 
     def kept_tokens(self) -> dict[str, dict[str, float]]:
-        """Mean and standard deviation by camera, and of all cameras together."""
+        """Return mean and standard deviation by camera, and for all cameras together."""
         series = dict(self.kept)
         if self.kept:
             series['all'] = list(np.sum(list(self.kept.values()), axis=0))
@@ -53,8 +53,8 @@ class StageStatistics:
 def compare(direct: Recording, through_ros: dict, executed: Path) -> dict:
     """Compare an episode through ROS with the direct one.
 
-    :param through_ros: The bridge's result; one with an error is the same as nothing.
-    :param executed: Where the bridge has kept what it executed.
+    :param through_ros: The bridge's result; a result with an error counts as different.
+    :param executed: File to which the bridge saved the executed actions.
     """
     comparison = {
         'direct': {'success': direct.success, 'steps': len(direct.actions)},
@@ -85,8 +85,8 @@ def summary(
 ) -> dict:
     """Compose ``summary.json``.
 
-    ``episodes`` and ``successes`` count the policy's episodes that ended without an error; replays
-    are counted apart, with how many ended as they did directly in the simulator.
+    ``episodes`` and ``successes`` count the policy's episodes that ended without an error. Replays
+    are counted separately, with the number that ended as they did directly in the simulator.
     """
     results, replays = list(results), list(replays)
     valid = [result for result in results if not result['error']]
@@ -121,7 +121,7 @@ def summary(
 
 
 def reported_versions() -> dict[str, str]:
-    """Versions of what matters for the figures; those of a ROS install come from the system."""
+    """Return the versions of the libraries that affect the figures, and the ROS distribution."""
     return {'ros_distro': os.environ.get('ROS_DISTRO', 'wheels'), **versions(REPORTED_VERSIONS)}
 
 
@@ -146,7 +146,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `lightvla demo` was asked to do.
+    """Options of `lightvla demo`.
 
     :param policy: Policy folder; None when only recordings are replayed.
     """

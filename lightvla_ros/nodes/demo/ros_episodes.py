@@ -1,4 +1,4 @@
-"""Episodes through ROS: the policy node and the LIBERO bridge in lockstep, as ``lightvla demo``."""
+"""Episodes through ROS for `lightvla eval`: policy node and LIBERO bridge in lockstep."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import load_recording, recording_path
 
 DOMAINS = 100
-LONGEST_INFERENCE = 60.0  # s; time stands still in lockstep, so a slow machine is no fault
+LONGEST_INFERENCE = 60.0  # s; simulated time stops in lockstep, so slow inference is not a fault
 
 
 @contextmanager
 def ros_episodes(
     options: EvalOptions, number: int
 ) -> Iterator[Callable[[EpisodeSpec], EpisodeRecord]]:
-    """Start the nodes when the first episode is run, yield what runs one, and end the nodes.
+    """Yield a function that runs one episode; end the nodes afterwards.
 
-    Logs are kept in a folder beside the result.
+    The first call starts the nodes. Logs are kept in a folder beside the result.
 
-    :param number: Of the worker: each has a ROS domain of its own.
+    :param number: Number of the worker; each worker has its own ROS domain.
     """
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     first = int(os.environ.get('ROS_DOMAIN_ID') or 1 + os.getppid() % DOMAINS)
@@ -41,9 +41,9 @@ def ros_episodes(
 
 
 class RosRunner:
-    """Runs episodes through nodes in processes of their own.
+    """Runs episodes through nodes in their own processes.
 
-    :param folder: For the nodes' logs and, until they are read, what they executed.
+    :param folder: Folder for the nodes' logs and, until they are read, the executed actions.
     """
 
     def __init__(self, options: EvalOptions, folder: Path) -> None:
@@ -56,9 +56,9 @@ class RosRunner:
     def run(self, spec: EpisodeSpec) -> EpisodeRecord:
         """Run an episode.
 
-        :raises EvaluationError: When the policy cannot be loaded, or no such episode can be.
-        :raises ChildError: When a node died; the next episode starts them anew.
-        :raises TimeoutError: When nothing came of it; likewise.
+        :raises EvaluationError: When the policy cannot be loaded, or the episode does not exist.
+        :raises ChildError: When a node died; the next episode starts both nodes again.
+        :raises TimeoutError: When no result came; the next episode starts both nodes again.
         """
         if self._conductor is None:
             self._start()
@@ -74,11 +74,11 @@ class RosRunner:
         return self._record(spec, result)
 
     def close(self) -> None:
-        """End the nodes and our own."""
+        """End the nodes and the conductor."""
         self._nodes.close()
 
     def _start(self) -> None:
-        # A new one: the last one's latest status is of a node that is gone.
+        # A new conductor: the last one still stores the status of a node that has ended.
         self._conductor = self._nodes.new_conductor()
         conditions = self._options.conditions
         bridge = {

@@ -29,7 +29,7 @@ VIDEO_CAMERA_EVERY = 2
 
 
 class StoppedError(Exception):
-    """Somebody pressed Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class Demo:
@@ -43,7 +43,7 @@ class Demo:
         self._replays: list[dict] = []
 
     def run(self) -> int:
-        """Run everything, and write the summary also after an error.
+        """Run all episodes, and write the summary even after an error.
 
         :returns: 0 when nothing failed, 1 otherwise, 130 after Ctrl-C.
         """
@@ -79,9 +79,9 @@ class Demo:
         return code
 
     def _record(self) -> Path:
-        """Run the scripted expert directly in the simulator: what a replay is compared with.
+        """Run the scripted expert directly in the simulator, for comparison with the replay.
 
-        Always anew: an older recording may be another simulator's.
+        Recordings are never reused: an older one may come from another simulator version.
         """
         folder, specs = self._options.out / 'recordings', self._options.replays
         self._progress(f'recording the scripted expert directly: {len(specs)} episodes')
@@ -99,9 +99,9 @@ class Demo:
     def _started(
         self, nodes: NodePair, answers: str, parameters: dict[str, object]
     ) -> Iterator[None]:
-        """Start the bridge, and a policy or the replay; end both afterwards."""
+        """Start the bridge and the policy or replay node; end both afterwards."""
         options = self._options
-        # by the wall clock every frame costs time in which the robot should move
+        # in wall clock every frame costs time in which the robot should move
         film_between = options.video and options.mode == 'lockstep'
         bridge = {
             'render': options.render,
@@ -166,7 +166,7 @@ class Demo:
             largest = 'unknown' if error is None else f'{error:.1e}'
             self._progress(
                 f'replay: {replay["same_outcome"]} of {replay["episodes"]} episodes end through '
-                f'ROS as they do directly, {replay["same_end_state"]} in the very same state; '
+                f'ROS as they do directly, {replay["same_end_state"]} in exactly the same state; '
                 f'largest round-trip error of an action {largest}'
             )
         if document['results']:
@@ -176,14 +176,14 @@ class Demo:
                 f'episodes solved, {document["chunks"]} chunks, kept tokens '
                 f'{kept.get("mean")} +- {kept.get("sd")}'
             )
-        beside = '; the videos lie beside it' if self._options.video else ''
-        self._progress(f'{path} holds the figures{beside}')
+        beside = '; the videos are in the same folder' if self._options.video else ''
+        self._progress(f'the figures are in {path}{beside}')
 
 
 def run_demo(options: DemoOptions) -> int:
     """Run the demo; see :meth:`Demo.run`."""
     with one_writer(options.out):
-        (options.out / SUMMARY).unlink(missing_ok=True)  # should this run not come to its own
+        (options.out / SUMMARY).unlink(missing_ok=True)  # an old one must not remain if this fails
         return Demo(options).run()
 
 
