@@ -36,6 +36,7 @@ class PolicyBench:
 
     :param kept: Visual tokens of a pruned chunk, K; the mean of the golden observations when None.
     :param engine: Only engines of this name; all when None.
+    :param provider: Only this execution provider of ONNX Runtime; all engines when None.
     """
 
     policy: Path
@@ -43,6 +44,7 @@ class PolicyBench:
     threads: int
     kept: int | None = None
     engine: str | None = None
+    provider: str | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,12 @@ def _choose(manifest: Manifest, options: PolicyBench) -> list[Variant]:
         found += [
             Variant('torch', number, {'precision': number}, 'torch-cpu') for number in numbers
         ]
+    if options.provider is not None:
+        # here, since a robot may have another engine alone
+        from lightvla_ros.engine.onnxruntime import check_provider
+
+        check_provider(options.provider)
+        found = [each for each in found if each.options.get('provider') == options.provider]
     chosen = [each for each in found if options.engine in (None, each.name)]
     if not chosen:
         names = ', '.join(dict.fromkeys(each.name for each in found))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from lightvla_ros.bench.layers import LayerBench
 
 POLICY_ROUNDS, PRESET_ROUNDS = 100, 10
-ONLY = {'policy': ('engine',), 'preset': ('layers', 'text', 'precision')}  # options of one of both
+ONLY = {
+    'policy': ('engine', 'provider'),
+    'preset': ('layers', 'text', 'precision'),
+}  # options of one of both
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +95,12 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--engine', metavar='NAME', help='with --policy: only engines of this name')
     parser.add_argument(
+        '--provider',
+        metavar='NAME',
+        help='with --policy: only this execution provider of onnxruntime, such as '
+        'CUDAExecutionProvider',
+    )
+    parser.add_argument(
         '--layers', type=int, metavar='N', help='with --preset: only the first N; default: all'
     )
     parser.add_argument(
@@ -150,6 +159,7 @@ def _policy_options(parsed: argparse.Namespace) -> PolicyBench:
         threads=parsed.threads,
         kept=parsed.kept[0] if parsed.kept is not None else None,
         engine=parsed.engine,
+        provider=parsed.provider,
     )
 
 

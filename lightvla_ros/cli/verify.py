@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='verify engines in this precision; default: that of the folder',
     )
     parser.add_argument(
+        '--provider',
+        metavar='NAME',
+        help='verify only this execution provider of onnxruntime, such as CUDAExecutionProvider',
+    )
+    parser.add_argument(
         '--count',
         type=int,
         default=8,
@@ -55,6 +60,7 @@ def run(parsed: argparse.Namespace) -> int:
         parsed.policy,
         only=parsed.engine,
         precision=parsed.precision,
+        provider=parsed.provider,
         count=parsed.count,
         threads=parsed.threads,
     )

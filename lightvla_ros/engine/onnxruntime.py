@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,12 @@ TYPES = {
     'tensor(int32)': 'int32',
     'tensor(bool)': 'bool',
 }
+# What holds each provider; it needs CUDA's and TensorRT's own libraries
+LIBRARIES = {
+    'CUDAExecutionProvider': 'libonnxruntime_providers_cuda.so',
+    'TensorrtExecutionProvider': 'libonnxruntime_providers_tensorrt.so',
+}
+MISSING = 'cannot open shared object file'  # of the dynamic linker
 DEVICES = {'CUDAExecutionProvider': 'cuda', 'TensorrtExecutionProvider': 'cuda'}  # else the CPU
 
 
@@ -44,12 +54,7 @@ class OnnxRuntimeEngine:
         provider: str = 'CPUExecutionProvider',
         threads: int = 1,
     ) -> None:
-        if provider not in ort.get_available_providers():
-            raise EngineError(
-                f'onnxruntime {ort.__version__} has no {provider} here, only '
-                f'{", ".join(ort.get_available_providers())}; install the build that has it '
-                '(onnxruntime-gpu for CUDA and TensorRT) or ask for another provider'
-            )
+        check_provider(provider)
         if manifest.graphs.precision == 'bf16':
             raise EngineError(
                 f'{policy_dir}: its graphs are in bf16, for TensorRT alone; for ONNX Runtime '
@@ -140,6 +145,37 @@ class OnnxRuntimeEngine:
         binding.bind_ortvalue_output('actions', self._actions.value)
         self._act_bindings[bucket] = binding
         return binding
+
+
+def check_provider(provider: str) -> None:
+    """Check that ONNX Runtime has a provider, and that a GPU's has the libraries that it needs.
+
+    Libraries of pip's nvidia packages are found, too. Without its libraries, ONNX Runtime would
+    print a page on stderr and continue on the CPU.
+
+    :raises EngineError: Naming what is missing.
+    """
+    if provider not in ort.get_available_providers():
+        raise EngineError(
+            f'onnxruntime {ort.__version__} has no {provider} here, only '
+            f'{", ".join(ort.get_available_providers())}; install the build that has it '
+            '(onnxruntime-gpu for CUDA and TensorRT) or ask for another provider'
+        )
+    name = LIBRARIES.get(provider)
+    if name is None:
+        return
+    if hasattr(ort, 'preload_dlls'):  # since 1.21; it prints what it does not find
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+    try:
+        ctypes.CDLL(str(Path(ort.__file__).parent / 'capi' / name), mode=os.RTLD_LAZY)
+    except OSError as error:
+        if MISSING in str(error):  # any other fault is ONNX Runtime's to tell
+            missing = str(error).partition(':')[0]
+            raise EngineError(
+                f'{provider} needs {missing}, which is not found; install it (CUDA comes with pip '
+                'install "onnxruntime-gpu[cuda,cudnn]") or ask for CPUExecutionProvider'
+            ) from None
 
 
 def provider_options(provider: str, precision: str) -> dict[str, str]:

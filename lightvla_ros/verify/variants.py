@@ -71,18 +71,23 @@ def choose(
     offered: Sequence[Variant],
     engine: str | None = None,
     precision: str | None = None,
+    provider: str | None = None,
 ) -> Choice:
     """Sort variants by who asks for them.
 
-    A user who names an engine, a precision or both asks for what fits, in the folder's precision
-    where none is named. Otherwise the folder asks: for engines that were built in it, for what
-    passed before, and for the engine that a node runs by default. If there are none of these,
+    A user who names an engine, a provider or a precision asks for what fits, in the folder's
+    precision where none is named. Otherwise the folder asks: for engines that were built in it, for
+    what passed before, and for the engine that a node runs by default. If there are none of these,
     every variant in the folder's precision decides. Other precisions of the processor never do.
 
     :param offered: Of the machine and the folder, see :func:`variants`.
     """
     passed = {(each.backend, each.precision) for each in manifest.verified if each.passed}
-    fitting = [each for each in offered if engine in (None, each.name)]
+    fitting = [
+        each
+        for each in offered
+        if engine in (None, each.name) and provider in (None, each.options.get('provider'))
+    ]
     own = manifest.graphs.precision
     asked = [
         each
@@ -91,7 +96,7 @@ def choose(
         or (precision is None and (each.backend, each.precision) in passed)
     ]
     left = tuple(each for each in fitting if each not in asked)
-    if engine is not None or precision is not None:
+    if (engine, precision, provider) != (None, None, None):
         return Choice(tuple(asked), (), left)
     named = {(DEFAULT_BACKEND, own), ('tensorrt', own)} | passed
     deciding = [each for each in asked if (each.backend, each.precision) in named] or asked

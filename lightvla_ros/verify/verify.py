@@ -74,6 +74,7 @@ def verify(
     *,
     only: str | None = None,
     precision: str | None = None,
+    provider: str | None = None,
     count: int = 8,
     threads: int = 1,
 ) -> tuple[list[Verification], list[str]]:
@@ -81,16 +82,23 @@ def verify(
 
     :param only: Name of one kind of engine.
     :param precision: Of the numbers an engine computes in; the folder's own when None.
+    :param provider: Of ONNX Runtime, by its own name.
     :param count: Random observations besides the golden ones; they need PyTorch's answers.
     :returns: A verification of each engine that passed or had to, and a line for each that cannot
         be used here.
     :raises ContractError: When the folder cannot be trusted or holds no graphs, or when different
         instructions are one prompt.
+    :raises EngineError: When there is no such provider here.
     """
     manifest = load_manifest(policy_dir)
     if manifest.graphs is None or manifest.golden is None:
         raise ContractError(f'{policy_dir}: holds no exported graphs, so there is no engine yet')
-    choice = choose(manifest, variants(manifest), only, precision)
+    if provider is not None:
+        # here, since a robot may have another engine alone
+        from lightvla_ros.engine.onnxruntime import check_provider
+
+        check_provider(provider)
+    choice = choose(manifest, variants(manifest), only, precision, provider)
     reference = _reference(policy_dir, manifest, count, threads)
     check_prompts(policy_dir, manifest, [case.instruction for case, _ in reference.cases])
     found, unusable = [], []

@@ -8,21 +8,9 @@ import pytest
 
 from lightvla_ros.cli import main
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.engine.onnxruntime import provider_options
 from lightvla_ros.files import WriteError, whole_folder
-from lightvla_ros.policy.policy import Policy
 
 pytest.importorskip('torch')
-
-
-def test_onnxruntime_does_not_compute_fp32_in_tf32_on_cuda():
-    assert provider_options('CUDAExecutionProvider', 'fp32') == {'use_tf32': '0'}
-    assert provider_options('CUDAExecutionProvider', 'fp16') == {}
-
-
-def test_the_fingerprint_on_a_cpu_is_that_of_before(bundled_policy):
-    assert provider_options('CPUExecutionProvider', 'fp32') == {}
-    Policy.load(bundled_policy).close()
 
 
 def test_an_export_keeps_the_golden_observations_of_the_folder(bundled_policy, tmp_path):
