@@ -154,6 +154,7 @@ def _report(
         f'{preset_name} on {gpu.name}: {LABEL}.',
         f'Dense peaks {peaks} TFLOP/s; {gpu.bandwidth:g} GB/s; {memory}.',
         *([f'Note: {gpu.note}.'] if gpu.note else []),
+        *(f'Measured: {each}.' for each in gpu.measured or ('nothing on this GPU',)),
         f'Each cell: floor / target [ms] and what binds. Target: {TARGET_FLOPS:.0%} of peak FLOPs, '
         f'{TARGET_BANDWIDTH:.0%} of bandwidth.',
         'Gain: of pruning, at best. Left out: activations, launches, host.',

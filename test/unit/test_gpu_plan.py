@@ -154,6 +154,15 @@ def test_names_are_found_as_people_and_nvidia_smi_write_them():
         assert all(find_gpu(name) is gpu for name in (gpu.name, *gpu.aliases))
 
 
+def test_what_was_measured_is_told_apart_from_the_limit(costs, capsys):
+    assert main(['plan', '--gpu', 'NVIDIA H200', '--kept', '80']) == 0
+    said = capsys.readouterr().out
+    assert 'Measured: 2026-11-26, one H200' in said
+    assert '9.59 ms with 80 kept tokens, 17.56 ms with all 512 (ratio 0.546)' in said
+    assert main(['plan', '--gpu', 'H20', '--kept', '80']) == 0
+    assert 'Measured: nothing on this GPU.' in capsys.readouterr().out
+
+
 def test_json(capsys):
     tiny = ('--preset', 'libero-tiny', '--kept', '128', '16', '--json')
     assert command('--gpu', 'Thor', *tiny) == 0
@@ -187,7 +196,10 @@ def test_a_measurement_that_beats_the_floor_is_called_impossible(capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('--gpu', 'RTX 9999'), "GPU 'RTX 9999' is not known: use one of H20, H100 SXM, RTX 4090"),
+        (
+            ('--gpu', 'RTX 9999'),
+            "GPU 'RTX 9999' is not known: use one of H20, H100 SXM, H200 SXM, RTX 4090",
+        ),
         (('--gpu', 'H20', '--precision', 'int8'), 'use one of bf16, fp8, w4a16'),
         (('--gpu', 'H20', '--measured', '9'), '--measured needs --precision'),
         (('--gpu', 'H20', '--precision', 'bf16', '--measured', '9'), 'give a time for each'),
