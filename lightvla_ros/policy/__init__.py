@@ -1,18 +1,18 @@
-"""Observation in, chunk out. No ROS, no PyTorch.
+"""Turns an observation into an action chunk. Uses no ROS and no PyTorch.
 
 - ``actions``: normalised numbers -> metres, quaternions, gripper opening; and limits
-- ``compressed_format``: what ``CompressedImage.format`` says of the picture
+- ``compressed_format``: the meaning of ``CompressedImage.format``
 - ``compressed_images``: JPEG or PNG -> upright RGB
-- ``golden``: records a policy's answers, so that engines can be held to them
-- ``golden_file``: ``golden.npz``, read and checked
+- ``golden``: records a policy's outputs, with which engines are compared
+- ``golden_file``: reads and checks ``golden.npz``
 - ``images``: raw images -> upright RGB
-- ``jpeg_segments``: a JPEG's segments, looked at before it is decoded
+- ``jpeg_segments``: checks a JPEG's segments before it is decoded
 - ``observation``: what a policy sees at one instant
-- ``png_chunks``: a PNG's chunks, checked before it is decoded
-- ``policy``: a policy folder, loaded: an observation in, a prediction out
+- ``png_chunks``: checks a PNG's chunks before it is decoded
+- ``policy``: a loaded policy folder: observation -> prediction
 - ``preprocessor``: upright RGB -> the model's input
 - ``prompt``: an instruction -> token ids
 - ``resampling``: resampling as TensorFlow does it
-- ``state``: the robot's state -> the numbers that the policy was trained on
-- ``tokenizer``: a policy's tokenizer, read and checked
+- ``state``: the robot's state -> the policy's state vector
+- ``tokenizer``: reads and checks a policy's tokenizer
 """

@@ -1,4 +1,4 @@
-"""Normalised numbers -> metres, quaternions, gripper opening; and back.
+"""Conversions: normalised numbers -> metres, quaternions, gripper opening; and back.
 
 One step of a robosuite ``OSC_POSE`` action is 7 numbers: a translation and an axis-angle rotation
 in units of the controller's output range, and the gripper. The rotation is applied from the left,
@@ -15,7 +15,7 @@ from lightvla_ros.contract import ACTION_SIZE, Action
 from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import PolicyOutputError
 
-# A step this many times over a limit is no overshoot but a broken model or wrong statistics.
+# A step this many times over a limit indicates a broken model or wrong statistics.
 REJECT_FACTOR = 3.0
 
 
@@ -27,7 +27,7 @@ class Chunk:
     :param rotations: float64 [N, 4], unit quaternions x y z w: R' = rotation * R.
     :param gripper: float64 [N], opening from 0 (closed) to 1 (open).
     :param period: Seconds per step.
-    :param first_step: Index in the model's chunk of step 0 of this one.
+    :param first_step: Index of this chunk's step 0 in the chunk that the model predicted.
     """
 
     translations: np.ndarray
@@ -40,7 +40,7 @@ class Chunk:
         return len(self.translations)
 
     def without_head(self, steps: int) -> Chunk:
-        """Cut the first steps, for instance those already past when the chunk is ready."""
+        """Return the chunk without its first steps, for instance those that are already past."""
         return Chunk(
             self.translations[steps:],
             self.rotations[steps:],
@@ -54,7 +54,7 @@ def unnormalise(actions: np.ndarray, spec: Action) -> np.ndarray:
     """Map the head's output to the units of the training data.
 
     OpenVLA-OFT ``modeling_prismatic.py``, ``_unnormalize_actions``: 0.5 (a + 1)(q99 - q01 + 1e-8)
-    + q01 where the mask is set, unchanged elsewhere; computed in float64, as there.
+    + q01 where the mask is set, unchanged elsewhere; computed in float64 as in OpenVLA-OFT.
 
     :param actions: [N, 7].
     :returns: float64 [N, 7].
@@ -68,8 +68,8 @@ def chunk_from_policy(actions: np.ndarray, spec: Action) -> Chunk:
     """Turn the head's normalised output [N, 7] into a chunk.
 
     The gripper's value is mapped so that ``gripper_closed`` is 0 and ``gripper_open`` is 1. A
-    regression head overshoots both ends a little; an opening is therefore limited to [0, 1], which
-    is the whole range of the hand and changes no motion.
+    regression head overshoots both ends a little, so the opening is clipped to [0, 1], the whole
+    range of the hand; this changes no motion.
     """
     actions = unnormalise(actions, spec)
     opening = (actions[:, 6] - spec.gripper_closed) / (spec.gripper_open - spec.gripper_closed)
@@ -127,7 +127,7 @@ def quaternion_from_axis_angle(vectors: np.ndarray) -> np.ndarray:
 def axis_angle_from_quaternion(quaternions: np.ndarray) -> np.ndarray:
     """Convert unit quaternions x y z w [N, 4] -> rotation vectors [N, 3], angle 0 to pi."""
     quaternions = np.asarray(quaternions, dtype=np.float64)
-    # q and -q are one rotation; w >= 0 picks the short way round
+    # q and -q are the same rotation; w >= 0 selects the shorter one
     quaternions = np.where(quaternions[..., 3:] < 0, -quaternions, quaternions)
     xyz, w = quaternions[..., :3], quaternions[..., 3:]
     half = np.arctan2(np.linalg.norm(xyz, axis=-1, keepdims=True), w)
@@ -142,12 +142,13 @@ def hold(period: float) -> Chunk:
 def limit_chunk(chunk: Chunk, max_translation: float, max_rotation: float) -> tuple[Chunk, bool]:
     """Shorten steps that are longer than the limits, keeping their direction.
 
-    These limits make a mistake smaller. They are not a safety function: that is the robot's own.
+    The limits only make mistakes smaller. They are not a safety function, which the robot must
+    have itself.
 
     :param max_translation: Longest step [m].
-    :param max_rotation: Largest turn of a step [rad].
+    :param max_rotation: Largest rotation of a step [rad].
     :returns: The chunk, and whether a step was shortened.
-    :raises PolicyOutputError: When a step is over a limit by more than :data:`REJECT_FACTOR`.
+    :raises PolicyOutputError: When a step is more than :data:`REJECT_FACTOR` times a limit.
     """
     turns = axis_angle_from_quaternion(chunk.rotations)
     lengths = np.linalg.norm(chunk.translations, axis=1)

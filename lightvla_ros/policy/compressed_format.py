@@ -1,9 +1,9 @@
-"""``CompressedImage.format``: what its sender says that the compressed picture is.
+"""Reads ``CompressedImage.format``, with which the sender describes the compressed picture.
 
 compressed_image_transport writes ``SOURCE; CODEC compressed STORED``: the encoding of the raw
-image, then ``jpeg``, ``png`` or ``tiff``, then in which order colours went into the codec (nothing
-for grey). Depth comes as ``SOURCE; compressedDepth CODEC``. Other senders write ``jpeg``, ``png``,
-or nothing.
+image, then ``jpeg``, ``png`` or ``tiff``, then the order in which the codec received the colours
+(nothing for grey). Depth comes as ``SOURCE; compressedDepth CODEC``. Other senders write ``jpeg``,
+``png``, or nothing.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _NO_PICTURE = re.compile(r'mono16|(8S|16U|16S|32S|32F|64F)C\d*', re.IGNORECASE)
 
 
 def red_and_blue_are_swapped(text: str) -> bool:
-    """Whether the stored picture has red and blue in each other's place, by its ``format``.
+    """Return whether red and blue are swapped in the stored picture, by its ``format``.
 
-    A codec takes its input for blue, green, red; who gave it ``rgb8`` stored them swapped. Text of
-    another pattern says nothing: the picture is what its data are.
+    A codec takes its input as blue, green, red; a sender that gave it ``rgb8`` stored them swapped.
+    A text of any other pattern means that the colours are not swapped.
 
-    :raises ImageError: ``bad_encoding`` when it is no grey or colour picture (depth, Bayer mosaic,
-        16 bits), or does not say how its colours are stored.
+    :raises ImageError: ``bad_encoding`` when it is not a grey or colour picture (depth, Bayer
+        mosaic, 16 bits), or does not say how its colours are stored.
     """
-    shown, text = quoted(text), text[:200]  # a stranger's text may have megabytes
+    shown, text = quoted(text), text[:200]  # an untrusted text may have megabytes
     source = text.split(';')[0].strip()
     if 'compresseddepth' in text.lower() or _NO_PICTURE.fullmatch(source):
         raise ImageError(
             'bad_encoding',
-            f'format {shown} is depth or 16 bits, not a colour or grey picture of 8; '
+            f'format {shown} is depth or 16 bits, not an 8-bit colour or grey picture; '
             'subscribe to the colour stream',
         )
     match = _PATTERN.fullmatch(text)

@@ -1,4 +1,4 @@
-"""Compressed images: JPEG or PNG -> upright RGB, when nothing about them is in doubt."""
+"""Compressed images: JPEG or PNG -> upright RGB; doubtful ones are refused."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from lightvla_ros.policy.images import check_size
 from lightvla_ros.policy.jpeg_segments import jpeg_size
 from lightvla_ros.policy.png_chunks import SIGNATURE, picture_chunks, png_size
 
-SPARE = 1 << 20  # bytes beyond the raw pixels that a file may have: profiles, thumbnails, texts
+SPARE = 1 << 20  # bytes that a file may have beyond its raw pixels: profiles, thumbnails, texts
 
 
 @dataclass(frozen=True, eq=False)
 class CompressedPicture:
-    """A JPEG or PNG, as a ``sensor_msgs/CompressedImage`` has it.
+    """A JPEG or PNG from a ``sensor_msgs/CompressedImage``.
 
-    :param format: Of the message; it says whether red and blue are swapped.
+    :param format: The message's ``format``; it says whether red and blue are swapped.
     """
 
     data: bytes | memoryview
     format: str = ''
 
     def decode(self) -> np.ndarray:
-        """Decode it, if nothing about it is in doubt.
+        """Decode the picture, or refuse it when anything about it is doubtful.
 
-        All that a decoder mends with a warning is refused: lost bytes come out as a picture of
-        other things. Time and memory are bounded by the announced size. A tag that turns the
-        picture (EXIF) is not followed: a camera's driver publishes upright.
+        Data that a decoder would repair with a warning are refused, because lost bytes result in a
+        wrong picture. Time and memory are bounded by the size in the header. An EXIF tag that turns
+        the picture is ignored: a camera's driver publishes upright pictures.
 
         :returns: uint8 [height, width, 3] RGB.
-        :raises ImageError: ``bad_encoding`` when it is no colour or grey picture of 8 bits,
-            ``bad_size`` when it announces too many pixels or is far larger than they are,
+        :raises ImageError: ``bad_encoding`` when it is not an 8-bit colour or grey picture,
+            ``bad_size`` when its header gives too many pixels or it has far more bytes than those,
             ``bad_data`` when it is damaged, or neither JPEG nor PNG.
         """
         swapped = red_and_blue_are_swapped(self.format)
@@ -51,7 +51,7 @@ class CompressedPicture:
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
-    # The pixels are OpenCV's, bit by bit: both are libjpeg-turbo. This one can be strict.
+    # The pixels equal OpenCV's, because both use libjpeg-turbo, but simplejpeg can be strict.
     _check_length(data, *jpeg_size(data))
     try:
         return simplejpeg.decode_jpeg(data, strict=True)

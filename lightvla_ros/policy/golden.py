@@ -1,4 +1,4 @@
-"""Making golden observations: a policy's answers, recorded, so that engines can be held to them.
+"""Makes golden observations: records a policy's outputs, with which engines are compared.
 
 The form of the arrays is described at :func:`observations`.
 """
@@ -19,12 +19,12 @@ INSTRUCTIONS = (
     'pick up the alphabet soup and place it in the basket',
     'pick up the black bowl between the plate and the ramekin and place it on the plate',
 )
-BLOCK = 20  # rows of a square of one colour: JPEG and resizing have something to do
+BLOCK = 20  # px; side of a square of one colour, so that JPEG and resizing change something
 SIDE = 8 * BLOCK
 
 
 def random_inputs(manifest: Manifest, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Draw observations of coloured squares, states about the middle, and some instructions."""
+    """Draw random observations: coloured squares, states within the bounds, some instructions."""
     random = np.random.default_rng([seed, 1])
     coarse = random.integers(0, 256, (count, len(manifest.cameras), 8, 8, 3), np.uint8)
     width = round(SIDE * manifest.cameras[0].aspect)

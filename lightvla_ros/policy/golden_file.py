@@ -1,4 +1,4 @@
-"""``golden.npz`` of a policy folder: observations with the answers of PyTorch, read and checked."""
+"""Reads and checks a policy folder's ``golden.npz``: observations and PyTorch's outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightvla_ros.errors import ContractError
 def read_golden(policy_dir: Path, manifest: Manifest) -> dict[str, np.ndarray]:
     """Return the arrays, in the form that ``observation.observations`` describes.
 
-    :raises ContractError: When there are none, or the file is another or of another policy.
+    :raises ContractError: When the folder has none, or the file is damaged or of another policy.
     """
     if manifest.golden is None:
         raise ContractError(f'{policy_dir}: holds no golden observations; export the policy again')
@@ -33,7 +33,7 @@ def read_golden(policy_dir: Path, manifest: Manifest) -> dict[str, np.ndarray]:
             arrays = {name: file[name] for name in wanted}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         raise ContractError(
-            f'{path}: no .npz with {", ".join(wanted)}; export the policy again'
+            f'{path}: not an .npz with {", ".join(wanted)}; export the policy again'
         ) from None
     count = arrays['instruction'].shape[:1]
     for name, (kind, form, shape) in wanted.items():
@@ -44,8 +44,8 @@ def read_golden(policy_dir: Path, manifest: Manifest) -> dict[str, np.ndarray]:
         )
         if not fits or not found.size:
             raise ContractError(
-                f'{path}: {name} is {found.dtype} {found.shape}, not {form}, N at least 1, of this '
-                'policy; export it again'
+                f'{path}: {name} is {found.dtype} {found.shape}; this policy needs {form} with N '
+                'at least 1; export it again'
             )
         if kind == 'f' and not np.isfinite(found).all():
             raise ContractError(f'{path}: {name} holds NaN or infinity; export the policy again')

@@ -12,7 +12,7 @@ import numpy as np
 
 from lightvla_ros.errors import ImageError, quoted
 
-MAX_SIDE = 4096  # px; a header that asks for more is refused before anything is allocated
+MAX_SIDE = 4096  # px; a header with more is refused before anything is allocated
 CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 _TO_RGB = {
     'bgr8': cv2.COLOR_BGR2RGB,
@@ -23,19 +23,21 @@ _TO_RGB = {
 
 
 def check_size(height: int, width: int) -> None:
-    """Check an announced size before anything is allocated.
+    """Check the size in a header before anything is allocated.
 
     :raises ImageError: ``bad_size``.
     """
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise ImageError('bad_size', f'{width} x {height} pixels; 1 to {MAX_SIDE} a side are taken')
+        raise ImageError(
+            'bad_size', f'{width} x {height} pixels; each side must be 1 to {MAX_SIDE}'
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class RawPicture:
-    """An uncompressed picture, as a ``sensor_msgs/Image`` has it; its header fits its data.
+    """An uncompressed picture from a ``sensor_msgs/Image``, whose header fits its data.
 
-    :raises ImageError: When it does not; checked before anything is allocated.
+    :raises ImageError: When the header does not fit; checked before anything is allocated.
     """
 
     data: bytes | memoryview
@@ -49,7 +51,7 @@ class RawPicture:
         if encoding == '8UC3':
             raise ImageError(
                 'bad_encoding',
-                "encoding '8UC3' does not say in which order the colours are; set the parameter "
+                "encoding '8UC3' does not give the order of the colours; set the parameter "
                 'encoding_8uc3 to bgr8 or rgb8',
             )
         if encoding not in CHANNELS:
@@ -64,7 +66,7 @@ class RawPicture:
             raise ImageError('bad_data', f'{len(self.data)} bytes, but step x height is {rows}')
 
     def decode(self) -> np.ndarray:
-        """Return RGB uint8 [height, width, 3]; a view of ``data`` where nothing is converted."""
+        """Return RGB uint8 [height, width, 3]; a view of ``data`` if nothing is converted."""
         channels = CHANNELS[self.encoding]
         rows = np.frombuffer(self.data, np.uint8).reshape(self.height, self.step)
         pixels = rows[:, : self.width * channels].reshape(self.height, self.width, channels)

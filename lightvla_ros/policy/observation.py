@@ -19,9 +19,9 @@ class Observation:
     """What the policy sees at one instant.
 
     :param images: Upright RGB uint8 [H, W, 3] of any size, by the manifest's camera names.
-    :param instruction: What to do, in words.
-    :param state: The robot's state; or, as recordings hold it, the finished vector float64 [S],
-        raw (metres, radians) in the manifest's layout. None for a policy that takes none.
+    :param instruction: The task in words.
+    :param state: The robot's state, or a recording's state vector float64 [S] in the manifest's
+        layout, not normalised (metres, radians). None for a policy without proprio.
     """
 
     images: Mapping[str, np.ndarray]
@@ -30,10 +30,10 @@ class Observation:
 
     @classmethod
     def example(cls, manifest: Manifest, instruction: str = 'pick up the milk') -> Observation:
-        """Make an observation that fits a policy, to try it without a robot: noise, no scene.
+        """Make an observation of random noise that fits a policy, to try it without a robot.
 
-        :returns: Pictures of the aspect that the policy was trained on, and a state in the middle
-            of its range.
+        :returns: Pictures with the aspect ratio that the policy was trained on, and a state in the
+            middle of its range.
         """
         random = np.random.default_rng(0)
         images = {
@@ -58,12 +58,12 @@ class Observation:
 
 
 def observations(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> list[Observation]:
-    """Return the observations that a file such as ``golden.npz`` holds.
+    """Return the observations in the arrays of a file such as ``golden.npz``.
 
     :param arrays: For N observations ``images`` uint8 [N, cameras, H, W, 3], in the manifest's
         order, ``proprio`` float64 [N, S] (absent without proprio) and ``instruction`` str [N].
-        Golden ones come with ``kept`` bool [N, Lv] and ``actions`` float32 [N, chunk_length, 7],
-        normalised.
+        Golden observations also have ``kept`` bool [N, Lv] and ``actions`` float32
+        [N, chunk_length, 7], normalised.
     """
     names = [camera.name for camera in manifest.cameras]
     count = len(arrays['instruction'])

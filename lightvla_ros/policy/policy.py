@@ -1,6 +1,7 @@
-"""A policy: an observation in, a chunk out.
+"""A loaded policy, which turns an observation into an action chunk.
 
-Preprocess, encode, pick a bucket, act, postprocess; with a time for each stage in every result.
+The stages are: preprocess, encode, choose a bucket, act, postprocess. Every result holds the time
+of each stage.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lightvla_ros.policy.state import RobotState, normalise_proprio, state_vecto
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Seconds on a steady clock, by stage."""
+    """Duration of each stage [s], on a steady clock."""
 
     preprocess: float
     encode: float
@@ -37,22 +38,22 @@ class StageTimes:
 
     @property
     def inference(self) -> float:
-        """Both engine calls and the choice of the bucket between them."""
+        """Duration of both engine calls and of the choice of the bucket between them [s]."""
         return self.encode + self.act
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A chunk with its evidence.
+    """A chunk, and how it was computed.
 
     :param chunk: The steps.
-    :param normalised: float32 [chunk_length, 7], the head's output as it came.
-    :param kept: Kept visual tokens per camera.
+    :param normalised: float32 [chunk_length, 7], the head's output, unchanged.
+    :param kept: Number of kept visual tokens per camera.
     :param kept_patches: int64 [K], see :meth:`Engine.kept_patches`.
     :param bucket: Number of visual tokens the act graph ran with.
-    :param times: Seconds by stage.
-    :param backend: What ran the graphs.
-    :param precision: In which numbers.
+    :param times: Duration of each stage.
+    :param backend: Engine that ran the graphs, such as ``onnxruntime-cpu``.
+    :param precision: Precision of the engine, such as ``fp32``.
     """
 
     chunk: Chunk
@@ -88,27 +89,27 @@ class Policy:
         unchecked: bool = False,
         **options: Any,
     ) -> Policy:
-        """Read a policy folder and load the named engine for it, in a way that a robot may trust.
+        """Read a policy folder, load the named engine for it, and check both for use on a robot.
 
-        The engine must have passed ``lightvla verify`` as it is here, and must give the recorded
-        answers to the folder's golden observations, which also warms it up. The engine ``torch``
-        is what others are verified against; it is not asked for either.
+        The same engine must have passed ``lightvla verify``, and must reproduce the recorded
+        outputs for the folder's golden observations, which also warms it up. The engine ``torch``
+        is the reference of the others, so both checks are skipped for it.
 
-        :param threads: For the engine and for preprocessing.
-        :param unchecked: Leave both checks out, to verify or time an engine. Nothing may move then.
-        :param options: For the engine, see :func:`lightvla_ros.engine.load_engine`.
-        :raises ContractError: When the folder or the engine's answers cannot be trusted.
-        :raises EngineError: When the engine cannot be loaded as asked.
+        :param threads: Number of threads of the engine and of preprocessing.
+        :param unchecked: Skip both checks, to verify or time an engine; never move a robot then.
+        :param options: Options of the engine, see :func:`lightvla_ros.engine.load_engine`.
+        :raises ContractError: When the folder or the engine's outputs cannot be trusted.
+        :raises EngineError: When the engine cannot be loaded with these options.
         """
         policy_dir = Path(policy_dir)
         manifest = load_manifest(policy_dir)
         if manifest.graphs is None and engine != 'torch':
             raise ContractError(
-                f'{policy_dir}: holds weights but no graphs; export it first: '
+                f'{policy_dir}: it holds weights but no graphs; export it first: '
                 f'lightvla export --policy {policy_dir} --out DIR'
             )
-        # NumPy's and OpenCV's own threads spin while they wait: with two of them on a busy machine
-        # preprocessing took 128 ms, with one 10.
+        # NumPy's and OpenCV's own threads spin while they wait: on a busy machine preprocessing
+        # took 128 ms with two threads and 10 ms with one.
         threadpool_limits(threads, user_api='blas')
         cv2.setNumThreads(threads)
         loaded = load_engine(engine, policy_dir, manifest, threads=threads, **options)
@@ -118,7 +119,7 @@ class Policy:
                 policy.require_verified()
                 policy.replay_golden()
         except BaseException:
-            loaded.close()  # a GPU's memory is not freed by itself
+            loaded.close()  # GPU memory is not freed automatically
             raise
         return policy
 
@@ -129,19 +130,19 @@ class Policy:
         self.close()
 
     def act(self, observation: Observation) -> Chunk:
-        """Predict the next chunk; :meth:`infer` also says what it was made of.
+        """Predict the next chunk; :meth:`infer` also returns how it was computed.
 
-        :raises ValueError: See :meth:`infer`, also for what else is raised.
+        :raises ValueError: See :meth:`infer`, also for other errors.
         """
         return self.infer(observation).chunk
 
     def check_instruction(self, text: str) -> str:
-        """Return the instruction as :func:`check_instruction` does, if the policy can take it.
+        """Return the instruction as :func:`check_instruction` does, if the policy can use it.
 
-        What passes here does not fail in :meth:`infer`. Safe from any thread.
+        An instruction that passes does not fail in :meth:`infer`. Safe from any thread.
 
-        :raises InstructionError: When it is none (see ``prompt.py``), its prompt is longer
-            than the graphs take, or the policy knows no word of it.
+        :raises InstructionError: When it is not valid (see ``prompt.py``), its prompt is longer
+            than the graphs allow, or the policy knows none of its words.
         """
         text = check_instruction(text)
         self._encode_prompt(text)
@@ -149,14 +150,14 @@ class Policy:
         return text
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
-        """Return the words of a checked instruction that the policy never met, where it can tell.
+        """Return the words of a checked instruction that the policy's tokenizer does not know.
 
         Safe from any thread.
         """
         return self._encode_prompt.unknown_words(text)
 
     def prepare(self, observation: Observation) -> tuple[np.ndarray, PromptIds, np.ndarray | None]:
-        """Return what :meth:`Engine.encode` takes: pixels, prompt and proprio.
+        """Return the arguments of :meth:`Engine.encode`: pixels, prompt and proprio.
 
         :raises ValueError: When the observation does not fit the manifest.
         """
@@ -204,12 +205,12 @@ class Policy:
         )
 
     def replay_golden(self) -> None:
-        """Run the folder's golden observations and compare with what was recorded at export.
+        """Run the folder's golden observations and compare with the outputs recorded at export.
 
         This also warms the engine up.
 
-        :raises ContractError: When there are none, or the kept patches, or with the same ones the
-            actions, differ by more than the manifest allows.
+        :raises ContractError: When there are none, or the kept patches differ by more than the
+            manifest allows, or the actions do although the kept patches are equal.
         """
         data = read_golden(self._policy_dir, self.manifest)
         golden = self.manifest.golden
@@ -222,33 +223,33 @@ class Policy:
             union = np.count_nonzero(kept | data['kept'][index])
             jaccard = np.count_nonzero(kept & data['kept'][index]) / union
             error = float(np.abs(prediction.normalised - data['actions'][index]).max())
-            # With another kept set the actions are another decision, not a rounding error.
+            # With another kept set the actions are a different decision, not a rounding error.
             wrong = jaccard == 1 and not error <= golden.action_tolerance
             if jaccard < golden.min_jaccard or wrong:
                 raise ContractError(
                     f'{path}: observation {index} gives a different result on '
                     f'{self.engine.backend}: kept patches overlap {jaccard:.3f} (at least '
-                    f'{golden.min_jaccard} wanted), actions differ by {error:.2g} (at most '
+                    f'{golden.min_jaccard} needed), actions differ by {error:.2g} (at most '
                     f'{golden.action_tolerance:g}); export the policy again or use another engine'
                 )
 
     def example_instruction(self) -> str:
-        """Return an instruction of the golden observations: one that the policy knows."""
+        """Return an instruction from the golden observations, which the policy knows."""
         return str(read_golden(self._policy_dir, self.manifest)['instruction'][-1])
 
     def require_verified(self) -> None:
-        """Refuse an engine that ``lightvla verify`` has not passed as it is.
+        """Refuse an engine that has not passed ``lightvla verify`` with the present fingerprint.
 
-        :raises ContractError: When there is no such entry in the manifest.
+        :raises ContractError: When the manifest has no entry that it passed.
         """
         found = [e for e in self.manifest.verified if e.fingerprint == self.engine.fingerprint]
         if not found or not found[-1].passed:
             state = 'did not pass its verification' if found else 'was never verified'
             raise ContractError(
-                f'{self._policy_dir}: {self.engine.backend}, as it is here '
-                f'({self.engine.fingerprint[:12]}), {state}; run `lightvla verify '
+                f'{self._policy_dir}: {self.engine.backend} on this machine '
+                f'({self.engine.fingerprint[:12]}) {state}; run `lightvla verify '
                 f'{self._policy_dir} --engine {self.engine.backend.split("-")[0]} --precision '
-                f'{self.engine.precision}` and look at what it says'
+                f'{self.engine.precision}` and read its result'
             )
 
     def close(self) -> None:
@@ -257,9 +258,9 @@ class Policy:
 
 
 def _vocabulary(policy_dir: Path, manifest: Manifest) -> int:
-    """Return how many token ids have an embedding in what runs: graphs, or else weights.
+    """Return how many token ids have an embedding in the graphs, or else in the weights.
 
-    :raises ContractError: When the graphs' table is none.
+    :raises ContractError: When the graphs' file of embeddings is not a table.
     """
     if manifest.graphs is None:
         assert manifest.model is not None, 'load_manifest refuses a folder without either'
@@ -269,13 +270,13 @@ def _vocabulary(policy_dir: Path, manifest: Manifest) -> int:
         (vocabulary, _) = np.load(path, mmap_mode='r', allow_pickle=False).shape
     except (ValueError, EOFError):
         raise ContractError(
-            f'{path}: no table of embeddings [vocabulary, D]; export the policy again'
+            f'{path}: not a table of embeddings [vocabulary, D]; export the policy again'
         ) from None
     return vocabulary
 
 
 def check_output(actions: np.ndarray, chunk_length: int) -> None:
-    """Refuse a head's output that must not move a robot.
+    """Refuse an output of the head that must not move a robot.
 
     :raises PolicyOutputError: When the shape is not [chunk_length, 7] or a number is not finite.
     """

@@ -1,4 +1,4 @@
-"""From upright RGB to the model's input. One path for training and for the robot."""
+"""Turns upright RGB into the model's input, in the same way for training and for the robot."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ ASPECT_TOLERANCE = 0.01
 
 
 def check_aspect(height: int, width: int, camera: Camera) -> None:
-    """Refuse a picture of another aspect than the policy knows, unless its manifest says a way.
+    """Refuse a picture of another aspect ratio than in training, unless the manifest has a ``fit``.
 
-    Squeezed to the policy's square, a 640 x 480 picture is another scene to it.
+    A 640 x 480 picture that is squeezed to the policy's square looks like a different scene.
 
     :raises ImageError: ``bad_aspect``.
     """
     if camera.fit == 'refuse' and not has_aspect(height, width, camera):
         raise ImageError(
             'bad_aspect',
-            f'{width} x {height} px, trained on width / height = {camera.aspect:.3g}; cut the '
+            f'{width} x {height} px, but trained on width / height = {camera.aspect:.3g}; crop the '
             "picture, or set the camera's fit in manifest.json to crop, pad or stretch",
         )
 
 
 def fitted(image: np.ndarray, camera: Camera, fill: int = 0) -> np.ndarray:
-    """Give a picture the aspect that the policy was trained on, by the manifest's ``fit``.
+    """Give a picture the aspect ratio that the policy was trained on, by the manifest's ``fit``.
 
     :param image: [H, W] or [H, W, channels].
-    :param fill: Of what ``pad`` adds.
-    :returns: A part of ``image``, ``image`` itself or a larger one, the same in the centre.
+    :param fill: Value of the pixels that ``pad`` adds.
+    :returns: A central part of ``image``, ``image`` itself, or a larger image around it.
     :raises ImageError: See :func:`check_aspect`.
     """
     height, width = image.shape[:2]
@@ -57,7 +57,7 @@ def fitted(image: np.ndarray, camera: Camera, fill: int = 0) -> np.ndarray:
 
 
 def has_aspect(height: int, width: int, camera: Camera) -> bool:
-    """Whether a size [px] has the aspect that the policy was trained on, within 1 %."""
+    """Return whether a size [px] has the aspect ratio of the training data, within 1 %."""
     return abs(width / height / camera.aspect - 1) <= ASPECT_TOLERANCE
 
 
@@ -65,7 +65,7 @@ def upright_mask(mask: np.ndarray, camera: Camera) -> np.ndarray:
     """Turn a mask of the patches that a policy sees back to the camera's upright view.
 
     :param mask: [rows, columns] of patches in the policy's view, of any type.
-    :returns: A view of it; it covers the centre crop of the upright image.
+    :returns: A view of ``mask``; it covers the centre crop of the upright image.
     """
     if camera.mirror:
         mask = mask[:, ::-1]
@@ -77,8 +77,8 @@ def upright_mask(mask: np.ndarray, camera: Camera) -> np.ndarray:
 class Preprocessor:
     """Turns a set of upright images into the model's input, by a manifest's recipe.
 
-    Orientation, [aspect], [JPEG round trip], lanczos3 resize with antialias, [centre crop], then
-    (x/255 - mean)/std per vision tower; the order and rules are OpenVLA-OFT's
+    The steps are: orientation, [aspect ratio], [JPEG round trip], lanczos3 resize with antialias,
+    [centre crop], then (x/255 - mean)/std per vision tower. Order and rules are OpenVLA-OFT's
     (``openvla_utils.py``: resize_image_for_policy, crop_and_resize; ``processing_prismatic.py``).
     """
 
@@ -97,7 +97,8 @@ class Preprocessor:
         :param images: Upright RGB uint8 [H, W, 3] of any size, by the manifest's camera names.
         :returns: float32 [cameras, 3 * towers, height, width].
         :raises ImageError: See :func:`check_aspect`.
-        :raises ValueError: When a camera is missing or unknown, or an image's type or shape wrong.
+        :raises ValueError: When a camera is missing or unknown, or an image has a wrong type or
+            shape.
         """
         wanted = [camera.name for camera in self._cameras]
         if set(images) != set(wanted):
@@ -109,7 +110,7 @@ class Preprocessor:
             image = images[camera.name]
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(
-                    f'image of {camera.name}: {image.dtype} {image.shape}; uint8 (H, W, 3) is taken'
+                    f'image of {camera.name}: {image.dtype} {image.shape}, not uint8 (H, W, 3)'
                 )
             upright = self.policy_view(image, camera)
             channels = upright.transpose(2, 0, 1)
@@ -145,8 +146,9 @@ def _jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
     _, data = cv2.imencode(
         '.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality)
     )
-    # TensorFlow decodes by the fast integer DCT, and so did OpenVLA's training data; OpenCV cannot,
-    # which changes two pixels in three, by up to 15 of 255. The encoders agree to the byte.
+    # TensorFlow decodes with the fast integer DCT, and OpenVLA's training data were decoded so.
+    # OpenCV cannot; without it two pixels in three change, by up to 15 of 255. The encoders write
+    # equal bytes.
     return simplejpeg.decode_jpeg(data, fastdct=True)
 
 

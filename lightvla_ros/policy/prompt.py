@@ -1,4 +1,4 @@
-"""Instructions: what is accepted, and how one becomes token ids."""
+"""Checks instructions and turns them into token ids."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lightvla_ros.errors import InstructionError, quoted
 
 MAX_LENGTH = 512  # characters
 MAX_BYTES = 1024  # in UTF-8: the bound of `instruction` in ActionChunk.msg and VlaStatus.msg
-# Letters, marks and symbols that show nothing (Default_Ignorable_Code_Point, and Braille's blank);
-# the Hangul fillers U+3164 and U+FFA0 become U+1160 in NFKC
+# Invisible letters, marks and symbols (Default_Ignorable_Code_Point, and the blank of Braille); the
+# Hangul fillers U+3164 and U+FFA0 become U+1160 in NFKC
 BLANKS = frozenset(
     '\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0'
     + ''.join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -35,44 +35,44 @@ STOP_WORDS = (
     'hold on',
     'hold still',
     'stand still',
-    'dont move',  # apostrophes do not count
+    'dont move',  # apostrophes are ignored
     'do not move',
 )
-PAD_ID = 0  # any id will do: padding is masked everywhere
+PAD_ID = 0  # the value does not matter: padding is masked everywhere
 
 
 def check_instruction(text: str) -> str:
-    """Return the instruction in Unicode's form NFKC without surrounding white space, if it is one.
+    """Return a valid instruction in Unicode's form NFKC, without surrounding white space.
 
-    :raises InstructionError: When it is too long, has no letter that can be seen, or holds
-        characters that no person types (control, direction, invisible ones).
+    :raises InstructionError: When it is too long, has no visible letter, or holds characters that
+        no person types (control, direction and invisible characters).
     """
-    # first, because an attacker's 4 MiB must not be looked at character by character
+    # first, because an attacker's 4 MiB must not be processed character by character
     if len(text) > MAX_LENGTH:
-        raise InstructionError(f'{len(text)} characters; at most {MAX_LENGTH} are taken')
+        raise InstructionError(f'{len(text)} characters; at most {MAX_LENGTH} are allowed')
     text = unicodedata.normalize('NFKC', text).strip()
     if not text:
         raise InstructionError('it is empty')
     if len(text) > MAX_LENGTH:  # one character can become 18
-        raise InstructionError(f'{len(text)} characters in NFKC; at most {MAX_LENGTH} are taken')
+        raise InstructionError(f'{len(text)} characters in NFKC; at most {MAX_LENGTH} are allowed')
     if (size := len(text.encode('utf-8', 'surrogatepass'))) > MAX_BYTES:
-        raise InstructionError(f'{size} bytes in UTF-8; at most {MAX_BYTES} are taken')
+        raise InstructionError(f'{size} bytes in UTF-8; at most {MAX_BYTES} are allowed')
     if '\ufffd' in text:
         raise InstructionError('it is not UTF-8')
     for character in text:
         if _invisible(character):
             name = unicodedata.name(character, 'a control character')
-            raise InstructionError(f'it holds {name} (U+{ord(character):04X}); leave it out')
+            raise InstructionError(f'it holds {name} (U+{ord(character):04X}); remove it')
     if not any(character.isalpha() for character in text):
         raise InstructionError('it has no letter')
     return text
 
 
 def stop_words_in(text: str, words: Sequence[str]) -> str:
-    """Return the first of ``words`` (or phrases) that stands in a text, as it is; else ''.
+    """Return the first of ``words`` (or phrases) that occurs in a text; empty if none does.
 
-    Case, punctuation and invisible characters do not hide it. Of a long text the beginning is
-    looked at.
+    Case, punctuation and invisible characters are ignored. Of a long text only the beginning is
+    searched.
     """
     said = f' {" ".join(_plain_words(text[:MAX_LENGTH]))} '
     for word in words:
@@ -89,7 +89,7 @@ def _plain_words(text: str) -> list[str]:
 
 
 def _invisible(character: str) -> bool:
-    """Whether a character shows nothing, or turns what is shown around."""
+    """Return whether a character is invisible, or changes the direction of the text."""
     return (
         unicodedata.category(character) in ('Cc', 'Cf', 'Cs', 'Co', 'Cn', 'Zl', 'Zp')
         or character in BLANKS
@@ -97,9 +97,9 @@ def _invisible(character: str) -> bool:
 
 
 class PromptEncoder:
-    """Text -> prompt ids, by a manifest's template and tokenizer; remembered per instruction.
+    """Text -> prompt ids, by a manifest's template and tokenizer; results are cached.
 
-    :param vocabulary: Ids that the policy has embeddings of; None leaves them unchecked.
+    :param vocabulary: Number of ids that the policy has embeddings for; None: not checked.
     :raises ContractError: When the tokenizer cannot be trusted; see ``tokenizer.py``.
     """
 
@@ -121,14 +121,14 @@ class PromptEncoder:
 
         Safe from any thread.
 
-        :raises InstructionError: When the prompt is longer than the graphs take; it is never cut.
+        :raises InstructionError: When the prompt is longer than the graphs allow; it is never cut.
         """
         return self._cached(instruction)
 
     def unknown_words(self, instruction: str) -> tuple[str, ...]:
-        """Return the words that the policy never met, as they stand in the instruction.
+        """Return the instruction's words that the tokenizer does not know.
 
-        Nothing where the tokenizer writes any word in pieces: such a one cannot tell.
+        Empty for a tokenizer that splits any word into pieces: it has no unknown words.
 
         :raises InstructionError: When it knows none of the words.
         """
@@ -145,7 +145,9 @@ class PromptEncoder:
             elif any(character.isalpha() for character in word):
                 known.append(word)
         if not known:
-            raise InstructionError(f'the policy knows no word of it: {quoted(" ".join(unknown))}')
+            raise InstructionError(
+                f'the policy knows none of its words: {quoted(" ".join(unknown))}'
+            )
         return tuple(unknown)
 
     def _encode(self, instruction: str) -> PromptIds:

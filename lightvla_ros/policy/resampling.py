@@ -1,4 +1,4 @@
-"""Resampling as TensorFlow does it, by weights that are computed once for each pair of sizes."""
+"""Resamples images as TensorFlow does, with weights that are computed once per pair of sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 BAND = 16  # output rows that share a block of weights
 
-# Weights [out, in] of one axis without their zeros: rows, columns, and the block where they cross
+# Weights [out, in] of one axis without most zeros: rows, columns, and their block of weights
 Bands = tuple[tuple[slice, slice, np.ndarray], ...]
 
 
@@ -23,7 +23,7 @@ def resample(image: np.ndarray, rows: Bands, columns: Bands) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def resize_weights(source: tuple[int, int], target: tuple[int, int]) -> tuple[Bands, Bands]:
-    """Weights of ``tf.image.resize(method='lanczos3', antialias=True)`` for rows and columns.
+    """Return the weights of ``tf.image.resize(method='lanczos3', antialias=True)`` for both axes.
 
     ``scale_and_translate``: pixel centres at + 0.5; when shrinking, the kernel grows with the
     scale; weights outside the image are dropped and the rest normalised.
@@ -34,7 +34,7 @@ def resize_weights(source: tuple[int, int], target: tuple[int, int]) -> tuple[Ba
 
 @lru_cache(maxsize=16)
 def crop_weights(size: tuple[int, int], area: float) -> tuple[Bands, Bands]:
-    """Weights of ``tf.image.crop_and_resize`` on the centre box of an area, back to ``size``.
+    """Return the weights of ``tf.image.crop_and_resize`` from the centre box back to ``size``.
 
     Bilinear without antialias; coordinates are scaled by side - 1.
     """
@@ -64,7 +64,7 @@ def _centre_crop(side: int, area: float) -> np.ndarray:
 
 
 def _bands(weights: np.ndarray) -> Bands:
-    """Leave the zeros out, which are 9 in 10 weights of a resize: 2 to 4 times faster."""
+    """Remove the zeros, which are 90 % of a resize's weights: 2 to 4 times faster."""
     bands = []
     for top in range(0, len(weights), BAND):
         block = weights[top : top + BAND]

@@ -1,4 +1,4 @@
-"""The robot's state: as it is measured, and as the policy was trained on it (proprio)."""
+"""The robot's state: as measured, and as the policy's state vector (proprio)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 from lightvla_ros.contract import PROPRIO_SIZES, Proprio
 
-LEAST_RANGE = 0.01  # m or rad; data in which a number stood still say little about where it may be
-ROUNDING = 1e-5  # of the range: the extremes of float32 data themselves are inside
+LEAST_RANGE = 0.01  # m or rad; lower limit of a range, for numbers that hardly vary in the data
+ROUNDING = 1e-5  # fraction of the range, so that the extremes of float32 data count as inside
 
 
 @dataclass(frozen=True, eq=False)
 class RobotState:
-    """What was measured of the robot at one instant; a part that was not measured is None.
+    """The robot's measured state at one instant; a part that was not measured is None.
 
-    :param position: End effector in the base frame [m], [3].
-    :param quaternion: Of the end effector, unit, x y z w; its sign has no meaning.
-    :param fingers: The two finger joints [m], [2], in robosuite's signs (the second is negative).
+    :param position: Position of the end effector in the base frame [m], [3].
+    :param quaternion: Orientation of the end effector, unit, x y z w; its sign has no meaning.
+    :param fingers: The two finger joints [m], [2], with robosuite's signs (the second is negative).
     """
 
     position: np.ndarray | None = None
@@ -27,11 +27,11 @@ class RobotState:
     fingers: np.ndarray | None = None
 
     def joined(self, other: RobotState) -> RobotState:
-        """Return this state with the parts that another one has; they come in several messages."""
+        """Return this state plus another one's parts, since parts come in several messages."""
         return replace(self, **{name: v for name, v in vars(other).items() if v is not None})
 
     def part(self, name: str) -> np.ndarray | None:
-        """Return what a part of ``Proprio.layout`` is made of."""
+        """Return the measurement from which a part of ``Proprio.layout`` is computed."""
         return {
             'ee_position': self.position,
             'ee_axis_angle': self.quaternion,
@@ -40,19 +40,19 @@ class RobotState:
 
 
 def state_vector(spec: Proprio, state: RobotState) -> np.ndarray:
-    """Put the state vector together in the manifest's layout.
+    """Build the state vector in the manifest's layout.
 
     :returns: float64 [S].
-    :raises ValueError: When a part that the layout needs is missing, misshapen or not finite.
+    :raises ValueError: When a part that the layout needs is missing, not finite or of wrong shape.
     """
     return np.concatenate([_numbers(spec, name, state.part(name)) for name in spec.layout])
 
 
 @dataclass(frozen=True)
 class Outside:
-    """A number of the state that lies outside of what the policy was trained on.
+    """A number of the state that is outside the range of the training data.
 
-    :param excess: How far outside, as a share of the range between both bounds.
+    :param excess: Distance to the nearer bound, as a fraction of the range between both bounds.
     """
 
     name: str
@@ -66,12 +66,13 @@ class Outside:
 
 
 def out_of_bounds(spec: Proprio, state: RobotState) -> list[Outside]:
-    """Find the numbers of a state, or of those parts that it has, that are outside the bounds.
+    """Find the numbers of a state that are outside the bounds; missing parts are skipped.
 
-    :func:`normalise_proprio` cuts them off, so that a policy does not see how far it is.
+    :func:`normalise_proprio` clips these numbers, so a policy does not see how far outside they
+    are.
 
     :returns: The farthest first.
-    :raises ValueError: As :func:`state_vector`, of the parts that the state has.
+    :raises ValueError: As :func:`state_vector`, for the parts that the state has.
     """
     found, at = [], 0
     for part in spec.layout:
@@ -94,7 +95,7 @@ def normalise_proprio(state: np.ndarray | None, spec: Proprio | None) -> np.ndar
     + 1e-8) - 1, -1, 1). The clipping is part of the published preprocessing.
 
     :param state: float64 [S].
-    :returns: float32 [1, S]; None where the policy takes no proprio.
+    :returns: float32 [1, S]; None if the policy takes no proprio.
     :raises ValueError: When the state is missing, of another length, or not finite.
     """
     if spec is None:
@@ -107,27 +108,27 @@ def normalise_proprio(state: np.ndarray | None, spec: Proprio | None) -> np.ndar
 
 
 def on_side_of(reference: Sequence[float], quaternion: np.ndarray) -> np.ndarray:
-    """Return q or -q, which are one rotation: the one whose dot product with a reference is >= 0.
+    """Return q or -q, whichever has a dot product >= 0 with a reference; both are one rotation.
 
-    OpenVLA-OFT takes LIBERO's quaternion as it comes, so its data have angles up to 2 pi, and a
-    policy needs the same of the two: the other one costs 14 to 40 points of success (vla-eval,
-    common-pitfalls) and moved our policy's steps by 44 mm. LIBERO's hand points down: x is always
-    positive there (in 2187 states of 20 episodes 0.99 to 1), w of either sign. A robot's driver
-    may send either one, and change from one to the other.
+    OpenVLA-OFT uses LIBERO's quaternion unchanged, so its data have angles up to 2 pi, and a
+    policy needs the same sign: the other sign costs 14 to 40 points of success (vla-eval,
+    common-pitfalls) and changed the bundled policy's steps by 44 mm. LIBERO's hand points down: x
+    is always positive (0.99 to 1 in 2187 states of 20 episodes), while w has both signs. A robot's
+    driver may send either sign, and may change it at any time.
 
     :param reference: See ``Proprio.quaternion_reference``.
     :param quaternion: Unit, x y z w.
     """
     side = float(np.dot(quaternion, reference))
-    if side == 0:  # at right angles: any rule will do that gives q and -q the same bits
+    if side == 0:  # at right angles: any rule that gives the same result for q and -q
         side = next((number for number in quaternion if number), 0.0)
     return -quaternion if side < 0 else quaternion
 
 
 def wrap_axis_angles(reference: Sequence[float], vectors: np.ndarray) -> np.ndarray:
-    """Do to rotation vectors of recorded data what :func:`on_side_of` does to quaternions.
+    """Apply :func:`on_side_of` to rotation vectors of recorded data.
 
-    :param vectors: [N, 3] in radians; what is on the reference's side comes back bit for bit.
+    :param vectors: [N, 3] in radians; vectors on the reference's side are returned unchanged.
     """
     angles = np.linalg.norm(vectors, axis=1)
     halves = angles / 2
@@ -139,7 +140,7 @@ def wrap_axis_angles(reference: Sequence[float], vectors: np.ndarray) -> np.ndar
 
 
 def _numbers(spec: Proprio, name: str, part: np.ndarray | None) -> np.ndarray:
-    """Return a part of the state as it stands in the vector, float64."""
+    """Return a part of the state vector, float64."""
     size = 4 if name == 'ee_axis_angle' else PROPRIO_SIZES[name]
     if part is None or np.shape(part) != (size,) or not np.isfinite(part).all():
         raise ValueError(f'{name} needs {size} finite numbers, not {part}')
@@ -149,7 +150,7 @@ def _numbers(spec: Proprio, name: str, part: np.ndarray | None) -> np.ndarray:
 
 
 def _axis_angle(quaternion: np.ndarray) -> np.ndarray:
-    """Rotation vector as OpenVLA's LIBERO data has it (robosuite's quat2axisangle)."""
+    """Return the rotation vector as in OpenVLA's LIBERO data (robosuite's quat2axisangle)."""
     w = min(max(float(quaternion[3]), -1.0), 1.0)
     denominator = np.sqrt(1 - w * w)
     if denominator < 1e-8:

@@ -1,8 +1,8 @@
-"""The tokenizer of a policy, read, and its encoding checked before a robot is told anything by it.
+"""Reads a policy's tokenizer and checks its encoding before a robot uses it.
 
-``tokenizer.json`` holds more than a vocabulary. With truncation inside, every long instruction
-becomes the same ids, so a robot does the same whatever it is told; with padding or an end token a
-policy is asked in a form that it was never trained on. None of that fails by itself.
+``tokenizer.json`` holds more than a vocabulary. If it truncates, different long instructions become
+the same ids, so the robot does the same for all of them. If it adds padding or an end token, the
+policy gets prompts of a form that it was never trained on. None of these faults raises an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WORDS = ('pick up', 'pick up the', 'pick up the black', 'pick up the black bowl'
 def read_tokenizer(path: Path) -> Tokenizer:
     """Read ``tokenizer.json``.
 
-    :raises ContractError: When it is missing or none.
+    :raises ContractError: When it is missing or not a tokenizer.
     """
     if not path.is_file():
         raise ContractError(f'{path}: is missing')
@@ -35,25 +35,25 @@ def read_tokenizer(path: Path) -> Tokenizer:
 def check_tokenizer(
     tokenizer: Tokenizer, path: Path, template: str, vocabulary: int | None = None
 ) -> int:
-    """Check the whole encoding: one begin token, no end, every word counts, ids are known.
+    """Check the encoding: one begin token, no end token, every word adds ids, all ids are known.
 
-    :param path: For the messages.
+    :param path: The file, for error messages.
     :param template: The prompt around ``{instruction}``.
-    :param vocabulary: Ids that the policy has embeddings of; None leaves them unchecked.
+    :param vocabulary: Number of ids that the policy has embeddings for; None: not checked.
     :returns: The id of the begin token.
-    :raises ContractError: With what is wrong.
+    :raises ContractError: When a check fails.
     """
     for setting in ('truncation', 'padding'):
         if getattr(tokenizer, setting) is not None:
             raise ContractError(
-                f'{path}: {setting} is stored inside, so instructions lose their words or gain '
-                f'tokens; set "{setting}" to null there, then import or export the policy again'
+                f'{path}: {setting} is stored inside, so instructions lose words or gain tokens; '
+                f'set "{setting}" to null there, then import or export the policy again'
             )
     added = tokenizer.encode('').ids
     if len(added) != 1:
         raise ContractError(
-            f'{path}: adds the tokens {added} to a prompt; it must be one begin token, and no end '
-            'token: make the file again with add_bos_token=True, add_eos_token=False'
+            f'{path}: it adds the tokens {added} to a prompt; it must add one begin token and no '
+            'end token: make the file again with add_bos_token=True, add_eos_token=False'
         )
     lengths = []
     for words in WORDS:
@@ -62,21 +62,22 @@ def check_tokenizer(
         bare = tokenizer.encode(text, add_special_tokens=False).ids
         if ids != added + bare:
             raise ContractError(
-                f'{path}: puts token {added[0]} behind the prompt, not in front; make the file '
+                f'{path}: it puts token {added[0]} after the prompt, not before it; make the file '
                 'again with add_bos_token=True, add_eos_token=False'
             )
         if added[0] in bare:
-            raise ContractError(f'{path}: gives the begin token {added[0]} within a prompt, too')
+            raise ContractError(f'{path}: it gives the begin token {added[0]} also within a prompt')
         lengths.append(len(ids))
     if sorted(set(lengths)) != lengths:
         raise ContractError(
-            f'{path}: one more word does not give more ids ({lengths} of {list(WORDS)}), so '
-            'instructions are not told apart; take the tokenizer that the policy was trained with'
+            f'{path}: one more word does not give more ids ({lengths} for {list(WORDS)}), so '
+            'instructions cannot be distinguished; use the tokenizer that the policy was trained '
+            'with'
         )
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values())
     if vocabulary is not None and highest >= vocabulary:
         raise ContractError(
-            f'{path}: gives ids up to {highest}, the policy has embeddings of {vocabulary}; take '
-            'the tokenizer that the policy was trained with'
+            f'{path}: it gives ids up to {highest}, the policy has embeddings for {vocabulary}; '
+            'use the tokenizer that the policy was trained with'
         )
     return added[0]

@@ -1,7 +1,7 @@
-"""An engine against its reference.
+"""Compares engines with their reference.
 
-- ``prompts``: whether different instructions tell the policy different things
-- ``tolerances``: how far an engine is from its reference, and how far it may be
-- ``variants``: which engines, and in which numbers, a folder is verified with
+- ``prompts``: checks that different instructions become different prompts
+- ``tolerances``: differences between an engine and its reference, and their limits
+- ``variants``: which engines a folder is verified with, and in which precisions
 - ``verify``: ``lightvla verify``
 """

@@ -1,4 +1,4 @@
-"""Whether a policy is told different things by different instructions."""
+"""Checks that different instructions become different prompts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lightvla_ros.policy.prompt import PromptEncoder
 
 
 def check_prompts(policy_dir: Path, manifest: Manifest, instructions: Iterable[str]) -> None:
-    """Encode instructions and those of ``policy/golden.py``; no two may become one prompt.
+    """Encode ``instructions`` and those of ``policy/golden.py``; no two may become one prompt.
 
-    :raises ContractError: With two that are one prompt; a robot would do the same for both.
+    :raises ContractError: Naming two that become one prompt; a robot would do the same for both.
     """
     path = Path(policy_dir) / manifest.prompt.tokenizer
     encode = PromptEncoder(manifest.prompt, path)
@@ -22,12 +22,12 @@ def check_prompts(policy_dir: Path, manifest: Manifest, instructions: Iterable[s
     for text in [*instructions, *INSTRUCTIONS]:
         try:
             other = seen.setdefault(encode(text).ids.tobytes(), text)
-        except InstructionError:  # longer than the graphs take: a node refuses it
+        except InstructionError:  # longer than the graphs allow: a node refuses it
             continue
         if _words(other) != _words(text):
             raise ContractError(
                 f'{path}: {other!r} and {text!r} become the same prompt, so the policy cannot tell '
-                'them apart; take the tokenizer that it was trained with'
+                'them apart; use the tokenizer that it was trained with'
             )
 
 

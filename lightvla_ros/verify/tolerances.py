@@ -1,4 +1,4 @@
-"""How far an engine is from its reference, in what a robot would do, and how far it may be."""
+"""Differences between an engine and its reference in the robot's motion, and their limits."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import numpy as np
 from lightvla_ros.contract import Action
 from lightvla_ros.policy.actions import chunk_from_policy
 
-COIN_TOSS = 0.02  # openings this near to each other may lie on two sides of the middle
+COIN_TOSS = 0.02  # two openings this close may be on different sides of the middle
 
 
 @dataclass(frozen=True)
 class Tolerance:
     """Tolerance of one precision.
 
-    :param mean_jaccard: Least mean overlap of the kept sets.
-    :param min_jaccard: Least overlap in any one observation.
-    :param millimetres: Largest error of a step where the kept sets are equal.
-    :param degrees: Likewise of its rotation.
-    :param gripper: Likewise of the opening, 0 to 1.
-    :param action_tolerance: Likewise of a normalised number, for golden observations.
+    All errors are limited only where the kept sets are equal; gripper flips are never allowed
+    there. Where the kept sets differ, the actions are a different decision of the policy: they are
+    reported, and only the overlap is limited.
 
-    Gripper flips are never allowed where the kept sets are equal. Where they differ the actions are
-    another decision of the policy; they are reported, and the overlap is what is limited.
+    :param mean_jaccard: Least mean overlap of the kept sets.
+    :param min_jaccard: Least overlap in any observation.
+    :param millimetres: Largest error of a step's translation.
+    :param degrees: Largest error of a step's rotation.
+    :param gripper: Largest error of the opening, 0 to 1.
+    :param action_tolerance: Largest error of a normalised number, for golden observations.
     """
 
     mean_jaccard: float
@@ -35,7 +36,7 @@ class Tolerance:
     action_tolerance: float
 
 
-# A rounding error of one step must not be seen at the gripper: a Panda repeats to 0.1 mm.
+# One step's rounding error must be smaller than a Panda's repeatability of 0.1 mm.
 TOLERANCES = {
     'fp32': Tolerance(0.99, 0.9, 0.05, 0.05, 1e-3, 1e-3),
     'fp16': Tolerance(0.97, 0.8, 0.5, 0.5, 2e-2, 2e-2),
@@ -50,7 +51,7 @@ class ActionDifference:
     :param millimetres: Between the ends of two steps [mm].
     :param degrees: Between two rotations [degrees].
     :param gripper: Between two openings, 0 to 1.
-    :param flips: Steps whose gripper command goes the other way, by more than a rounding error.
+    :param flips: Number of steps whose gripper command is reversed, by more than a rounding error.
     """
 
     millimetres: float
@@ -63,7 +64,7 @@ def action_difference(reference: np.ndarray, found: np.ndarray, spec: Action) ->
     """Compare two normalised outputs [chunk_length, 7], both finite."""
     one, two = chunk_from_policy(reference, spec), chunk_from_policy(found, spec)
     distance = np.linalg.norm(one.translations - two.translations, axis=1).max()
-    # q and -q are one rotation; |q - p| = 2 sin(angle / 4) and |q + p| = 2 cos(angle / 4)
+    # q and -q are the same rotation; |q - p| = 2 sin(angle / 4) and |q + p| = 2 cos(angle / 4)
     apart, together = (
         np.linalg.norm(one.rotations + sign * two.rotations, axis=1) for sign in (-1, 1)
     )
@@ -79,5 +80,5 @@ def action_difference(reference: np.ndarray, found: np.ndarray, spec: Action) ->
 
 
 def jaccard(one: np.ndarray, two: np.ndarray) -> float:
-    """Overlap of two sets of patch indices: 1 when equal, 0 when disjoint."""
+    """Return the overlap of two sets of patch indices: 1 when equal, 0 when disjoint."""
     return len(np.intersect1d(one, two)) / len(np.union1d(one, two))

@@ -1,4 +1,4 @@
-"""Which engines, and in which numbers, a policy folder is verified and measured with."""
+"""Selects the engines and precisions with which a policy folder is verified and measured."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from lightvla_ros.contract import Manifest
 
-DEFAULT_BACKEND = 'onnxruntime-cpu'  # what a node runs that was told nothing
+DEFAULT_BACKEND = 'onnxruntime-cpu'  # what a node runs by default
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An engine in one of the ways in which it can run.
+    """An engine with a precision and options.
 
-    :param name: The engine's, for ``load_engine``.
-    :param precision: Of the numbers that it computes in.
-    :param options: For ``load_engine``.
-    :param backend: As the engine names itself, such as ``onnxruntime-cuda``.
+    :param name: The engine's name for ``load_engine``.
+    :param precision: Precision in which it computes.
+    :param options: Options for ``load_engine``.
+    :param backend: The engine's own name for it, such as ``onnxruntime-cuda``.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Variant:
 def variants(manifest: Manifest) -> list[Variant]:
     """Return the variants that the libraries of this machine and this folder offer."""
     found, own = [], manifest.graphs.precision
-    if importlib.util.find_spec('onnxruntime'):  # a robot may have TensorRT alone
+    if importlib.util.find_spec('onnxruntime'):  # a robot may have only TensorRT
         import onnxruntime
 
         for provider in onnxruntime.get_available_providers():
@@ -54,11 +54,11 @@ def variants(manifest: Manifest) -> list[Variant]:
 
 @dataclass(frozen=True)
 class Choice:
-    """What becomes of the variants.
+    """Which variants must pass, which are only tried, and which are skipped.
 
-    :param deciding: Must pass: the user or the folder names them.
-    :param trying: Are tried as well; one that fails is called unavailable, which is no fault.
-    :param left: In other numbers than anybody asked for; not tried.
+    :param deciding: Variants that must pass, because the user or the folder names them.
+    :param trying: Variants that are tried too; one that fails is reported as unavailable.
+    :param left: Variants of a precision that was not requested; they are not tried.
     """
 
     deciding: tuple[Variant, ...]
@@ -73,14 +73,14 @@ def choose(
     precision: str | None = None,
     provider: str | None = None,
 ) -> Choice:
-    """Sort variants by who asks for them.
+    """Sort variants into those that must pass, those that are tried, and those that are skipped.
 
-    A user who names an engine, a provider or a precision asks for what fits, in the folder's
-    precision where none is named. Otherwise the folder asks: for engines that were built in it, for
-    what passed before, and for the engine that a node runs by default. If there are none of these,
-    every variant in the folder's precision decides. Other precisions of the processor never do.
+    If the user names an engine, a provider or a precision, the matching variants must pass, in the
+    folder's precision if none is named. Otherwise these must pass: engines that were built into the
+    folder, variants that passed before, and the engine that a node runs by default. If there are
+    none of these, every variant in the folder's precision must pass.
 
-    :param offered: Of the machine and the folder, see :func:`variants`.
+    :param offered: Variants of the machine and the folder, see :func:`variants`.
     """
     passed = {(each.backend, each.precision) for each in manifest.verified if each.passed}
     fitting = [

@@ -1,11 +1,11 @@
-"""``lightvla verify``: whether the engines of a policy folder compute what was trained.
+"""``lightvla verify``: checks that the engines of a policy folder compute what was trained.
 
-Every engine is compared with PyTorch, where the folder holds weights and PyTorch is at hand, and
-else with the golden observations that PyTorch answered at export. First what is kept, for nothing
-else can be compared where that differs; then the actions, in every bucket; then that padding has no
-say: what the prompt is padded with for every engine, and the content of dropped tokens where it can
-be reached, on a CPU. What is found goes into the manifest; a node runs no engine that has not
-passed.
+Every engine is compared with PyTorch if the folder holds weights and PyTorch is installed, and
+otherwise with PyTorch's outputs for the golden observations, recorded at export. The kept tokens
+are compared first, because actions can be compared only where they are equal. Then the actions are
+compared in every bucket. Finally padding must not change a single bit of the output: the ids that
+pad the prompt for every engine, and on a CPU also the content of dropped tokens. The results are
+written into the manifest; a node runs only engines that have passed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SEED = 20261125
 
 @dataclass(frozen=True)
 class Expected:
-    """The reference's answer to one observation.
+    """The reference's output for one observation.
 
     :param kept: int64 [K], ascending.
     :param actions: float32 [chunk_length, 7] by bucket.
@@ -47,9 +47,9 @@ class Expected:
 
 @dataclass(frozen=True)
 class Reference:
-    """What engines are compared with.
+    """The outputs with which engines are compared.
 
-    :param kind: ``torch`` or ``golden``; in fp32 either way.
+    :param kind: ``torch`` or ``golden``; both are in fp32.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Reference:
 
 @dataclass
 class Comparison:
-    """What was found about one engine so far."""
+    """The differences of one engine found so far."""
 
     jaccards: list[float] = field(default_factory=list)
     wrong_positions: int = 0  # observations whose position ids do not ascend
@@ -78,23 +78,23 @@ def verify(
     count: int = 8,
     threads: int = 1,
 ) -> tuple[list[Verification], list[str]]:
-    """Compare engines with the reference; see :func:`choose` for which.
+    """Compare engines with the reference; :func:`choose` selects the engines.
 
-    :param only: Name of one kind of engine.
-    :param precision: Of the numbers an engine computes in; the folder's own when None.
-    :param provider: Of ONNX Runtime, by its own name.
-    :param count: Random observations besides the golden ones; they need PyTorch's answers.
-    :returns: A verification of each engine that passed or had to, and a line for each that cannot
-        be used here.
+    :param only: Name of one engine, to verify only its variants.
+    :param precision: Precision in which engines compute; the folder's own when None.
+    :param provider: ONNX Runtime's name of an execution provider, to verify only its variants.
+    :param count: Number of random observations in addition to the golden ones; they need PyTorch.
+    :returns: A verification of each engine that passed or had to pass, and a line for each engine
+        that cannot be used here.
     :raises ContractError: When the folder cannot be trusted or holds no graphs, or when different
-        instructions are one prompt.
-    :raises EngineError: When there is no such provider here.
+        instructions become the same prompt.
+    :raises EngineError: When ONNX Runtime has no such provider here.
     """
     manifest = load_manifest(policy_dir)
     if manifest.graphs is None or manifest.golden is None:
-        raise ContractError(f'{policy_dir}: holds no exported graphs, so there is no engine yet')
+        raise ContractError(f'{policy_dir}: it holds no exported graphs, so there is no engine yet')
     if provider is not None:
-        # here, since a robot may have another engine alone
+        # imported here, because a robot may have only another engine
         from lightvla_ros.engine.onnxruntime import check_provider
 
         check_provider(provider)
@@ -113,8 +113,8 @@ def verify(
         else:
             unusable.append(f'{variant}: {"; ".join(verification.figures["faults"])}')
     unusable += [
-        f'{variant}: the folder is in {manifest.graphs.precision}, so it was not tried; --engine '
-        f'{variant.name} --precision {variant.precision} does'
+        f'{variant}: not tried, because the folder is in {manifest.graphs.precision}; to try it, '
+        f'add --engine {variant.name} --precision {variant.precision}'
         for variant in choice.left
     ]
     return found, unusable
@@ -146,11 +146,11 @@ def _verification(
 
 
 def news(policy_dir: Path, found: list[Verification]) -> list[Verification]:
-    """Return what the manifest does not say yet.
+    """Return the verifications that the manifest does not contain yet.
 
-    It says so when the same engine passed, or failed, against a reference as good; PyTorch is
-    better than recorded answers. Date and figures, which differ a little between processors, are
-    those of the first time.
+    It contains one if the same engine has the same verdict against an equal or better reference;
+    PyTorch is better than recorded outputs. Date and figures, which differ a little between
+    processors, stay those of the first verification.
 
     :raises ContractError: When the folder cannot be trusted.
     """
@@ -165,9 +165,9 @@ def _says(old: Verification | None, new: Verification) -> bool:
 
 
 def write_verifications(policy_dir: Path, found: list[Verification]) -> None:
-    """Write what was found into the manifest, in the place of what it said of the same engines.
+    """Write verifications into the manifest; they replace older ones of the same engines.
 
-    :raises OSError: When it cannot be written.
+    :raises OSError: When the manifest cannot be written.
     """
     fresh = {each.fingerprint for each in found}
     manifest = load_manifest(policy_dir)  # it may have changed meanwhile
@@ -192,12 +192,12 @@ def _reference(policy_dir: Path, manifest: Manifest, count: int, threads: int) -
         cases = [(each, Expected(*_answer(policy, each))) for each in seen]
     answers = (actions for _, each in cases for actions in each.actions.values())
     if not all(np.isfinite(actions).all() for actions in answers):
-        raise ContractError(f'{policy_dir}: PyTorch itself answers NaN or infinity by its weights')
+        raise ContractError(f'{policy_dir}: PyTorch itself returns NaN or infinity for its weights')
     return Reference('torch', cases)
 
 
 def _answer(policy: Policy, observation: Observation) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Run every bucket; one that holds fewer tokens than were kept takes the first of them."""
+    """Run every bucket; a bucket smaller than the kept set takes its first tokens."""
     encoded = policy.engine.encode(*policy.prepare(observation))
     kept = policy.engine.kept_patches(encoded)
     buckets = policy.manifest.tokens.buckets
@@ -213,7 +213,7 @@ def _compare(policy: Policy, cases: list[tuple[Observation, Expected]]) -> Compa
         same = np.array_equal(expected.kept, kept)
         for bucket, wanted in expected.actions.items():
             if not same and bucket < max(len(kept), len(expected.kept)):
-                continue  # the first tokens of two sets: not the same question
+                continue  # the bucket would cut two different sets: their outputs do not compare
             if not np.isfinite(actions[bucket]).all():
                 comparison.not_finite += 1
                 continue
@@ -227,12 +227,12 @@ def _compare(policy: Policy, cases: list[tuple[Observation, Expected]]) -> Compa
 
 
 def _padding_has_no_say(policy: Policy, observation: Observation) -> Iterator[bool]:
-    """Yield whether actions stay the same to the bit when padding holds something else."""
+    """Yield whether the actions stay bit for bit the same when padding has other content."""
     pixels, prompt, proprio = policy.prepare(observation)
     engine, full = policy.engine, policy.manifest.tokens.buckets[-1]
     encoded = engine.encode(pixels, prompt, proprio)
     before = engine.act(encoded, full)
-    if encoded.tensors:  # where they can be reached
+    if encoded.tensors:  # only if the host can access them
         _overwrite_dropped(encoded)
         yield np.array_equal(before, engine.act(encoded, full))
     other = PromptIds(np.where(prompt.mask, prompt.ids, prompt.ids.max()), prompt.mask)
@@ -246,7 +246,7 @@ def _overwrite_dropped(encoded: Encoded) -> None:
 
 
 def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the figures, and what is wrong with them."""
+    """Return the figures, and a line for each fault in them."""
     limits = TOLERANCES[precision]
     figures = {
         'observations': len(found.jaccards),
@@ -262,9 +262,9 @@ def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]
     faults = []
     if figures['jaccard_mean'] < limits.mean_jaccard or figures['jaccard_min'] < limits.min_jaccard:
         faults.append(
-            f'kept sets overlap {figures["jaccard_mean"]:.3f}, at worst '
+            f'kept sets overlap {figures["jaccard_mean"]:.3f} on average and at worst '
             f'{figures["jaccard_min"]:.3f}; at least {limits.mean_jaccard} and '
-            f'{limits.min_jaccard} are wanted'
+            f'{limits.min_jaccard} are needed'
         )
     if found.wrong_positions:
         faults.append(f'position ids of {found.wrong_positions} observations do not ascend')

@@ -78,7 +78,7 @@ def test_another_aspect_is_refused_with_the_numbers_and_the_cure():
     with pytest.raises(ImageError) as caught:
         check_aspect(480, 640, camera())
     assert caught.value.code == 'bad_aspect'
-    assert '640 x 480 px, trained on width / height = 1' in str(caught.value)
+    assert '640 x 480 px, but trained on width / height = 1' in str(caught.value)
     assert 'fit in manifest.json to crop, pad or stretch' in str(caught.value)
 
 

@@ -100,7 +100,7 @@ def test_an_instruction_without_a_known_word_is_none(bundled_policy):
     assert encoder.unknown_words('Pick up the MILK') == ()
     assert encoder.unknown_words('grab the milk, quickly') == ('grab', 'milk,', 'quickly')
     for text in ('gostak distim', 'nimm die Milch', '?', 'greif: zu'):
-        with pytest.raises(InstructionError, match='the policy knows no word of it'):
+        with pytest.raises(InstructionError, match='the policy knows none of its words'):
             encoder.unknown_words(text)
 
 

@@ -90,12 +90,12 @@ def foreign_ids(tokenizer):
 WRONG = {
     'an end token': (end_token, r'adds the tokens \[1, 2\] to a prompt'),
     'no begin token': (no_begin, r'adds the tokens \[\] to a prompt'),
-    'the begin token behind': (begin_behind, 'puts token 1 behind the prompt, not in front'),
+    'the begin token behind': (begin_behind, 'puts token 1 after the prompt, not before it'),
     'another begin token': (other_begin, r'must begin with id 1 \(BOS\), not 2'),
-    'the begin token twice': (begin_twice, 'gives the begin token 1 within a prompt, too'),
+    'the begin token twice': (begin_twice, 'gives the begin token 1 also within a prompt'),
     'all words in one token': (one_token, 'one more word does not give more ids'),
     'words left out': (loses_words, 'one more word does not give more ids'),
-    'ids outside the vocabulary': (foreign_ids, 'ids up to 40000, .* embeddings of 32064'),
+    'ids outside the vocabulary': (foreign_ids, 'ids up to 40000, .* embeddings for 32064'),
 }  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def policy(small_policy, tmp_path):
         (lambda tokenizer: tokenizer.enable_truncation(12), 'truncation is stored inside'),
         (lambda tokenizer: tokenizer.enable_padding(length=40), 'padding is stored inside'),
         (end_token, 'adds the tokens'),
-        (foreign_ids, 'ids up to 40000, the policy has embeddings of 80'),
+        (foreign_ids, 'ids up to 40000, the policy has embeddings for 80'),
     ],
 )
 def test_a_policy_whose_tokenizer_misleads_does_not_load(policy, tmp_path, capsys, edit, message):
