@@ -1,8 +1,8 @@
-"""What training and deployment must agree on. Its face is below: import from here.
+"""The policy folder, on which training and deployment agree. Import the names below from here.
 
-- ``folder``: a policy folder: its manifest, read, checked, typed and written
+- ``folder``: reads, checks and writes a policy folder's manifest
 - ``libero``: LIBERO's facts: chunk length, control period, scales, cameras and suites
-- ``manifest``: what a manifest says, typed
+- ``manifest``: the types of a manifest's contents
 """
 
 from lightvla_ros.contract.folder import (

@@ -1,8 +1,8 @@
-"""The contract of a policy folder: its manifest, read, checked and typed.
+"""Reads, checks and writes the manifest of a policy folder.
 
-A policy is a folder. Whatever training and deployment must agree on stands in its ``manifest.json``
-(``manifest.schema.json`` beside this file is the published schema) and nowhere else. Loading checks
-everything before anything is run: a robot must not find out later.
+A policy is a folder. Everything that training and deployment must agree on is stored in its
+``manifest.json`` (``manifest.schema.json`` beside this file is the published schema) and nowhere
+else. Loading checks everything before anything runs, so that no fault appears later on a robot.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from lightvla_ros.errors import ContractError
 from lightvla_ros.files import LFS_POINTER, is_lfs_pointer, part_of, write_text
 
 MANIFEST_NAME = 'manifest.json'
-PART_NAME = part_of(Path(MANIFEST_NAME)).name  # while it is written
+PART_NAME = part_of(Path(MANIFEST_NAME)).name  # its name while it is being written
 SCHEMA_VERSION = 2
 SCHEMA_PATH = Path(__file__).with_name('manifest.schema.json')
 
@@ -48,7 +48,7 @@ def load_manifest(policy_dir: Path) -> Manifest:
     """Read and check a policy folder.
 
     :param policy_dir: The folder that holds ``manifest.json``.
-    :raises ContractError: On anything missing, extra, changed or inconsistent.
+    :raises ContractError: When anything is missing, extra, changed or inconsistent.
     """
     policy_dir = Path(policy_dir)
     path = policy_dir / MANIFEST_NAME
@@ -66,14 +66,15 @@ def load_manifest(policy_dir: Path) -> Manifest:
 
 
 def parse_manifest(document: Any, where: str = MANIFEST_NAME) -> Manifest:
-    """Check a manifest document (no files are read) and return it typed.
+    """Check a manifest document and return it typed; no files are read.
 
-    :raises ContractError: With ``where`` and the offending field.
+    :param where: Name of the document for error messages.
+    :raises ContractError: Naming the wrong field.
     """
     version = document.get('schema_version') if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise ContractError(
-            f'{where}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; make '
+            f'{where}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; create '
             'the policy folder again'
         )
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text()))
@@ -89,22 +90,22 @@ def parse_manifest(document: Any, where: str = MANIFEST_NAME) -> Manifest:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file; remembered until its size or its time of change is another."""
+    """Return a file's SHA-256 in hex; cached until its size or its time of change differs."""
     status = path.stat()
     return _sha256(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, *_status: int) -> str:
-    # An export looks at the same folder several times, and 15 GB take most of a minute.
+    # An export checks the same folder several times, and 15 GB take most of a minute.
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def write_manifest(policy_dir: Path, document: dict[str, Any]) -> Manifest:
-    """Hash every file of the folder into ``document['files']``, check it all and write it.
+    """Hash every file of the folder into ``document['files']``, check the manifest and write it.
 
-    :raises ContractError: As :func:`load_manifest`; then nothing is written.
+    :raises ContractError: As :func:`load_manifest`; nothing is written then.
     """
     policy_dir = Path(policy_dir)
     files = {
@@ -128,11 +129,12 @@ def amend_manifest(
 ) -> Manifest:
     """Change fields of a folder's manifest, and list files that were added to the folder.
 
-    What was listed is checked, not hashed anew: a damaged file never becomes a good one.
+    Files that were listed before are checked, not hashed again, so that a damaged file cannot
+    become valid.
 
-    :param dropped_files: Listed ones that are not there any more.
+    :param dropped_files: Listed files that were removed from the folder.
 
-    :raises ContractError: As :func:`load_manifest`; then nothing is written.
+    :raises ContractError: As :func:`load_manifest`; nothing is written then.
     """
     policy_dir = Path(policy_dir)
     path = policy_dir / MANIFEST_NAME
@@ -148,7 +150,7 @@ def amend_manifest(
 
 
 def _write(policy_dir: Path, document: dict[str, Any]) -> None:
-    """Replace the manifest at once: what is there is whole at any time, on a full disk too."""
+    """Replace the manifest in one step: it is complete at any time, even on a full disk."""
     write_text(policy_dir / MANIFEST_NAME, json.dumps(document, indent=2) + '\n')
 
 
@@ -189,7 +191,7 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _not_finite(value: Any, path: str = '$') -> Iterator[str]:
-    """Yield where NaN or infinity stands: Python's JSON reads them, a schema's bounds pass NaN."""
+    """Yield the fields that are NaN or infinite: Python's JSON and a schema's bounds accept NaN."""
     if isinstance(value, dict | list):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in pairs:
@@ -199,17 +201,17 @@ def _not_finite(value: Any, path: str = '$') -> Iterator[str]:
 
 
 def _inconsistencies(manifest: Manifest) -> Iterator[str]:
-    """Yield what the schema cannot say, one line each."""
+    """Yield one line for each fault that the schema cannot detect."""
     names = [camera.name for camera in manifest.cameras]
     for name in names:
         if names.count(name) > 1:
-            yield f'cameras: {name!r} is named twice'
+            yield f'cameras: {name!r} is listed twice'
     sizes = {camera.size for camera in manifest.cameras}
     if len(sizes) > 1:
-        yield f'cameras: all run as one batch and must have one size, not {sorted(sizes)}'
+        yield f'cameras: all run as one batch and must have the same size, not {sorted(sizes)}'
     aspects = {camera.aspect for camera in manifest.cameras}
     if len(aspects) > 1:  # golden observations are one array
-        yield f'cameras: all must have one aspect, not {sorted(aspects)}'
+        yield f'cameras: all must have the same aspect, not {sorted(aspects)}'
     height, width = manifest.cameras[0].size
     patch = manifest.tokens.patch_size
     if height % patch or width % patch:
@@ -222,7 +224,7 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
     for field in ('q01', 'q99', 'mask'):
         length = len(getattr(action, field))
         if length != ACTION_SIZE:
-            yield f'action.{field}: {length} numbers, {ACTION_SIZE} are needed'
+            yield f'action.{field}: {length} numbers, but {ACTION_SIZE} are needed'
     yield from _unordered('action', action.q01, action.q99, action.mask)
     if action.gripper_open == action.gripper_closed:
         yield 'action: gripper_open and gripper_closed must differ'
@@ -232,14 +234,14 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
         for field in ('q01', 'q99'):
             length = len(getattr(proprio, field))
             if length != proprio.size:
-                yield f'proprio.{field}: {length} numbers, the layout needs {proprio.size}'
+                yield f'proprio.{field}: {length} numbers, but the layout needs {proprio.size}'
         if not any(proprio.quaternion_reference):
             yield 'proprio.quaternion_reference: must not be zero'
         yield from _unordered('proprio', proprio.q01, proprio.q99, [True] * proprio.size)
 
     buckets = manifest.tokens.buckets
     if list(buckets) != sorted(set(buckets)):
-        yield f'tokens.buckets: must ascend without repeats, not {list(buckets)}'
+        yield f'tokens.buckets: must ascend without repetition, not {list(buckets)}'
     total = manifest.patches_per_camera * len(manifest.cameras)
     if buckets[-1] != total:
         yield f'tokens.buckets: the last must be all {total} visual tokens, not {buckets[-1]}'
@@ -259,9 +261,9 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
         if fingerprint(engine.facts) != engine.fingerprint:
             yield f'engines: {engine.fingerprint[:12]} is not the fingerprint of its facts'
     if manifest.model is None and manifest.graphs is None:
-        yield 'model and graphs: one of them must be there'
+        yield 'model and graphs: one of them must be given'
     if manifest.graphs is None and manifest.golden is not None:
-        yield 'golden: belongs to graphs, and there are none'
+        yield 'golden: it belongs to graphs, but there are none'
     for field, file in named:
         if file not in manifest.files:
             yield f'{field}: {file!r} is not listed in files'
@@ -289,6 +291,6 @@ def _check_files(policy_dir: Path, manifest: Manifest) -> None:
             raise ContractError(f'{policy_dir / name}: {LFS_POINTER}')
         if found != wanted:
             raise ContractError(
-                f'{policy_dir / name}: SHA-256 is {found[:12]}…, {MANIFEST_NAME} says '
+                f'{policy_dir / name}: SHA-256 is {found[:12]}…, but {MANIFEST_NAME} says '
                 f'{wanted[:12]}…; the file was changed or damaged'
             )

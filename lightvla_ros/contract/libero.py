@@ -1,6 +1,6 @@
-"""LIBERO's suites, and what the manifests of all policies for its Panda have in common.
+"""LIBERO's suites, and the fields that the manifests of all policies for its Panda share.
 
-The simulator is not imported: the command line knows the suites without it.
+The simulator is not imported, so the command line knows the suites without it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from lightvla_ros.contract.manifest import POINTING_DOWN, Proprio
 
-# As LIBERO's benchmark has them; a test compares. Each task has as many saved initial states.
+# Tasks per suite; a test compares with LIBERO's benchmark. Each task has INIT_STATES saved states.
 TASKS = {
     'libero_spatial': 10,
     'libero_object': 10,
@@ -28,12 +28,12 @@ MAX_STEPS = {
     'libero_90': 400,
 }
 
-EXPERT_SUITES = ('libero_object', 'libero_spatial')  # what the scripted expert can do
+EXPERT_SUITES = ('libero_object', 'libero_spatial')  # suites that the scripted expert can solve
 
 CHUNK_LENGTH = 8  # steps; OpenVLA-OFT's for LIBERO (prismatic/vla/constants.py)
 PROPRIO_LAYOUT = ('ee_position', 'ee_axis_angle', 'gripper_qpos')
 
-# OpenVLA-OFT's state vector of LIBERO
+# OpenVLA-OFT's state vector for LIBERO
 PROPRIO = Proprio(PROPRIO_LAYOUT, (), ())
 # The policies' cameras, and their names in MuJoCo
 CAMERAS = {'third_person': 'agentview', 'wrist': 'robot0_eye_in_hand'}
@@ -47,7 +47,7 @@ TEMPLATE = 'In: What action should the robot take to {instruction}?\nOut:'  # Op
 def manifest_document(name: str, image_size: int, patch_size: int) -> dict[str, Any]:
     """Return a manifest's document for LIBERO's Panda, with plausible statistics.
 
-    What the tokenizer and the graphs decide is left to be filled in.
+    The caller must fill in the fields that depend on the tokenizer and the graphs.
     """
     return {
         'name': name,

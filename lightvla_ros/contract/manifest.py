@@ -1,4 +1,4 @@
-"""What a manifest says, typed. ``folder.py`` reads and checks it."""
+"""The types of a manifest's contents. ``folder.py`` reads and checks manifests."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Camera:
     :param rotate_degrees: 0 or 180, applied to the upright true view.
     :param mirror: Whether the view is mirrored left to right after that.
     :param aspect: Width over height of the pictures that the policy was trained on.
-    :param fit: What is done to pictures of another aspect: they are refused (``refuse``), cut at
-        their sides (``crop``), filled up with black (``pad``) or distorted (``stretch``).
+    :param fit: What happens to pictures of another aspect ratio: they are refused (``refuse``),
+        cut at their sides (``crop``), padded with black (``pad``) or distorted (``stretch``).
     """
 
     name: str
@@ -46,7 +46,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The one way from an upright RGB image to the model's input (``policy/preprocessor.py``)."""
+    """How an upright RGB image becomes the model's input (``policy/preprocessor.py``)."""
 
     jpeg_quality: int | None
     crop_area: float
@@ -68,8 +68,8 @@ class Prompt:
 class Proprio:
     """The state vector: parts in order, and the 1 % and 99 % quantiles that map to -1 and 1.
 
-    :param quaternion_reference: x y z w; of q and -q, which are one rotation, ``ee_axis_angle`` is
-        made of the one on its side. LIBERO's hand points down.
+    :param quaternion_reference: x y z w; ``ee_axis_angle`` is computed from q or -q (both are the
+        same rotation), whichever has a dot product >= 0 with it. LIBERO's hand points down.
     """
 
     layout: tuple[str, ...]
@@ -85,18 +85,19 @@ class Proprio:
 
 @dataclass(frozen=True)
 class Action:
-    """What the policy's 7 numbers per step mean.
+    """Meaning of the policy's 7 numbers per step.
 
     :param control_period: Seconds per step.
     :param translation_scale: Metres per unit (robosuite OSC_POSE: 0.05).
     :param rotation_scale: Radians per unit (robosuite OSC_POSE: 0.5).
-    :param mask: True where a number is normalised by ``q01`` and ``q99``.
-    :param gripper_closed: The un-normalised seventh number that means closed.
-    :param gripper_open: The one that means open.
+    :param mask: True for numbers that are normalised by ``q01`` and ``q99``.
+    :param gripper_closed: Un-normalised value of the seventh number that means closed.
+    :param gripper_open: Un-normalised value of the seventh number that means open.
     :param reference: What a delta is added to: ``measured_pose`` or ``previous_target``.
     :param slice: Which hidden states the head reads: ``training`` (the prompt's last token and all
         action slots but the last: [-58:-2] for 56 slots) or ``release`` ([-56:]). Training reads
-        the former; LightVLA's released inference the latter, two late (LightVLA#26).
+        the former. LightVLA's released inference reads the latter, two positions late
+        (LightVLA#26).
     """
 
     chunk_length: int
@@ -130,11 +131,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Graphs:
-    """File names of the two graphs and of the table of embeddings that goes with them.
+    """File names of the two graphs and of their table of embeddings.
 
-    A graph's large weights lie beside it in ``NAME.data``.
+    A graph's large weights are stored beside it in ``NAME.data``.
 
-    :param precision: Numbers that both compute in: ``fp32``, ``fp16`` or ``bf16``.
+    :param precision: Precision of both graphs: ``fp32``, ``fp16`` or ``bf16``.
     """
 
     encode: str
@@ -148,8 +149,8 @@ class BuiltEngine:
     """The graphs, built for one kind of machine.
 
     :param target: ``tensorrt``.
-    :param fingerprint: Of ``facts``.
-    :param facts: All that the build depends on: graphs, versions, GPU, profiles.
+    :param fingerprint: Fingerprint of ``facts``.
+    :param facts: Everything that the build depends on: graphs, versions, GPU, profiles.
     """
 
     target: str
@@ -161,10 +162,10 @@ class BuiltEngine:
 
 @dataclass(frozen=True)
 class Verification:
-    """What ``lightvla verify`` found about an engine; a node runs none without one that passed.
+    """Result of ``lightvla verify`` for an engine; a node runs only engines that passed.
 
-    :param fingerprint: The engine's.
-    :param reference: What it was compared with: ``torch``, or ``golden`` where that is missing.
+    :param fingerprint: The engine's fingerprint.
+    :param reference: What it was compared with: ``torch``, or ``golden`` if PyTorch is missing.
     :param figures: Counts and errors, by name.
     """
 
@@ -179,7 +180,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class Golden:
-    """Recorded observations and the tolerances within which they must come out again."""
+    """File of recorded observations, and the tolerances within which outputs must repeat."""
 
     file: str
     action_tolerance: float
@@ -190,8 +191,8 @@ class Golden:
 class Manifest:
     """A checked manifest. Build it with :func:`lightvla_ros.contract.folder.load_manifest`.
 
-    :param model: None where a folder holds graphs alone.
-    :param graphs: None before export, and ``golden`` with it.
+    :param model: None if the folder holds only graphs.
+    :param graphs: None before export; ``golden`` is None then, too.
     """
 
     schema_version: int
@@ -212,19 +213,19 @@ class Manifest:
 
     @property
     def patch_grid(self) -> tuple[int, int]:
-        """Rows and columns of patches of each camera."""
+        """Number of rows and columns of patches per camera."""
         height, width = self.cameras[0].size
         return height // self.tokens.patch_size, width // self.tokens.patch_size
 
     @property
     def patches_per_camera(self) -> int:
-        """Visual tokens of one camera before pruning."""
+        """Number of visual tokens per camera before pruning."""
         rows, columns = self.patch_grid
         return rows * columns
 
     @property
     def graph_hashes(self) -> dict[str, str]:
-        """SHA-256 of each file of the graphs, among them weights that lie in ``NAME.data``."""
+        """SHA-256 of each file of the graphs, including weights in ``NAME.data``."""
         if self.graphs is None:
             return {}
         names = (self.graphs.encode, self.graphs.act, self.graphs.embedding)
@@ -237,7 +238,7 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 over the hashes of all files: the identity of the folder."""
+        """SHA-256 over the hashes of all files; it identifies the folder."""
         return fingerprint(self.files)
 
 

@@ -1,13 +1,13 @@
-"""Engines: what runs a policy's two graphs.
+"""Engines, which run a policy's two graphs.
 
-- ``base``: the two calls of every engine, and what goes in and comes out
-- ``embedding``: the embedded prompt, which the graphs take in the place of token ids
+- ``base``: the interface of every engine: two calls, their inputs and outputs
+- ``embedding``: the embedded prompt, which the graphs take instead of token ids
 - ``onnxruntime``: ONNX Runtime: any CPU, and GPUs by its providers
 - ``openvino``: OpenVINO: x86 and Arm processors, in fp32 or bf16
-- ``openvino_split``: ``encode`` cut in two, so that scores stay in fp32
-- ``signature``: the graphs' inputs and outputs, and the refusal of others
+- ``openvino_split``: cuts ``encode`` in two, so that scores stay in fp32
+- ``signature``: the inputs and outputs that the graphs must have
 - ``tensorrt``: TensorRT: NVIDIA GPUs
-- ``torch``: PyTorch: the reference of the others
+- ``torch``: PyTorch: the reference for the others
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> E
     """Load the named engine for a policy folder.
 
     :param options: Passed to the engine, for instance ``provider`` and ``threads``.
-    :raises EngineError: When the name is unknown or the engine cannot be loaded as asked.
+    :raises EngineError: When the name is unknown or the engine cannot be loaded with the options.
     """
     if name == 'onnxruntime':
-        # here, so that a robot imports only the library it uses
+        # imported here, so that a robot imports only the library that it uses
         from lightvla_ros.engine.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(policy_dir, manifest, **options)
@@ -40,7 +40,7 @@ def load_engine(name: str, policy_dir: Path, manifest: Manifest, **options) -> E
         from lightvla_ros.engine.tensorrt.engine import TensorRTEngine
 
         return TensorRTEngine(policy_dir, manifest, **options)
-    if name == 'torch':  # for comparison on a developer's machine, no choice of a robot's
+    if name == 'torch':  # for comparison on a developer's machine, not for a robot
         from lightvla_ros.engine.torch import TorchEngine
 
         return TorchEngine(policy_dir, manifest, **options)

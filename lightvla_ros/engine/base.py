@@ -1,9 +1,9 @@
-"""The two-call engine interface: the seam between a policy and whatever computes it.
+"""The engine interface with its two calls, between a policy and the library that computes it.
 
-``encode`` turns an observation into visual tokens, kept ones first. The host then reads the kept
-count, a few bytes, and picks the smallest bucket that holds it; ``act`` runs the language model and
-the head on that many tokens. All shapes but the bucket are static, so that one engine serves every
-observation (``docs/explanation/engines.md``).
+``encode`` turns an observation into visual tokens, with the kept ones first. The host then reads
+their number, a few bytes, and chooses the smallest bucket that holds it; ``act`` runs the language
+model and the head on as many tokens as the bucket has. All shapes except the bucket are static, so
+one engine serves every observation (``docs/explanation/engines.md``).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 class PromptIds:
     """A tokenised instruction.
 
-    Padding stands in front, so that the last prompt token always comes right before the action
-    slots, from where the head's slice counts.
+    Padding comes first, so that the last prompt token is always directly before the action slots,
+    where the head's slice begins.
 
     :param ids: int64 [1, P].
-    :param mask: bool [1, P], false on padding.
+    :param mask: bool [1, P], False for padding.
     """
 
     ids: np.ndarray
@@ -32,12 +32,13 @@ class PromptIds:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The outcome of ``encode``.
+    """The result of ``encode``.
 
-    :param kept: Kept visual tokens per camera, in the manifest's order. Their sum K is at least 1.
-    :param handle: The engine's own: tokens, position ids and context, wherever they live. Good
-        until the next ``encode``.
-    :param tensors: The graphs' tensors by name, in place, where they are in the host's memory; for
+    :param kept: Number of kept visual tokens per camera, in the manifest's order; the sum K is at
+        least 1.
+    :param handle: The engine's reference to tokens, position ids and context. Valid until the next
+        ``encode``.
+    :param tensors: The graphs' tensors by name, not copied, if they are in the host's memory; for
         tests and verification.
     """
 
@@ -47,11 +48,11 @@ class Encoded:
 
 
 class Engine(Protocol):
-    """What a policy needs of an engine. Not thread-safe: one thread calls it at a time.
+    """What a policy needs from an engine. Not thread-safe: one thread calls it at a time.
 
-    ``backend`` (such as ``onnxruntime-cpu``) and ``precision`` (such as ``fp32``) name what really
-    runs; ``fingerprint`` is the identity of graphs, library and options, and of the GPU where the
-    engine was built for one.
+    ``backend`` (such as ``onnxruntime-cpu``) and ``precision`` (such as ``fp32``) name what is
+    really used; ``fingerprint`` identifies graphs, library and options, and the GPU if the engine
+    was built for one.
     """
 
     backend: str
@@ -63,7 +64,7 @@ class Engine(Protocol):
 
         :param pixels: float32 [cameras, channels, height, width], normalised.
         :param prompt: The tokenised instruction.
-        :param proprio: float32 [1, S] in [-1, 1], or None where the policy takes none.
+        :param proprio: float32 [1, S] in [-1, 1]; None if the policy takes none.
         :raises EngineError: When the engine fails.
         """
         ...
@@ -77,21 +78,21 @@ class Engine(Protocol):
         ...
 
     def kept_patches(self, encoded: Encoded) -> np.ndarray:
-        """Read which patches were kept.
+        """Return the kept patches.
 
         :returns: int64 [K], ascending, 0 .. cameras * patches_per_camera - 1 in camera order.
         """
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; it is not called again."""
+        """Free the engine's resources; it must not be used afterwards."""
         ...
 
 
 def smallest_bucket(buckets: tuple[int, ...], kept: int) -> int:
     """Return the smallest of the ascending ``buckets`` that holds ``kept`` tokens.
 
-    :raises ValueError: When ``kept`` is not in 1 .. the last bucket; tokens are never dropped.
+    :raises ValueError: When ``kept`` is not in 1 to the last bucket; tokens are never dropped.
     """
     if not 1 <= kept <= buckets[-1]:
         raise ValueError(f'{kept} kept tokens, but 1 to {buckets[-1]} are possible')

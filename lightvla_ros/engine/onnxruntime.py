@@ -1,4 +1,4 @@
-"""The engine on ONNX Runtime: any machine with a CPU, and GPUs where its providers are installed.
+"""The engine on ONNX Runtime: for any CPU, and for GPUs if their providers are installed.
 
 ``signature.py`` describes the two graphs.
 """
@@ -27,24 +27,24 @@ TYPES = {
     'tensor(int32)': 'int32',
     'tensor(bool)': 'bool',
 }
-# What holds each provider; it needs CUDA's and TensorRT's own libraries
+# The library of each provider, which needs CUDA's and TensorRT's own libraries
 LIBRARIES = {
     'CUDAExecutionProvider': 'libonnxruntime_providers_cuda.so',
     'TensorrtExecutionProvider': 'libonnxruntime_providers_tensorrt.so',
 }
-MISSING = 'cannot open shared object file'  # of the dynamic linker
-DEVICES = {'CUDAExecutionProvider': 'cuda', 'TensorrtExecutionProvider': 'cuda'}  # else the CPU
+MISSING = 'cannot open shared object file'  # message of the dynamic linker
+DEVICES = {'CUDAExecutionProvider': 'cuda', 'TensorrtExecutionProvider': 'cuda'}  # others: CPU
 
 
 class OnnxRuntimeEngine:
     """Two ONNX Runtime sessions on buffers that are allocated once.
 
-    What ``encode`` leaves for ``act`` stays where the provider computes, until the next ``encode``:
-    a GPU sends the kept counts and the actions to the host, and nothing else.
+    The tensors between ``encode`` and ``act`` stay on the provider's device until the next
+    ``encode``: a GPU sends only the kept counts and the actions to the host.
 
-    :param provider: Execution provider by ONNX Runtime's name. It must be the one in use: by
-        itself ONNX Runtime falls back to the CPU with a line on stderr.
-    :param threads: Threads per graph. They do not spin between calls, for the robot's sake.
+    :param provider: Execution provider by ONNX Runtime's name. It is an error if another one is
+        used: ONNX Runtime itself would fall back to the CPU with only a line on stderr.
+    :param threads: Threads per graph. They do not spin between calls, to leave cores for the robot.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class OnnxRuntimeEngine:
         check_provider(provider)
         if manifest.graphs.precision == 'bf16':
             raise EngineError(
-                f'{policy_dir}: its graphs are in bf16, for TensorRT alone; for ONNX Runtime '
+                f'{policy_dir}: its graphs are in bf16, which only TensorRT runs; for ONNX Runtime '
                 'export in fp32 or fp16'
             )
         self.backend = f'onnxruntime-{provider.removesuffix("ExecutionProvider").lower()}'
@@ -80,7 +80,7 @@ class OnnxRuntimeEngine:
         self._prompt: PromptIds | None = None
         device = DEVICES.get(provider, 'cpu')
         encode, act = wanted
-        # Pixels are taken where they are: they are too many to be copied for nothing.
+        # Pixels are bound where they are, because copying so much data takes time.
         self._buffers = {
             name: OrtBuffer(name, *port, device)
             for name, port in encode.items()
@@ -133,7 +133,7 @@ class OnnxRuntimeEngine:
         del self._encode_binding, self._encode, self._act
 
     def _bind_act(self, bucket: int) -> ort.IOBinding:
-        """Bind what ``encode`` left; of tokens and positions the first ``bucket``, in place."""
+        """Bind the outputs of ``encode`` in place, cutting tokens and positions to ``bucket``."""
         binding = self._act.io_binding()
         for port in self._act.get_inputs():
             buffer = self._buffers[port.name]
@@ -150,7 +150,7 @@ class OnnxRuntimeEngine:
 def check_provider(provider: str) -> None:
     """Check that ONNX Runtime has a provider, and that a GPU's has the libraries that it needs.
 
-    Libraries of pip's nvidia packages are found, too. Without its libraries, ONNX Runtime would
+    Libraries of pip's nvidia packages are also found. Without this check, ONNX Runtime would
     print a page on stderr and continue on the CPU.
 
     :raises EngineError: Naming what is missing.
@@ -164,13 +164,13 @@ def check_provider(provider: str) -> None:
     name = LIBRARIES.get(provider)
     if name is None:
         return
-    if hasattr(ort, 'preload_dlls'):  # since 1.21; it prints what it does not find
+    if hasattr(ort, 'preload_dlls'):  # since 1.21; it prints the libraries that it does not find
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()
     try:
         ctypes.CDLL(str(Path(ort.__file__).parent / 'capi' / name), mode=os.RTLD_LAZY)
     except OSError as error:
-        if MISSING in str(error):  # any other fault is ONNX Runtime's to tell
+        if MISSING in str(error):  # ONNX Runtime itself reports any other fault
             missing = str(error).partition(':')[0]
             raise EngineError(
                 f'{provider} needs {missing}, which is not found; install it (CUDA comes with pip '
@@ -181,8 +181,9 @@ def check_provider(provider: str) -> None:
 def provider_options(provider: str, precision: str) -> dict[str, str]:
     """Return the options of an execution provider for graphs in a precision.
 
-    On CUDA fp32 would be computed in TF32, with 10 bits of mantissa. Measured on the bundled policy
-    on 2026-11-26 with onnxruntime-gpu 1.31.1: 0.098 mm a step off with it, 0.00011 mm without.
+    By default CUDA would compute fp32 in TF32, with 10 bits of mantissa. Measured on the bundled
+    policy on 2026-11-26 with onnxruntime-gpu 1.31.1: the error of a step was 0.098 mm with TF32 and
+    0.00011 mm without.
     """
     if provider == 'CUDAExecutionProvider' and precision == 'fp32':
         return {'use_tf32': '0'}
@@ -195,26 +196,26 @@ def _session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Spinning threads take a core from the robot, and slow down 3x on a contended one
+    # Spinning threads take a core from the robot, and are 3 times slower on a contended core
     # (``docs/explanation/engines.md``).
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(str(path), options, providers=[(provider, chosen)])
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
+    except Exception as error:  # onnxruntime's exceptions have no other common base
         raise EngineError(f'{path}: onnxruntime cannot load it: {one_line(error)}') from None
     used = session.get_providers()[0]
     if used != provider:
         raise EngineError(
-            f'{path}: {provider} was asked for, onnxruntime runs it on {used}; install the '
-            f'libraries that {provider} needs (its error is on stderr) or ask for {used}'
+            f'{path}: onnxruntime runs it on {used} instead of {provider}; install the '
+            f'libraries that {provider} needs (its error is on stderr) or choose {used}'
         )
     return session
 
 
 def _run(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
     try:
-        session.run_with_iobinding(binding)  # returns when the outputs are there
+        session.run_with_iobinding(binding)  # returns when the outputs are ready
     except Exception as error:
         raise EngineError(f'onnxruntime failed: {one_line(error)}') from None
 
@@ -230,7 +231,7 @@ def _ports(session: ort.InferenceSession) -> Ports:
 
 
 class OrtBuffer:
-    """A tensor that a session reads or writes, allocated once; on the CPU also an array of it.
+    """A tensor that a session reads or writes, allocated once; on the CPU also a view as an array.
 
     :param dtype: NumPy's name of the number type.
     :param device: ``cpu`` or ``cuda``.
@@ -244,9 +245,9 @@ class OrtBuffer:
         self.array = self.value.numpy() if device == 'cpu' else None  # a view, not a copy
 
     def write(self, values: np.ndarray) -> None:
-        """Put values in.
+        """Copy values into the tensor.
 
-        :raises EngineError: When their shape is another.
+        :raises EngineError: When their shape is not the tensor's.
         """
         check_shape(self.name, values, self.shape)
         if self.array is not None:
@@ -262,7 +263,7 @@ class OrtBuffer:
 def check_shape(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
     """Refuse an array of another shape.
 
-    :raises EngineError: Naming both.
+    :raises EngineError: Naming both shapes.
     """
     if values.shape != shape:
         raise EngineError(f'{name} is {list(values.shape)}, the graph takes {list(shape)}')

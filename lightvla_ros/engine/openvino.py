@@ -1,9 +1,9 @@
-"""The engine on OpenVINO: x86 and ARM processors, in fp32 or, where they have it, in bf16.
+"""The engine on OpenVINO: x86 and ARM processors, in fp32 or, if the processor has it, in bf16.
 
-It reads the graphs that ``signature.py`` describes, in fp32, and lowers the numbers itself. The
+It reads the fp32 graphs that ``signature.py`` describes, and reduces the precision itself. The
 pruner's scores stay in fp32 (in bf16 up to half of the queries pick another token): ``encode`` is
-cut in two where they begin, and the second half is compiled by itself. The cut costs 1 to 7 per
-cent of ``encode``, and is made in fp32 too, so that one path is run and tested everywhere.
+cut in two where they begin, and the second half is compiled separately. The cut costs 1 % to 7 %
+of ``encode``. It is also made in fp32, so that the same path runs and is tested everywhere.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ except ImportError as error:
     ) from None
 
 DEVICE = 'CPU'
-NUMBERS = {'fp32': 'f32', 'bf16': 'bf16'}  # in OpenVINO's words
+NUMBERS = {'fp32': 'f32', 'bf16': 'bf16'}  # OpenVINO's names
 
 
 class OpenVinoEngine:
     """Compiled graphs on buffers that are allocated once; ready when constructed.
 
-    ``act`` is compiled once, for any bucket: one graph per bucket was up to a tenth faster and held
-    the weights as often as there are buckets. It takes the first rows of ``tokens`` in place.
+    ``act`` is compiled once for all buckets: one graph per bucket was up to 10 % faster but held
+    the weights once per bucket. It reads the first rows of ``tokens`` in place.
 
-    :param threads: Threads per graph. They are not pinned: what else runs on a robot's cores moves,
-        and a pinned thread waits for it.
-    :param precision: ``fp32`` or ``bf16``; of all but the pruner's scores.
+    :param threads: Threads per graph. They are not pinned, because a pinned thread would wait for
+        other programs on its core.
+    :param precision: ``fp32`` or ``bf16``, for everything except the pruner's scores.
     """
 
     backend = 'openvino-cpu'
@@ -53,7 +53,7 @@ class OpenVinoEngine:
         if graphs.precision != 'fp32':
             raise EngineError(
                 f'{policy_dir}: its graphs are in {graphs.precision}; openvino takes fp32 and '
-                'lowers the numbers itself: export the policy with --precision fp32'
+                'reduces the precision itself: export the policy with --precision fp32'
             )
         encode = _read(core, Path(policy_dir) / graphs.encode)
         act = _read(core, Path(policy_dir) / graphs.act)
@@ -120,7 +120,7 @@ class OpenVinoEngine:
         del self._act
 
     def _request(self, model: ov.CompiledModel, bucket: int | None = None) -> ov.InferRequest:
-        """Bind a graph to the buffers, where it takes any length to their first ``bucket`` rows."""
+        """Bind a graph to the buffers; a dynamic axis is bound to the first ``bucket`` rows."""
         request = model.create_infer_request()
         for port in (*model.inputs, *model.outputs):
             array = self._buffer(port)
@@ -130,7 +130,7 @@ class OpenVinoEngine:
         return request
 
     def _buffer(self, port: ov.ConstOutput) -> np.ndarray:
-        """Return the buffer of that name; make it where both halves of ``encode`` meet."""
+        """Return the buffer of a port; create it if the port connects both halves of ``encode``."""
         name = _name(port, self._buffers)
         if name not in self._buffers:
             array = np.zeros(tuple(port.shape), port.element_type.to_dtype())
@@ -146,11 +146,11 @@ class OpenVinoEngine:
 
 def _check_precision(core: ov.Core, precision: str) -> None:
     if precision not in NUMBERS:
-        raise EngineError(f'precision {precision!r} is none of {", ".join(NUMBERS)}')
+        raise EngineError(f'precision {precision!r} is not one of {", ".join(NUMBERS)}')
     if precision == 'bf16' and 'BF16' not in core.get_property(DEVICE, 'OPTIMIZATION_CAPABILITIES'):
         processor = core.get_property(DEVICE, 'FULL_DEVICE_NAME')
         raise EngineError(
-            f'this processor ({processor}) does not compute in bf16, which on x86 takes AVX-512 or '
+            f'this processor ({processor}) does not compute in bf16, which on x86 needs AVX-512 or '
             'AMX; use precision fp32'
         )
 
@@ -173,7 +173,7 @@ def _ports(model: ov.Model, wanted: Container[str]) -> Ports:
 
 
 def _name(port: ov.Output | ov.ConstOutput, known: Container[str]) -> str:
-    """Return the known one of a port's names: what only renames or reshapes adds its own."""
+    """Return the known one of a port's names; nodes that only rename or reshape add others."""
     return next((name for name in sorted(port.names) if name in known), port.any_name)
 
 
@@ -191,7 +191,7 @@ def _compile(core: ov.Core, model: ov.Model, threads: int, precision: str) -> ov
         raise EngineError(f'openvino cannot compile a graph: {one_line(error)}') from None
     used = compiled.get_property('INFERENCE_PRECISION_HINT').get_type_name()
     if used != NUMBERS[precision]:  # it is a hint
-        raise EngineError(f'{precision} was asked for, openvino computes in {used}; ask for that')
+        raise EngineError(f'openvino computes in {used} instead of {precision}; choose {used}')
     return compiled
 
 

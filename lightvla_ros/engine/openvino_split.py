@@ -1,7 +1,7 @@
-"""Cutting ``encode`` in two where the pruner's scores begin, so that they can stay in fp32.
+"""Cuts ``encode`` in two where the pruner's scores begin, so that the scores can stay in fp32.
 
-OpenVINO has an attribute that makes one node keep its numbers, but it is internal, and was renamed
-between releases.
+OpenVINO has an attribute that keeps the precision of a single node, but it is internal and was
+renamed between releases.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import openvino as ov
 
-LAYERS = ('MatMul', 'Convolution')  # with a constant on the right: with weights
+LAYERS = ('MatMul', 'Convolution')  # a layer with weights has a constant as its second input
 
 
 def split_at_scores(encode: ov.Model) -> list[ov.Model]:
@@ -18,11 +18,11 @@ def split_at_scores(encode: ov.Model) -> list[ov.Model]:
 
     The model passed in is modified and must not be used afterwards.
 
-    The scores are all that leads to ``kept`` behind the last layers with weights. The second half
-    are they and what follows from them, down to the sorted tokens.
+    The scores are all nodes between the last layers with weights and ``kept``. The second half
+    consists of the scores and everything that depends on them, down to the sorted tokens.
 
-    :returns: Both halves, or the whole where nothing is pruned. Where they meet, an output of the
-        first has the names of an input of the second.
+    :returns: Both halves, or the whole graph if nothing is pruned. Each output of the first half
+        that the second half reads has the same names in both.
     """
     nodes = encode.get_ordered_ops()
     given = encode.get_parameters()
@@ -63,7 +63,7 @@ def _has_weights(node: ov.Node, varying: set[str]) -> bool:
 
 
 def _descendants(nodes: list[ov.Node], first: Iterable[ov.Node]) -> set[str]:
-    """Return the names of the nodes in ``first`` and of all that take what they give."""
+    """Return the names of the nodes in ``first`` and of all that depend on them."""
     found = {each.get_name() for each in first}
     for node in nodes:  # sources come first
         if not found.isdisjoint(_sources(node)):
@@ -72,7 +72,7 @@ def _descendants(nodes: list[ov.Node], first: Iterable[ov.Node]) -> set[str]:
 
 
 def _ancestors(nodes: list[ov.Node], last: Iterable[ov.Node]) -> set[str]:
-    """Return the names of the nodes in ``last`` and of all that they come from."""
+    """Return the names of the nodes in ``last`` and of all that they depend on."""
     found = {each.get_name() for each in last}
     for node in reversed(nodes):
         if node.get_name() in found:

@@ -1,7 +1,7 @@
-"""The inputs and outputs of a policy's two graphs, and the refusal of others.
+"""The inputs and outputs that a policy's two graphs must have.
 
-T is the number type that a graph's metadata names under ``precision`` (``fp32``, ``fp16`` or
-``bf16``); all shapes but ``bucket`` are static::
+T is the number type that a graph's metadata gives as ``precision`` (``fp32``, ``fp16`` or
+``bf16``); all shapes except ``bucket`` are static::
 
     encode  pixels float32 [cameras, 3 * towers, height, width], words float32 [1, W, D],
             word_mask bool [1, W], proprio float32 [1, S] (absent without proprio)
@@ -13,7 +13,7 @@ T is the number type that a graph's metadata names under ``precision`` (``fp32``
             context T [1, C, D], word_mask bool [1, W]
          -> actions float32 [chunk_length, 7], normalised
 
-``words`` are the embedded prompt without BOS, see ``embedding.py``.
+``words`` is the embedded prompt without BOS, see ``embedding.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 from lightvla_ros.contract import ACTION_SIZE, Manifest
 from lightvla_ros.errors import EngineError
 
-ANY = -1  # the size of an axis that is as long as the bucket
+ANY = -1  # size of an axis whose length is the bucket
 FLOAT_OF = {'fp32': 'float32', 'fp16': 'float16', 'bf16': 'bfloat16'}
 
 Ports = dict[str, tuple[str, tuple[int, ...]]]  # name -> number type and shape
@@ -31,7 +31,7 @@ def policy_ports(manifest: Manifest, precision: str, width: int) -> tuple[Ports,
     """Return the inputs and outputs that a policy's ``encode`` and ``act`` must have.
 
     :param precision: ``fp32``, ``fp16`` or ``bf16``.
-    :param width: Channels of a token, D.
+    :param width: Number of channels of a token, D.
     """
     cameras, tokens = len(manifest.cameras), manifest.tokens.buckets[-1]
     channels = 3 * len(manifest.preprocessing.normalisation)
@@ -66,13 +66,13 @@ def policy_ports(manifest: Manifest, precision: str, width: int) -> tuple[Ports,
 def check_ports(graph: str, found: Ports, wanted: Ports) -> None:
     """Refuse an engine whose inputs or outputs are not the policy's.
 
-    :param graph: Its name, for the error.
-    :raises EngineError: Naming the first that differs.
+    :param graph: Name of the graph, for the error message.
+    :raises EngineError: Naming the first input or output that differs.
     """
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise EngineError(
-                f'{graph}: {name} is {_words(found.get(name))}, the manifest needs it '
+                f'{graph}: {name} is {_words(found.get(name))}, but by the manifest it must be '
                 f'{_words(wanted.get(name))}; export the policy again'
             )
 

@@ -1,7 +1,7 @@
-"""The model itself as an engine: the reference of ``lightvla verify``, and training's evaluation.
+"""The PyTorch model as an engine: the reference of ``lightvla verify``, and training's evaluation.
 
-It runs what was trained, token by token, with no bucket to pad and no graph in between. Needs the
-extra ``train``; a robot does not.
+It runs the trained model on the kept tokens, without padding to a bucket and without an exported
+graph. It needs the extra ``train``; a robot does not.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lightvla_ros.vla.weights import NUMBERS, load_model
 
 
 class TorchEngine:
-    """PyTorch, eager, on the CPU.
+    """The engine on eager PyTorch on the CPU.
 
-    :param precision: Numbers to compute in. In fp32 the weights stay in memory as they are stored,
-        and each layer's are converted while it runs: a 7B in bf16 takes 15 GB, not 30.
+    :param precision: Precision to compute in. In fp32 the weights stay in memory as stored, and
+        each layer's weights are converted while it runs: a 7B in bf16 takes 15 GB, not 30.
     :raises ContractError: When the folder holds no weights.
     """
 
@@ -64,7 +64,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
-        """See :meth:`Engine.act`. Fewer than K tokens are taken when the bucket holds no more."""
+        """See :meth:`Engine.act`. A bucket smaller than K takes the first tokens."""
         handle = encoded.handle
         handle = replace(handle, tokens=handle.tokens[:, :bucket], picks=handle.picks[:, :bucket])
         return self.model.decode(handle)[0].float().numpy()
@@ -79,7 +79,7 @@ class TorchEngine:
 
 
 def _compute_in_fp32(model: nn.Module) -> None:
-    """Have every module convert its own weights before it runs, and back, without loss, after."""
+    """Make every module convert its weights before it runs, and restore them afterwards."""
 
     def widen(module: nn.Module, _: object) -> None:
         module.stored = {name: p.data for name, p in module.named_parameters(recurse=False)}

@@ -136,7 +136,7 @@ def test_bf16_is_refused_where_the_processor_has_none():
 
     with pytest.raises(EngineError, match=r'this processor \(Old\) does not compute in bf16'):
         _check_precision(Core(), 'bf16')
-    with pytest.raises(EngineError, match="'int8' is none of fp32, bf16"):
+    with pytest.raises(EngineError, match="'int8' is not one of fp32, bf16"):
         _check_precision(Core(), 'int8')
 
 
@@ -157,7 +157,7 @@ def test_only_fp32_graphs_are_taken(policy, policy_dir):
 def test_what_cannot_be_loaded_or_run_is_one_line(policy, policy_dir, tmp_path):
     manifest = policy.manifest
     wrong = dataclasses.replace(manifest, prompt=dataclasses.replace(manifest.prompt, length=64))
-    with pytest.raises(EngineError, match='the manifest needs it'):
+    with pytest.raises(EngineError, match='but by the manifest it must be'):
         load_engine('openvino', policy_dir, wrong)
     shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
     (tmp_path / 'act.onnx').write_bytes(b'no graph')

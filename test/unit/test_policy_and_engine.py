@@ -195,7 +195,7 @@ def test_precision_is_the_manifest_s_and_the_graphs_must_have_it(policy, policy_
     assert policy.engine.precision == 'fp32'
     manifest = policy.manifest
     for precision, message in (
-        ('fp16', 'encode.onnx: context is float32 .*, the manifest needs it float16'),
+        ('fp16', 'encode.onnx: context is float32 .*, but by the manifest it must be float16'),
         ('bf16', 'in bf16, for TensorRT alone'),
     ):
         graphs = dataclasses.replace(manifest.graphs, precision=precision)
@@ -217,7 +217,9 @@ def test_unknown_engine(policy_dir):
 def test_graphs_must_fit_the_manifest(policy_dir):
     manifest = load_manifest(policy_dir)
     wrong = dataclasses.replace(manifest, prompt=dataclasses.replace(manifest.prompt, length=64))
-    with pytest.raises(EngineError, match='encode.onnx: context is .*, the manifest needs it'):
+    with pytest.raises(
+        EngineError, match='encode.onnx: context is .*, but by the manifest it must be'
+    ):
         load_engine('onnxruntime', policy_dir, wrong)
 
 

@@ -126,8 +126,8 @@ def test_a_policy_without_proprio_has_no_tensor_for_it(manifest):
     [
         ({'pixels': ('float16', (2, 6, 128, 128))}, r'pixels is float16 \[2, 6, 128, 128\]'),
         ({'words': ('float32', (1, 9, 48))}, r'words is float32 \[1, 9, 48\], .* \[1, 33, 48\]'),
-        ({'extra': ('bool', (1,))}, r'extra is bool \[1\], the manifest needs it absent'),
-        ({'proprio': None}, r'proprio is absent, the manifest needs it float32 \[1, 8\]'),
+        ({'extra': ('bool', (1,))}, r'extra is bool \[1\], but by the manifest it must be absent'),
+        ({'proprio': None}, r'proprio is absent, but by the manifest it must be float32 \[1, 8\]'),
     ],
 )
 def test_a_plan_of_other_graphs_is_refused(manifest, change, said):
@@ -229,7 +229,7 @@ def test_a_machine_without_a_gpu_says_so():
         capture_output=True,
         text=True,
     )
-    assert 'EngineError: no GPU that CUDA can use here (cudaGetDeviceProp' in run.stderr
+    assert 'EngineError: CUDA finds no usable GPU here (cudaGetDeviceProp' in run.stderr
 
 
 def test_a_damaged_plan_is_refused_with_what_tensorrt_says(tmp_path):

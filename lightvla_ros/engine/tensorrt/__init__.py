@@ -2,7 +2,7 @@
 
 - ``cuda``: CUDA with every return code checked
 - ``engine``: the engine
-- ``machine``: what a plan is tied to, and TensorRT's log
-- ``memory``: where each tensor lies in GPU memory
-- ``plan``: a plan file, loaded and checked, and its execution contexts
+- ``machine``: the machine that a plan depends on, and TensorRT's log
+- ``memory``: the position of each tensor in GPU memory
+- ``plan``: loads and checks a plan file, and creates its execution contexts
 """

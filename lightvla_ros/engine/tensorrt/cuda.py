@@ -1,6 +1,6 @@
-"""CUDA with every return code checked: what the TensorRT engine needs of it.
+"""The CUDA calls that the TensorRT engine needs, with every return code checked.
 
-Unverified: no GPU was at hand.
+Unverified: no GPU was available.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ except ImportError as error:
 
 
 def call(name: str, *arguments: Any) -> Any:
-    """Call a function of the CUDA runtime and return what it returns beside its code.
+    """Call a function of the CUDA runtime and return its result without the return code.
 
-    :raises EngineError: With the function's and the error's name, when the code is not success.
+    :raises EngineError: Naming the function and the error, when the code is not success.
     """
     code, *values = getattr(cudart, name)(*arguments)
     if code != cudart.cudaError_t.cudaSuccess:
@@ -37,9 +37,9 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def acquire(stack: ExitStack, release: str, name: str, *arguments: Any) -> Any:
-    """Call a function that returns a resource, and have the stack call ``release`` with it."""
+    """Call a function that returns a resource; the stack releases it with ``release``."""
     resource = call(name, *arguments)
-    # unchecked: after some errors every later call fails too, and would hide the first
+    # unchecked: after some errors every later call fails, too, and would hide the first error
     stack.callback(getattr(cudart, release), resource)
     return resource
 
@@ -53,7 +53,7 @@ def gpu_facts() -> dict[str, str]:
         properties = call('cudaGetDeviceProperties', 0)
     except EngineError as error:
         raise EngineError(
-            f'no GPU that CUDA can use here ({error}); look at nvidia-smi, or run another engine'
+            f'CUDA finds no usable GPU here ({error}); check nvidia-smi, or use another engine'
         ) from None
     driver = call('cudaDriverGetVersion')
     return {
@@ -64,14 +64,14 @@ def gpu_facts() -> dict[str, str]:
 
 
 def capture(stack: ExitStack, stream: Any, enqueue: Callable[[], None]) -> Any:
-    """Return an executable CUDA graph of what ``enqueue`` puts into the stream."""
-    # thread-local: what other threads do with CUDA meanwhile must not break it
+    """Return an executable CUDA graph of the work that ``enqueue`` puts into the stream."""
+    # thread-local: CUDA calls of other threads must not break the capture
     mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
     call('cudaStreamBeginCapture', stream, mode)
     try:
         enqueue()
     except EngineError:
-        cudart.cudaStreamEndCapture(stream)  # fails too, and would hide why
+        cudart.cudaStreamEndCapture(stream)  # unchecked: it fails, too, and would hide the cause
         raise
     graph = call('cudaStreamEndCapture', stream)
     try:
@@ -81,10 +81,10 @@ def capture(stack: ExitStack, stream: Any, enqueue: Callable[[], None]) -> Any:
 
 
 class Buffers:
-    """A layout's memory on the GPU, and the pinned memory beside it.
+    """A layout's memory on the GPU, and the pinned memory of the host.
 
-    :param stack: Frees both.
-    :param scratch: Bytes of scratch memory behind the tensors.
+    :param stack: Frees both at its end.
+    :param scratch: Size of the scratch memory after the tensors [bytes].
     """
 
     def __init__(self, stack: ExitStack, stream: Any, layout: Layout, scratch: int) -> None:
@@ -92,24 +92,24 @@ class Buffers:
         self._layout = layout
         size = layout.device_bytes + scratch
         self._device = acquire(stack, 'cudaFree', 'cudaMalloc', size)
-        # the warm-up runs on what is there: zeros are numbers, what was there before may be NaN
+        # the warm-up runs on this memory: zeros are valid numbers, old content may be NaN
         call('cudaMemsetAsync', self._device, 0, size, stream)
         self._pinned = acquire(stack, 'cudaFreeHost', 'cudaHostAlloc', layout.host_bytes, 0)
         ctypes.memset(self._pinned, 0, layout.host_bytes)
         self.scratch = self._device + layout.device_bytes
 
     def address(self, name: str) -> int:
-        """Address of a tensor in GPU memory."""
+        """Return the address of a tensor in GPU memory."""
         return self._device + self._layout.tensors[name].offset
 
     def host(self, name: str) -> np.ndarray:
-        """Return the pinned array of a tensor that the host writes or reads. A view."""
+        """Return a view of the pinned memory of a tensor that the host writes or reads."""
         tensor = self._layout.tensors[name]
         raw = (ctypes.c_byte * tensor.nbytes).from_address(self._pinned + tensor.offset)
         return np.frombuffer(raw, tensor.dtype).reshape(tensor.shape)
 
     def write(self, name: str, values: np.ndarray) -> None:
-        """Put values into a tensor's pinned array.
+        """Copy values into a tensor's pinned array.
 
         :raises EngineError: When their shape is not the tensor's.
         """

@@ -1,10 +1,10 @@
-"""The engine on TensorRT 10 and 11: NVIDIA GPUs, a Jetson's among them.
+"""The engine on TensorRT 10 and 11: NVIDIA GPUs, including a Jetson's.
 
-Unverified: no GPU was at hand. What needs none is tested: the memory's layout
+Unverified: no GPU was available. The parts that need none are tested: the memory's layout
 (``memory.py``), the choice of the plan (``machine.py``), and that the graphs build
 (TensorRT-RTX's builder runs on a CPU).
 
-One observation is two CUDA graphs with one wait each::
+One observation takes two CUDA graphs with one wait each::
 
     encode   pixels, proprio -> GPU, run, kept, positions -> host    wait: the host picks the bucket
     act      run on the first ``bucket`` tokens, actions -> host     wait: the chunk
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 class TensorRTEngine:
-    """Two plans, built before on this machine; here nothing is built.
+    """Runs two plans that were built on this machine before.
 
-    Ready when constructed: every bucket has run.
+    The engine is ready when constructed: every bucket has run once.
 
-    :param threads: Of no use here; every engine takes it.
-    :raises EngineError: When the folder has no engine of this machine, or CUDA or TensorRT fails.
+    :param threads: Not used; every engine takes it.
+    :raises EngineError: When the folder has no engine for this machine, or CUDA or TensorRT fails.
     """
 
     backend = 'tensorrt'
@@ -58,7 +58,7 @@ class TensorRTEngine:
             self._stack = stack.pop_all()  # from here on close() frees it
 
     def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
-        """See :meth:`Engine.encode`. It invalidates what was encoded before."""
+        """See :meth:`Engine.encode`. It invalidates earlier results."""
         buffers = self._buffers
         self._runs += 1
         buffers.write('pixels', pixels)
@@ -81,7 +81,7 @@ class TensorRTEngine:
         return self._buffers.host('positions')[0, : sum(encoded.kept)].copy()
 
     def close(self) -> None:
-        """Free the GPU's memory and all else."""
+        """Free the GPU's memory and all other resources."""
         self._stack.close()
 
     def _start(self, stack: ExitStack, manifest: Manifest, encode: Path, act: Path) -> None:
@@ -122,9 +122,9 @@ class TensorRTEngine:
     ) -> Any:
         """Return the CUDA graph of one run with its copies, after it has run once.
 
-        Every graph has an execution context of its own. What is captured is a context's state, its
-        profile and shapes among it: a graph is void once its context changes. Scratch memory they
-        have in common, since one runs at a time.
+        Every graph has its own execution context, because a graph captures the context's profile
+        and shapes and becomes invalid when they change. All share the scratch memory, since only
+        one runs at a time.
         """
         stream = int(self._stream)
         contexts = [plan.context(self._buffers, stream, bucket)]
@@ -137,7 +137,7 @@ class TensorRTEngine:
             for name in results:
                 self._buffers.download(name)
 
-        enqueue()  # the first run after a change of shape does work that cannot be captured
+        enqueue()  # the first run after a change of shape includes work that cannot be captured
         self._wait()
         graph = self._cuda.capture(stack, self._stream, enqueue)
         self._launch(graph)
@@ -145,7 +145,7 @@ class TensorRTEngine:
 
     def _upload_prompt(self, prompt: PromptIds) -> None:
         words, mask = self._words(prompt)
-        self._prompt = None  # should the upload fail, the next one is not skipped
+        self._prompt = None  # so that the next upload is not skipped if this one fails
         for name, values in (('words', words), ('word_mask', mask)):
             self._buffers.write(name, values)
             self._buffers.upload(name)
@@ -162,6 +162,6 @@ class TensorRTEngine:
         """Refuse an observation whose tokens were overwritten."""
         if encoded.handle != self._runs:
             raise EngineError(
-                'the tokens of this observation are gone: encode has been called since; '
-                'act before the next encode'
+                'the tokens of this observation were overwritten by a later encode; call act '
+                'before the next encode'
             )

@@ -1,8 +1,8 @@
-"""What a TensorRT engine is tied to, and whether one of a policy folder is of this machine.
+"""Finds the TensorRT engine in a policy folder that was built for this machine.
 
-A plan runs with the TensorRT and on the kind of GPU it was built for; anywhere else TensorRT
-refuses it, or runs it untested. So its facts stand in the manifest, and here they are compared.
-TensorRT's log is kept here, too, so that an error can say what TensorRT said.
+A plan runs only with the TensorRT version and the kind of GPU that it was built for; otherwise
+TensorRT refuses it, or runs it untested. So the manifest stores these facts, and this module
+compares them. It also keeps TensorRT's log, so that an error can quote TensorRT's message.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def import_tensorrt() -> ModuleType:
         import tensorrt
     except ImportError as error:
         raise EngineError(
-            f'tensorrt cannot be imported ({error}); JetPack brings it (apt install '
+            f'tensorrt cannot be imported ({error}); JetPack has it (apt install '
             'python3-libnvinfer), for other machines it is on PyPI (pip install tensorrt-cu13)'
         ) from None
     return tensorrt
@@ -47,7 +47,7 @@ def machine_facts() -> dict[str, str]:
 
 
 def engine_facts(manifest: Manifest, machine: dict[str, str]) -> dict[str, Any]:
-    """Return all that a plan depends on, ready for :func:`fingerprint`.
+    """Return everything that a plan depends on, for :func:`fingerprint`.
 
     :param machine: See :func:`machine_facts`.
     """
@@ -61,7 +61,7 @@ def engine_facts(manifest: Manifest, machine: dict[str, str]) -> dict[str, Any]:
 
 
 def differences(built: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Say which facts differ, one phrase each."""
+    """Return one phrase for each fact that differs."""
     return [
         f'{name}: {built.get(name, "none")} there, {here.get(name, "none")} here'
         if name != 'graphs'
@@ -72,11 +72,11 @@ def differences(built: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) -> BuiltEngine:
-    """Return the folder's engine of this machine.
+    """Return the folder's engine for this machine.
 
     :param machine: See :func:`machine_facts`.
-    :raises EngineError: When there is none; it names the command that builds it and, where the
-        folder holds others, in what the nearest one differs.
+    :raises EngineError: When there is none. The message names the command that builds it and, if
+        the folder holds other engines, how the most similar one differs.
     """
     differing = []
     facts = engine_facts(manifest, machine)
@@ -87,7 +87,7 @@ def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) ->
     fault = 'holds no TensorRT engine'
     if differing:
         nearest = '; '.join(min(differing, key=len))
-        fault = f'its TensorRT engine is of another machine or export ({nearest})'
+        fault = f'its TensorRT engine is for another machine or export ({nearest})'
     raise EngineError(f'{policy_dir}: {fault}; build one here: {build_command(policy_dir)}')
 
 
@@ -98,10 +98,10 @@ def build_command(policy_dir: Path) -> str:
 
 @functools.cache
 def error_log(trt: ModuleType) -> Any:
-    """Return the process's one log of a TensorRT module: an ``ILogger`` that keeps its errors.
+    """Return the process's only log of a TensorRT module: an ``ILogger`` that keeps its errors.
 
-    There is only one because TensorRT goes on using the first that it is given. Its method
-    ``take()`` returns the messages since the last call, the cause first, and forgets them.
+    There is only one, because TensorRT keeps using the first log that it receives. Its method
+    ``take()`` returns and forgets the messages since the last call, with the cause first.
 
     :param trt: ``tensorrt`` or ``tensorrt_rtx``.
     """

@@ -1,10 +1,10 @@
-"""Where each tensor of the two graphs lies in GPU memory: pure arithmetic.
+"""Computes the position of each tensor of the two graphs in GPU memory.
 
-All tensors lie in one block, and the graphs share those that pass between them, so that nothing is
-copied: ``act`` takes the first ``bucket`` rows of ``tokens`` and ``positions`` where ``encode`` put
-them. The tensors that the host writes or reads come first; a pinned block of host memory repeats
-that part at the same offsets. Behind the tensors lies the scratch memory of both engines, one and
-the same, since they never run at once::
+All tensors are in one block. The graphs share the tensors that pass between them, so nothing is
+copied: ``act`` reads the first ``bucket`` rows of ``tokens`` and ``positions`` where ``encode``
+wrote them. The tensors that the host writes or reads come first; a pinned block of host memory has
+the same part at the same offsets. After the tensors comes the scratch memory, which both engines
+share because they never run at the same time::
 
     GPU   | pixels words word_mask proprio positions kept actions | tokens context | scratch |
     host  | pixels words word_mask proprio positions kept actions |
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from lightvla_ros.engine.signature import ANY, Ports
 from lightvla_ros.errors import EngineError
 
-ALIGNMENT = 256  # bytes, which TensorRT asks of tensors and of scratch memory
+ALIGNMENT = 256  # bytes; TensorRT requires it for tensors and scratch memory
 ITEM_BYTES = {'float32': 4, 'float16': 2, 'bfloat16': 2, 'int64': 8, 'int32': 4, 'bool': 1}
 HOST_TENSORS = ('pixels', 'words', 'word_mask', 'proprio', 'positions', 'kept', 'actions')
 
@@ -27,7 +27,7 @@ class Tensor:
     """One tensor.
 
     :param dtype: A key of ``ITEM_BYTES``.
-    :param offset: Bytes from the beginning of the block.
+    :param offset: Distance from the beginning of the block [bytes].
     """
 
     dtype: str
@@ -47,8 +47,8 @@ class Tensor:
 class Layout:
     """All tensors by name.
 
-    :param host_bytes: Size of the part that host memory repeats.
-    :param device_bytes: Size of all tensors; scratch memory begins there.
+    :param host_bytes: Size of the part that host memory also has [bytes].
+    :param device_bytes: Size of all tensors; scratch memory begins there [bytes].
     """
 
     tensors: dict[str, Tensor]
@@ -57,7 +57,7 @@ class Layout:
 
 
 def lay_out(encode: Ports, act: Ports) -> Layout:
-    """Place the tensors of both graphs; those that they share are as ``encode`` has them."""
+    """Place the tensors of both graphs; shared tensors have the shapes of ``encode``."""
     ports = {**act, **encode}
     tensors: dict[str, Tensor] = {}
     end = host_bytes = 0
@@ -75,14 +75,14 @@ def aligned(size: int) -> int:
 
 
 def sized(shape: tuple[int, ...], bucket: int) -> tuple[int, ...]:
-    """Return a shape with the bucket in place of ``ANY``."""
+    """Return a shape with the bucket instead of ``ANY``."""
     return tuple(bucket if size == ANY else size for size in shape)
 
 
 def profile_index(buckets: tuple[int, ...], bucket: int) -> int:
-    """Return the index of a bucket's optimisation profile: they are in the buckets' order.
+    """Return the index of a bucket's optimisation profile; profiles are in the buckets' order.
 
-    :raises EngineError: When the bucket has none.
+    :raises EngineError: When the bucket has no profile.
     """
     if bucket not in buckets:
         raise EngineError(f'no profile for {bucket} tokens; the engine has {list(buckets)}')

@@ -1,6 +1,6 @@
-"""A plan file, loaded and checked, and execution contexts of it.
+"""Loads and checks a plan file, and creates its execution contexts.
 
-Unverified: no GPU was at hand.
+Unverified: no GPU was available.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Plan:
     """A deserialised engine of a policy.
 
     :param trt: The module ``tensorrt``.
-    :param wanted: The inputs and outputs that it must have. An axis that is ``ANY`` there is as
-        long as the bucket, whatever the engine says of it.
-    :param buckets: Of the optimisation profiles, in their order; unused where nothing is ``ANY``.
+    :param wanted: The inputs and outputs that it must have. The length of an ``ANY`` axis is the
+        bucket.
+    :param buckets: Buckets of the optimisation profiles, in their order; unused if no axis is
+        ``ANY``.
     :raises EngineError: When TensorRT cannot load the file, or it is of another policy.
     """
 
@@ -43,9 +44,9 @@ class Plan:
         self._path = path
         self._wanted = wanted
         self._buckets = buckets
-        error_log(trt).take()  # what was said before is not about this file
+        error_log(trt).take()  # drops earlier messages, which are not about this file
         self._runtime = trt.Runtime(error_log(trt))
-        # mapped: a Jetson's GPU shares the memory into which 13 GB would else be read first
+        # mapped: on a Jetson, reading 13 GB first would fill the memory that the GPU shares
         with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -55,14 +56,14 @@ class Plan:
 
     @property
     def scratch_bytes(self) -> int:
-        """Memory that the contexts need beside the tensors, at most [bytes]."""
+        """Largest size of the memory that a context needs in addition to the tensors [bytes]."""
         return self._engine.device_memory_size_v2
 
     def context(self, buffers: Buffers, stream: int, bucket: int | None = None) -> Any:
         """Return an execution context, bound to the buffers and their scratch memory.
 
-        :param bucket: One of the plan's; None where all shapes are static.
-        :raises EngineError: When TensorRT refuses any of it.
+        :param bucket: One of the plan's buckets; None if all shapes are static.
+        :raises EngineError: When TensorRT refuses a setting.
         """
         engine = self._engine
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -88,9 +89,10 @@ class Plan:
         self._check(context.execute_async_v3(stream), 'run')
 
     def _ports(self) -> Ports:
-        """Return inputs and outputs, ``ANY`` where the policy has it and a bucket is allowed.
+        """Return inputs and outputs, with ``ANY`` for an axis that takes a bucket.
 
-        Of such an axis TensorRT says -1 only if it varies within a profile, and ours do not.
+        TensorRT reports -1 only for an axis that varies within a profile, which is not the case
+        here, so a bucket's size is accepted as ``ANY``.
         """
         ports = {}
         for index in range(self._engine.num_io_tensors):
@@ -110,7 +112,7 @@ class Plan:
         bucketed = {name: shape for name, (_, shape) in self._wanted.items() if ANY in shape}
         count = self._engine.num_optimization_profiles
         if bucketed and count != len(self._buckets):
-            raise self._other_profiles(f'has {count} profiles')
+            raise self._other_profiles(f'it has {count} profiles')
         for name, shape in bucketed.items():
             for index, bucket in enumerate(self._buckets):
                 found = self._engine.get_tensor_profile_shape(name, index)
