@@ -39,23 +39,23 @@ LIMIT = 120
 
 
 class LightVLAError(Exception):
-    """Something that cannot be done. The message is one line: what is wrong, and what to do."""
+    """Root of all errors. The message is one line: what is wrong, and what to do."""
 
 
 class ArgumentError(LightVLAError):
-    """Command-line arguments that cannot be, or not together; found before anything runs."""
+    """Command-line arguments that are invalid, alone or together; raised before anything runs."""
 
 
 class EvaluationError(LightVLAError):
-    """An evaluation that cannot be done as asked. One line: what is wrong, and what to do."""
+    """An evaluation that cannot be done. One line: what is wrong, and what to do."""
 
 
 class ExportError(LightVLAError):
-    """An export that cannot be made as asked; one line: the part or option, and what to try."""
+    """An export that cannot be made; one line names the part or option, and what to try."""
 
 
 class TrainError(LightVLAError):
-    """A run that cannot start or go on; one line: the thing, the fault, and what to do."""
+    """A training run that cannot start or continue; one line: the fault, and what to do."""
 
 
 class CheckpointError(LightVLAError):
@@ -67,9 +67,9 @@ class DemonstrationError(LightVLAError):
 
 
 class DamagedFileError(DemonstrationError):
-    """A file that cannot be read at all, or not to its end; others can be read without it.
+    """A file that cannot be read completely; other files can be used without it.
 
-    :param place: The file, or its episode.
+    :param place: The file, or an episode in it.
     """
 
     def __init__(self, place: object, reason: str) -> None:
@@ -83,19 +83,19 @@ class DamagedFileError(DemonstrationError):
 
 
 class BenchError(LightVLAError):
-    """A measurement that cannot be made as asked; one line: the option, and what to try."""
+    """A measurement that cannot be made; one line names the option, and what to try."""
 
 
 class ContractError(LightVLAError):
-    """A policy folder that cannot be trusted. The message is one line: what is wrong, where."""
+    """A policy folder that cannot be trusted. One line: where, and what is wrong."""
 
 
 class EngineError(LightVLAError):
-    """An engine that cannot be loaded as asked, or that failed while running. One line."""
+    """An engine that cannot be loaded with its options, or that failed while running. One line."""
 
 
 class BuildError(ExportError):
-    """A plan that cannot be built; one line: the graph and the layer or option, what to try."""
+    """A plan that cannot be built; one line names the graph, the layer or option, and a remedy."""
 
 
 class ImageError(LightVLAError):
@@ -114,26 +114,26 @@ class InstructionError(LightVLAError, ValueError):
 
 
 class PolicyOutputError(LightVLAError):
-    """The engine answered, but with numbers that must not move a robot."""
+    """The engine returned an output that must not move a robot."""
 
 
 class SimulationError(LightVLAError):
-    """The simulation cannot do what was asked; one line says what would work."""
+    """A request that the simulation cannot fulfil; one line says what would work."""
 
 
 class RenderingError(LightVLAError):
-    """There is no way to render here; the message says what to install."""
+    """Rendering is not possible on this machine; the message says what to install."""
 
 
 class ConfigError(LightVLAError, ValueError):
-    """A configuration that cannot be; one line names the field and what is allowed."""
+    """An invalid configuration; one line names the field and what is allowed."""
 
 
 def sentence(error: BaseException) -> str:
-    """Return what an error says as one line: with its type, unless its text is a sentence itself.
+    """Return an error's message as one line, with the error's type unless the text explains itself.
 
-    The texts of :class:`LightVLAError` are sentences; of an :class:`OSError` the line names the
-    files and what the system says of them.
+    The texts of :class:`LightVLAError` explain themselves; for an :class:`OSError` the line names
+    the files and the system's message.
     """
     if isinstance(error, OSError):
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
@@ -154,8 +154,8 @@ def one_line(text: object) -> str:
 def quoted(text: str) -> str:
     """Return untrusted text of any length in quotes, as one line of at most 120 characters.
 
-    What does not fit is cut, and only the beginning is looked at: a frame_id may have 3 MB. Line
-    ends, escape sequences, direction marks and all else that is not printable is escaped.
+    A longer text is cut, and only its beginning is processed: a frame_id may have 3 MB. Line ends,
+    escape sequences, direction marks and all other characters that are not printable are escaped.
     """
     shown = repr(text[: LIMIT + 1])
     return shown if len(shown) <= LIMIT else f'{shown[: LIMIT - 2]}…{shown[0]}'

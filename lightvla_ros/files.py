@@ -1,4 +1,4 @@
-"""Files beside the package, and folders and files that are written as a whole."""
+"""Writes files and folders completely or not at all, locks folders, finds the package's files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightvla_ros.errors import LightVLAError
 LOG = logging.getLogger(__name__)
 LOCK_NAME = '.lock'
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What libraries say that write by themselves, without an errno: safetensors, PyTorch, NumPy
+# Messages of libraries that write without giving an errno: safetensors, PyTorch, NumPy
 _SAID = re.compile(
     r'os error (28|122|27)\)|failed writing|unexpected pos \d+ vs|\d+ requested and \d+ written'
 )
@@ -34,20 +34,20 @@ _BEGINNING = b'version https://git-lfs.github.com/spec/'
 
 
 class WriteError(LightVLAError):
-    """A file that the disk has no room for. Nothing of it is left."""
+    """The disk has no room for a file. No part of the file remains."""
 
 
 class LockedError(LightVLAError):
-    """A folder that another run writes."""
+    """Another run is writing into the folder."""
 
 
 @contextmanager
 def replace_whole(path: Path, needed: int = 0) -> Iterator[Path]:
-    """Yield the path of a part; what is written there becomes ``path`` at once, and on the disk.
+    """Yield a temporary path; when it is written, it is synced to disk and replaces ``path``.
 
-    The part is a file or a folder beside it, and gone when something goes wrong.
+    The temporary file or folder is beside ``path``, and is removed when an error occurs.
 
-    :param needed: Bytes that it takes, where that is known.
+    :param needed: Size of the file [bytes], if known.
     :raises WriteError: When the disk is full.
     """
     part = part_of(path)
@@ -62,14 +62,14 @@ def replace_whole(path: Path, needed: int = 0) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """Return where a file lies while it is written; libraries go by the suffix."""
+    """Return a file's path while it is written; it keeps the suffix, which libraries use."""
     return path.with_name(f'{path.stem}.part{path.suffix}')
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as a whole.
+    """Write a text file completely or not at all.
 
-    :raises WriteError: When the disk is full; what was there before stays.
+    :raises WriteError: When the disk is full; an older file remains.
     """
     data = text.encode()
     with replace_whole(path, len(data)) as part:
@@ -77,9 +77,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(file: BinaryIO, data: bytes) -> None:
-    """Append to an unbuffered file: all or nothing, and on the disk.
+    """Append to an unbuffered file, completely or not at all, and sync it to disk.
 
-    :raises WriteError: When the disk is full; the file is as before.
+    :raises WriteError: When the disk is full; the file is unchanged.
     """
     end = file.seek(0, os.SEEK_END)
     try:
@@ -94,9 +94,9 @@ def append(file: BinaryIO, data: bytes) -> None:
 
 
 def incomplete(path: Path, what: str) -> WriteError:
-    """Return the error for a file whose library wrote less than it was told, and did not say why.
+    """Return the error for a file that a library wrote incompletely without giving a reason.
 
-    :param what: How it shows.
+    :param what: What is wrong with the file.
     """
     return WriteError(
         f'{path}: cannot be written: {what}; is the disk full? {_bytes(_free(path))} are free'
@@ -104,9 +104,9 @@ def incomplete(path: Path, what: str) -> WriteError:
 
 
 def check_room(path: Path, needed: int) -> None:
-    """See that the disk has room; somebody else may still take it.
+    """Check that the disk has room; another program may still use it up.
 
-    :raises WriteError: When it has not.
+    :raises WriteError: When the disk has less room.
     """
     if _free(path) < needed:
         raise _full(path, f'{_bytes(needed)} are needed', 0)
@@ -114,9 +114,9 @@ def check_room(path: Path, needed: int) -> None:
 
 @contextmanager
 def room_for(path: Path, needed: int) -> Iterator[None]:
-    """Have the disk set bytes aside behind the end of a file, for a library to write them.
+    """Reserve disk space after the end of a file, for a library that writes there.
 
-    :raises WriteError: When there is no room; the file is as before.
+    :raises WriteError: When there is no room; the file is unchanged.
     """
     with path.open('r+b') as file:
         end = file.seek(0, os.SEEK_END)
@@ -131,11 +131,11 @@ def room_for(path: Path, needed: int) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(path: Path, needed: int = 0, part: Path | None = None) -> Iterator[None]:
-    """Turn what a full disk raises into one line with the bytes that are needed and free.
+    """Replace a full disk's errors by one line with the needed and the free space.
 
-    :param needed: 0 where that is not known.
-    :param part: What is removed afterwards; its bytes count as free.
-    :raises WriteError: Instead.
+    :param needed: Needed space [bytes]; 0 if unknown.
+    :param part: A file or folder that is removed afterwards; its size counts as free.
+    :raises WriteError: When the disk is full.
     """
     try:
         yield
@@ -150,14 +150,14 @@ def disk_errors(path: Path, needed: int = 0, part: Path | None = None) -> Iterat
 
 @contextmanager
 def one_writer(folder: Path, lock: Path | None = None) -> Iterator[None]:
-    """Keep other runs from writing into a folder, which is made if there is none.
+    """Prevent other runs from writing into a folder, which is created if it does not exist.
 
-    The lock is the kernel's (flock), so that it ends with the process that holds it, however that
-    ended; the file only says who it is. On NFS it holds between machines, unless mounted with
-    ``nolock`` or ``local_lock``; where a file system knows no locks, the log says so.
+    The lock is the kernel's (flock), so it ends with the process that holds it, even after a crash;
+    the lock file only names that process. On NFS it works between machines, unless mounted with
+    ``nolock`` or ``local_lock``; if a file system has no locks, the log says so.
 
-    :param lock: By default ``.lock`` in the folder.
-    :raises LockedError: When another run holds it.
+    :param lock: The lock file; by default ``.lock`` in the folder.
+    :raises LockedError: When another run holds the lock.
     """
     if lock is None:
         lock = folder / LOCK_NAME
@@ -170,13 +170,13 @@ def one_writer(folder: Path, lock: Path | None = None) -> Iterator[None]:
             file.write(who.encode())
         yield
     finally:
-        # before the lock is let go: afterwards it may be another's
+        # before the lock is released: afterwards the file may belong to another run
         lock.unlink(missing_ok=True)
         file.close()
 
 
 def lock_beside(folder: Path) -> Path:
-    """Return the lock of a folder that holds nothing but what belongs to it, such as a policy."""
+    """Return a lock file beside a folder that may hold no other files, such as a policy folder."""
     folder = folder.resolve()
     return folder.with_name(f'{folder.name}.lock')
 
@@ -191,12 +191,12 @@ def _locked(folder: Path, lock: Path) -> BinaryIO:
             who = file.read().decode('utf-8', 'replace') or 'another process'
             file.close()
             raise LockedError(
-                f'{folder}: is being written by {who}; wait for that, or name another place'
+                f'{folder}: is being written by {who}; wait for it to end, or name another folder'
             ) from None
         except OSError as error:
-            LOG.warning('%s: no locks here (%s): see that no other run writes there', lock, error)
+            LOG.warning('%s: cannot lock (%s): make sure no other run writes there', lock, error)
             return file
-        # The one who held it may have removed the file in between
+        # The previous holder may have removed the file in between
         if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
             return file
         file.close()
@@ -225,14 +225,14 @@ def _bytes(count: int) -> str:
 
 
 def _size(path: Path) -> int:
-    """Count the bytes of files that are here alone; others' blocks are not freed with them."""
+    """Return the size of files without other hard links; removing the others frees no space."""
     files = path.rglob('*') if path.is_dir() else [path]
     found = [file.stat() for file in files if file.is_file()]
     return sum(status.st_size for status in found if status.st_nlink == 1)
 
 
 def _sync(path: Path) -> None:
-    """See that a file, or all of a folder, reaches the disk."""
+    """Sync a file, or a folder with all its files, to disk."""
     for each in (path, *path.rglob('*')) if path.is_dir() else (path,):
         number = os.open(each, os.O_RDONLY)
         try:
@@ -249,9 +249,9 @@ def _remove(path: Path) -> None:
 
 
 def new_folder(path: Path) -> Path:
-    """Create a folder, or take one that is empty.
+    """Create a folder, or accept an empty one.
 
-    :raises FileExistsError: When it holds something.
+    :raises FileExistsError: When the folder is not empty.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -262,12 +262,12 @@ def new_folder(path: Path) -> Path:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Create a folder, or take one that is empty, and leave it so when its making fails.
+    """Create a folder, or accept an empty one, and empty it again when filling it fails.
 
-    It is emptied, not replaced: it may be a mount point or a link. What failed first is what is
-    raised, whatever the clearing up meets.
+    The folder is emptied, not replaced, because it may be a mount point or a link. The first error
+    is raised, even if clearing up fails, too.
 
-    :raises FileExistsError: When it holds something.
+    :raises FileExistsError: When the folder is not empty.
     :raises WriteError: When the disk is full.
     """
     path = Path(path)
@@ -276,7 +276,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(path, part=path):
             yield path
-    except BaseException:  # also Ctrl-C: half of it is nothing
+    except BaseException:  # also Ctrl-C: an incomplete folder is useless
         with contextlib.suppress(OSError):
             for child in path.iterdir():
                 if child.is_dir() and not child.is_symlink():
@@ -291,7 +291,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def resource(relative: str) -> Path:
     """Find a file of the source tree (editable install) or of the share folder (colcon, wheel).
 
-    :raises FileNotFoundError: When it is in neither.
+    :raises FileNotFoundError: When neither has it.
     """
     package = Path(__file__).resolve().parent
     if (package.parent / relative).exists():
@@ -302,14 +302,15 @@ def resource(relative: str) -> Path:
             return prefix / 'share' / 'lightvla_ros' / relative
     cure = 'name a policy folder by --policy' if relative == BUNDLED_POLICY else 'install it again'
     raise FileNotFoundError(
-        f'{relative}: neither in {package.parent} nor in share/lightvla_ros of this install; {cure}'
+        f'{relative}: is neither in {package.parent} nor in share/lightvla_ros of this install; '
+        f'{cure}'
     )
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Tell whether a file is a pointer: a few lines of text that name the true one.
+    """Return whether a file is a Git LFS pointer: a few lines of text that name the real file.
 
-    :raises OSError: When it cannot be read.
+    :raises OSError: When the file cannot be read.
     """
     with Path(path).open('rb') as file:
         return file.read(len(_BEGINNING)) == _BEGINNING

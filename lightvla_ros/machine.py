@@ -1,7 +1,7 @@
-"""The machine that figures are of: processor, memory, versions, and which kernels run on it.
+"""Describes the machine of a measurement: processor, memory, versions, and the kernels in use.
 
 Floating-point sums differ in their last bits between instruction sets, and an episode may then end
-otherwise; the name of a processor does not tell which set a library takes.
+differently. The name of a processor does not tell which instruction set a library uses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_info
 LIBRARIES = ('lightvla_ros', 'onnxruntime', 'openvino', 'tensorrt', 'torch', 'numpy')
 BF16_FLAGS = {'amx_bf16', 'avx512_bf16', 'bf16'}  # the last one is Arm's
 CPUINFO = Path('/proc/cpuinfo')
-# As it names them, on x86 and on Arm
+# Names of vector extensions in /proc/cpuinfo, on x86 and on Arm
 _VECTOR = re.compile(r'(sse4_|avx|amx_|fma|f16c|asimd|sve|sme(\d|$)|bf16|i8mm)')
 REPORTED_VERSIONS = (
     'lightvla_ros',
@@ -38,9 +38,9 @@ REPORTED_VERSIONS = (
 def machine() -> dict[str, Any]:
     """Describe processor, memory and system, for JSON.
 
-    ``vector_extensions`` are the processor's. ``kernels`` is what libraries chose of them: NumPy,
-    its OpenBLAS, and PyTorch and OpenVINO where they are loaded. ONNX Runtime does not tell; it
-    chooses by the extensions.
+    ``vector_extensions`` lists the processor's. ``kernels`` lists those that libraries use: NumPy,
+    its OpenBLAS, and PyTorch and OpenVINO if they are loaded. ONNX Runtime does not report its
+    choice, which follows from the extensions.
     """
     pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     return {
@@ -56,12 +56,12 @@ def machine() -> dict[str, Any]:
 
 
 def measured_with(threads: int) -> dict[str, Any]:
-    """Return :func:`machine` with the threads that are measured with, and versions."""
+    """Return :func:`machine` with the number of threads of the measurement, and versions."""
     return machine() | {'threads': threads, 'versions': versions(LIBRARIES)}
 
 
 def kernels() -> dict[str, str]:
-    """Return the instruction sets that libraries compute with, as they name them."""
+    """Return the instruction sets that libraries use, by the libraries' own names."""
     simd = np.show_config(mode='dicts')['SIMD Extensions']
     found = {'numpy': ' '.join(simd.get('found') or simd.get('baseline') or [])}
     for pool in threadpool_info():
@@ -76,7 +76,7 @@ def kernels() -> dict[str, str]:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those packages that are installed."""
+    """Return the versions of the installed ones among the named packages."""
     found = {}
     for name in names:
         try:
@@ -87,12 +87,12 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself. Without that, libraries emulate it slowly."""
+    """Return whether the processor multiplies bf16; if not, libraries emulate it slowly."""
     return bool(BF16_FLAGS & set(_flags()))
 
 
 def available_memory() -> int:
-    """Bytes that can be used without swapping."""
+    """Return the memory that can be used without swapping [bytes]."""
     meminfo = Path('/proc/meminfo')
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
@@ -106,7 +106,7 @@ def _flags() -> list[str]:
 
 
 def _cpuinfo(field: str) -> str:
-    """Return a field of the first processor in /proc/cpuinfo; empty where there is none."""
+    """Return a field of the first processor in /proc/cpuinfo; empty if it has none."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     for line in lines:
         name, _, value = line.partition(':')

@@ -1,4 +1,4 @@
-"""Figures that stand for many samples: percentiles, and mean with standard deviation."""
+"""Summary statistics: percentiles, and mean with standard deviation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def percentiles(
 ) -> dict[str, float]:
     """Return percentiles of at least one sample, by names of :data:`PERCENTILES`.
 
-    :param digits: To round to; None does not round.
+    :param digits: Number of digits to round to; None does not round.
     """
     found = {name: float(np.percentile(samples, PERCENTILES[name])) for name in names}
     return found if digits is None else {name: round(each, digits) for name, each in found.items()}
 
 
 def mean_and_sd(samples: Sequence[float]) -> dict[str, float | None]:
-    """Return ``mean`` and ``sd`` (of the samples themselves: N, not N - 1) to two digits.
+    """Return ``mean`` and ``sd`` (the population's: divided by N, not N - 1) to two digits.
 
     Both are None when there is no sample.
     """

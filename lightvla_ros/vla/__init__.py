@@ -1,14 +1,14 @@
 """The model: LightVLA on OpenVLA-OFT, in PyTorch. Needs the extra ``train``; a robot does not.
 
 - ``ablation``: the token ablations of the paper's table 4
-- ``config``: what there is to choose about the model, and two presets
-- ``flops``: ``lightvla flops``: what a chunk costs
+- ``config``: the model's configuration, and two presets
+- ``flops``: ``lightvla flops``: counts the FLOPs of a chunk
 - ``halves``: the model's two halves in the form that engines take
 - ``language``: LLaMA's decoder blocks without a causal mask
 - ``layers``: norms and attention of all parts; head and proprio projector
 - ``learned_queries``: LightVLA*: learnable queries
 - ``model``: the whole model
-- ``pruner``: each query picks the token it scores highest; the union stays
+- ``pruner``: each query picks the token that it scores highest; the union is kept
 - ``vision``: the two vision towers and their fusion
 - ``weights``: the model of a policy folder, with its weights
 - ``word_tokenizer``: one token per word, for policies trained from scratch

@@ -1,7 +1,7 @@
-"""The token ablations of the paper's table 4. For evaluation in PyTorch alone.
+"""The token ablations of the paper's table 4, only for evaluation in PyTorch.
 
-They act on a model only inside ``with ablated(model, ...)``, in eval mode, and a model refuses to
-be exported in there: the released code once shipped with its 10 % drop on
+They act on a model only inside ``with ablated(model, ...)``, in eval mode, and a model cannot be
+exported there: the released code once contained a 10 % drop by mistake
 (``docs/explanation/pruning.md``).
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_random(seed: int) -> Ablation:
-    """Keep the k tokens and as many others at random (2k; all Lv where there are not enough)."""
+    """Keep the k tokens and k others at random (2k in all, or all Lv if there are fewer)."""
     generator = torch.Generator().manual_seed(seed)
 
     def ablate(kept: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def add_random(seed: int) -> Ablation:
 
 
 def drop_random(seed: int, share: float = 0.1) -> Ablation:
-    """Drop a share of the kept tokens at random, rounded; one always stays."""
+    """Drop a share of the kept tokens at random, rounded; at least one token is kept."""
     if not 0 <= share < 1:
         raise ValueError(f'share {share} is not in [0, 1)')
     generator = torch.Generator().manual_seed(seed)
@@ -48,14 +48,14 @@ def drop_random(seed: int, share: float = 0.1) -> Ablation:
 
 @contextmanager
 def ablated(model: LightVLA, ablation: Ablation) -> Iterator[None]:
-    """Apply an ablation to what a model keeps, inside the ``with`` block.
+    """Apply an ablation to the tokens that a model keeps, inside the ``with`` block.
 
-    :raises ValueError: When the model does not prune, or trains.
+    :raises ValueError: When the model does not prune, or is in training mode.
     """
     if model.config.pruning.method == 'off':
         raise ValueError('pruning is off: there is nothing to ablate')
     if model.training:
-        raise ValueError('an ablation is for evaluation: call model.eval() first')
+        raise ValueError('an ablation is only for evaluation: call model.eval() first')
     model.ablation = ablation
     try:
         yield
@@ -64,7 +64,7 @@ def ablated(model: LightVLA, ablation: Ablation) -> Iterator[None]:
 
 
 def _some(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Mark ``count`` of the candidates (or all there are), drawn evenly."""
+    """Mark ``count`` of the candidates (or all if there are fewer), drawn uniformly."""
     places = candidates.nonzero()[:, 0]
     order = torch.randperm(len(places), generator=generator).to(places.device)
     marked = torch.zeros_like(candidates)

@@ -1,4 +1,4 @@
-"""What there is to choose about the model, and the two presets. A wrong choice raises at once."""
+"""The model's configuration, and two presets. An invalid value raises at once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ FORMULAS = ('published', 'paper')
 SLICES = ('training', 'release')
 NOISE_SCHEDULES = ('linear', 'constant', 'none')
 STAR_LAYERS = (1, 2, 3)
-MOST_LAYERS = 1000  # a slip of a file must not build a million
+MOST_LAYERS = 1000  # a mistyped configuration must not build a million layers
 
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """One vision transformer. The defaults of ``openvla-oft-7b`` follow timm's two models.
+    """One vision transformer. The preset ``openvla-oft-7b`` follows timm's two models.
 
     :param depth: Blocks that the checkpoint holds; the last one is never run (see ``vision.py``).
-    :param registers: Register tokens behind the class token.
-    :param class_token: Whether there is a class token (DINOv2) or none (SigLIP).
+    :param registers: Number of register tokens after the class token.
+    :param class_token: Whether there is a class token (DINOv2: yes, SigLIP: no).
     :param layer_scale: Whether each branch of a block has a learned gain per channel (DINOv2).
     :param attention_pool: Whether the checkpoint holds a pooling head (SigLIP), which is dropped.
-    :param gelu: ``exact`` or ``tanh``: timm runs both of OpenVLA's towers with ``exact``.
+    :param gelu: ``exact`` or ``tanh``; timm runs both of OpenVLA's towers with ``exact``.
     """
 
     width: int
@@ -78,10 +78,10 @@ class PrunerConfig:
     """How visual tokens are chosen.
 
     :param method: ``off``, ``lightvla``, ``lightvla_star_encoder`` or ``lightvla_star_llm``.
-    :param formula: Of ``lightvla``: ``published`` (the released code, with non-learned RMS norms;
+    :param formula: For ``lightvla``: ``published`` (the released code, with non-learned RMS norms;
         ``docs/explanation/pruning.md``) or ``paper`` (its eq. 1 and 2 as printed).
-    :param queries: Of LightVLA*: the number of learnable queries N_q.
-    :param layer: Of ``lightvla_star_llm``: prune after this many decoder layers (1, 2 or 3).
+    :param queries: For LightVLA*: the number of learnable queries N_q.
+    :param layer: For ``lightvla_star_llm``: prune after this many decoder layers (1, 2 or 3).
     """
 
     method: str = 'lightvla'
@@ -107,7 +107,7 @@ class VLAConfig:
     """The whole model.
 
     :param dino: The first tower, ``vision_backbone.featurizer``.
-    :param siglip: The second, ``vision_backbone.fused_featurizer``.
+    :param siglip: The second tower, ``vision_backbone.fused_featurizer``.
     :param projector_width: First hidden width of the projector (4 x the towers' widths in OpenVLA).
     :param head_width: Hidden width of the L1 head.
     :param action_slice: Which hidden states the head reads; see ``model.py``.
@@ -165,7 +165,7 @@ class VLAConfig:
             and self.pruning.layer >= self.language.layers
         ):
             problems.append(
-                f'pruning.layer {self.pruning.layer} leaves no layer behind it: '
+                f'pruning.layer {self.pruning.layer} leaves no layer after it: '
                 f'language.layers is {self.language.layers}'
             )
         if problems:
@@ -173,37 +173,37 @@ class VLAConfig:
 
     @property
     def patches_per_camera(self) -> int:
-        """Visual tokens of one camera."""
+        """Number of visual tokens per camera."""
         return (self.image_size // self.patch_size) ** 2
 
     @property
     def patches(self) -> int:
-        """Visual tokens of all cameras, Lv."""
+        """Number of visual tokens of all cameras, Lv."""
         return self.cameras * self.patches_per_camera
 
     @property
     def vision_width(self) -> int:
-        """Channels of a visual token before the projector, D'."""
+        """Number of channels of a visual token before the projector, D'."""
         return self.dino.width + self.siglip.width
 
     @property
     def action_slots(self) -> int:
-        """Placeholders in the sequence: one per number of the chunk."""
+        """Number of placeholders in the sequence: one per number of the chunk."""
         return self.chunk_length * self.action_size
 
     def context_length(self, prompt_length: int) -> int:
-        """Tokens of the sequence besides the visual ones: prompt with BOS, proprio, slots, stop."""
+        """Return the number of non-visual tokens: prompt with BOS, proprio, slots, stop."""
         return prompt_length + int(self.proprio_size > 0) + self.action_slots + 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and text, for JSON."""
+        """Return the configuration as plain numbers and text, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> VLAConfig:
         """Inverse of :meth:`to_dict`.
 
-        :raises ConfigError: On an unknown or missing field, or a value that cannot be.
+        :raises ConfigError: When a field is unknown or missing, or a value is invalid.
         """
         parts = {
             'dino': TowerConfig,
@@ -223,12 +223,12 @@ class VLAConfig:
 
 
 def noise_bound(schedule: str, step: int, steps: int) -> float:
-    """Upper bound alpha of the training noise U(0, alpha) (paper eq. 4 and 4.4.1).
+    """Return the upper bound alpha of the training noise U(0, alpha) (paper eq. 4 and 4.4.1).
 
     :param schedule: ``linear`` (1 to 0, as released: finetune.py, 1 - step / max_steps),
         ``constant`` (always 1) or ``none`` (always 0).
     :param step: From 0 to ``steps``.
-    :raises ConfigError: On another schedule or a step outside the run.
+    :raises ConfigError: When the schedule is unknown or the step is outside the run.
     """
     if schedule not in NOISE_SCHEDULES:
         raise ConfigError(f'noise schedule {schedule!r} is not one of {_listing(NOISE_SCHEDULES)}')
@@ -238,7 +238,7 @@ def noise_bound(schedule: str, step: int, steps: int) -> float:
 
 
 def openvla_oft_7b(**changes: Any) -> VLAConfig:
-    """Return the published model's: 7,541,237,184 parameters besides head and proprio."""
+    """Return the published model's: 7,541,237,184 parameters without head and proprio projector."""
     return VLAConfig(
         **{
             'dino': TowerConfig(
@@ -262,10 +262,10 @@ def openvla_oft_7b(**changes: Any) -> VLAConfig:
 
 
 def libero_tiny(**changes: Any) -> VLAConfig:
-    """Return the same topology for two CPU cores: 128 px, 64 patches per camera.
+    """Return a small model of the same topology for two CPU cores: 128 px, 64 patches per camera.
 
-    The decoder has about the share of the FLOPs that it has in the 7B (81 against 91 % unpruned),
-    so that pruning can gain about as much.
+    The decoder's share of the FLOPs is similar to the 7B's (81 % against 91 % unpruned), so pruning
+    can save a similar share.
     """
     return VLAConfig(
         **{
@@ -296,7 +296,7 @@ PRESETS = {'openvla-oft-7b': openvla_oft_7b, 'libero-tiny': libero_tiny}
 def preset(name: str, **changes: Any) -> VLAConfig:
     """Return a preset, with some fields changed.
 
-    :raises ConfigError: When there is none of that name.
+    :raises ConfigError: When the name is unknown.
     """
     if name not in PRESETS:
         raise ConfigError(f'preset {name!r} is not one of {_listing(tuple(PRESETS))}')
@@ -304,16 +304,17 @@ def preset(name: str, **changes: Any) -> VLAConfig:
 
 
 def first_layers(config: VLAConfig, layers: int) -> VLAConfig:
-    """Return a model of the same widths with so many decoder layers and blocks of each tower.
+    """Return a configuration with the same widths, but only ``layers`` decoder layers and blocks.
 
-    :raises ConfigError: When there are not so many decoder layers.
+    :param layers: Number of decoder layers, and of the blocks of each tower that are run.
+    :raises ConfigError: When the model has fewer decoder layers.
     """
     if not 1 <= layers <= config.language.layers:
         raise ConfigError(f'layers {layers} is not in 1 to {config.language.layers}')
     return replace(
         config,
         language=replace(config.language, layers=layers),
-        # one more than is run: the last block never is
+        # one more block than is run: the last block is never run
         dino=replace(config.dino, depth=min(layers + 1, config.dino.depth)),
         siglip=replace(config.siglip, depth=min(layers + 1, config.siglip.depth)),
     )
@@ -325,7 +326,7 @@ def _not_positive(config: Any, names: Sequence[str]) -> list[str]:
     for name in names:
         value, whole = getattr(config, name), kinds[name] == 'int'
         right = type(value) is int or (type(value) is float and not whole)
-        # the bound keeps integers of any length out, which are no floats
+        # the bound refuses integers that are too large for a float
         if not right or not 0 < value < 1e12:
             found.append(f'{name} {value!r} must be a positive {"whole " * whole}number')
         elif name in ('layers', 'depth') and value > MOST_LAYERS:
@@ -338,9 +339,9 @@ def _listing(values: Sequence[Any]) -> str:
 
 
 def act_flops(config: VLAConfig, context: int, tokens: int) -> int:
-    """FLOPs of the decoder layers for a number of visual tokens, 2 per multiply-add.
+    """Return the FLOPs of the decoder layers for a number of visual tokens, 2 per multiply-add.
 
-    :param context: Tokens of the sequence besides the visual ones.
+    :param context: Number of non-visual tokens of the sequence.
     """
     language, length = config.language, context + tokens
     matrices = 4 * language.width**2 + 3 * language.width * language.mlp_width

@@ -1,7 +1,7 @@
-"""The FLOPs of one chunk, counted on the real modules without any weights.
+"""Counts the FLOPs of one chunk on the real modules, without any weights.
 
-2 FLOPs per multiply-add, of matrix products and convolutions, as torch's counter does; what the
-paper calls 8.8 TFLOP is this count (``docs/results/index.md``).
+Matrix products and convolutions count 2 FLOPs per multiply-add, as in torch's counter; the paper's
+8.8 TFLOP is this count (``docs/results/index.md``).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ COUNTED = ('lightvla', 'off')  # ways of pruning that `count_flops` knows
 def count_flops(config: VLAConfig, kept: Sequence[int], text: int) -> list[dict[str, float]]:
     """Count each part for each number of kept tokens, in TFLOP.
 
-    :param kept: Visual tokens that reach the language model; all of them means no pruning, and then
-        the pruner costs nothing.
-    :param text: Text tokens: BOS, the prompt's words and stop.
-    :returns: A row each: ``kept``, ``sequence``, ``tflop``, ``towers``, ``projector``, ``pruner``,
-        ``llm``, ``head``.
+    :param kept: Numbers of visual tokens that reach the language model; all tokens means no
+        pruning, where the pruner costs nothing.
+    :param text: Number of text tokens: BOS, the prompt's words and stop.
+    :returns: One row per number: ``kept``, ``sequence``, ``tflop``, ``towers``, ``projector``,
+        ``pruner``, ``llm``, ``head``.
     :raises ConfigError: When a count is impossible.
     """
     for number in kept:
@@ -76,7 +76,7 @@ def count_flops(config: VLAConfig, kept: Sequence[int], text: int) -> list[dict[
 
 
 def count_parameters(config: VLAConfig) -> int:
-    """Return the number of the model's weights, all trained."""
+    """Return the number of the model's weights, all of which are trained."""
     with torch.device('meta'):
         return sum(each.numel() for each in LightVLA(config).parameters())
 

@@ -1,9 +1,9 @@
 """The model's two halves in the form that engines take: static shapes, no NonZero, no embedding.
 
-An unpruned sequence would have 512 + 93 tokens; a pruned one has as many as were kept, which no
-engine can know beforehand. So ``encode`` sorts the kept tokens to the front and counts them, and
-``act`` runs on the first few of them, as many as the host says (``docs/explanation/engines.md``).
-The tensors are described in ``engine/signature.py``.
+An unpruned sequence has 512 + 93 tokens; the length of a pruned one is not known beforehand. So
+``encode`` sorts the kept tokens to the front and counts them, and ``act`` runs on as many of the
+first tokens as the host chooses (``docs/explanation/engines.md``). ``engine/signature.py``
+describes the tensors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class EncodeHalf(nn.Module):
         super().__init__()
         self.model = model
         self.ends: Tensor
-        self.register_buffer('ends', model.embed_ends().detach())  # all that is left of the table
+        self.register_buffer('ends', model.embed_ends().detach())  # the only embeddings in here
 
     def forward(
         self, pixels: Tensor, words: Tensor, word_mask: Tensor, proprio: Tensor | None = None
@@ -38,7 +38,7 @@ class EncodeHalf(nn.Module):
             kept, order = torch.ones_like(index, dtype=torch.bool), index
         else:
             kept = (scores[0].argmax(-1)[:, None] == index).any(0)
-            # Kept first, both parts in their original order. Distinct keys: no tie to be broken.
+            # Kept tokens first, both parts in their original order. All keys differ: no ties.
             key = torch.where(kept, config.patches - index, -index).float()
             order = key.topk(config.patches).indices
         counts = kept.to(torch.int32).view(config.cameras, -1).sum(1, dtype=torch.int32)

@@ -1,9 +1,9 @@
 """LLaMA's decoder blocks, with every token attending to every other one.
 
 OpenVLA-OFT decodes all actions in parallel and needs bidirectional attention. Upstream gets it from
-one patched attention class of a forked transformers; every other class stays causal, silently, and
-costs 40 points of success (openvla-oft#135). These blocks know no causal mask at all: what is
-masked is named by the caller, key by key, and is padding. Parameter names are the checkpoint's.
+one patched attention class in a fork of transformers; every other class silently stays causal and
+costs 40 points of success (openvla-oft#135). These blocks have no causal mask at all: the caller
+gives a mask of keys, which excludes only padding. Parameter names are the checkpoint's.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Rotation = tuple[Tensor, Tensor]  # cos and signed sin of RoPE's angles, [B, 1, 
 
 
 def rope_rotation(positions: Tensor, head_size: int, theta: float, dtype: torch.dtype) -> Rotation:
-    """Cosines and sines of the rotary embedding, the angles in fp32.
+    """Return cosines and sines of the rotary embedding, whose angles are computed in fp32.
 
-    :param positions: int [B, N], the position ids: original ones, so gaps are welcome.
+    :param positions: int [B, N], the original position ids; gaps are allowed.
     """
     half = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32)
     frequency = theta ** (-half / head_size)
-    # with autocast on, a product of fp32 tensors is fp32 still; only matmuls are cast
+    # even with autocast, a product of fp32 tensors is fp32; only matmuls are cast
     angle = positions[..., None].float() * frequency  # [B, N, head_size / 2]
     cos, sin = angle.cos(), angle.sin()
-    # the sign that rotate() needs is put in here, once for all layers
+    # the sign that rotate() needs is applied here, once for all layers
     pair = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
     return pair[0][:, None].to(dtype), pair[1][:, None].to(dtype)
 
@@ -46,7 +46,7 @@ class LlamaAttention(nn.Module):
         super().__init__()
         width = config.width
         self.heads = config.heads
-        self.attend = attend  # an exporter puts another form here
+        self.attend = attend  # an export replaces it by another form
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
@@ -100,7 +100,7 @@ class LlamaBlock(nn.Module):
 
 
 class LlamaModel(nn.Module):
-    """Embeddings, blocks and final norm; ``lm_head`` does not exist, nobody reads logits."""
+    """Embeddings, blocks and final norm; there is no ``lm_head``, because logits are not used."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class LlamaModel(nn.Module):
         self.norm = RMSNorm(config.width, config.norm_eps)
 
     def rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
-        """RoPE at position ids int [B, N]."""
+        """Return RoPE's rotation at position ids int [B, N]."""
         head_size = self.config.width // self.config.heads
         return rope_rotation(positions, head_size, self.config.rope_theta, dtype)
 
@@ -124,12 +124,12 @@ class LlamaModel(nn.Module):
     ) -> Tensor:
         """Run the layers from ``first_layer`` on.
 
-        :param x: [B, N, D] embeddings, or states where earlier layers have run.
+        :param x: [B, N, D] embeddings, or states if earlier layers have run.
         :param positions: int [B, N].
-        :param key_mask: bool [B, N], False where a token is padding; None when none is.
+        :param key_mask: bool [B, N], False for padding; None if there is no padding.
         :param copies: float32 [B, K], how often each of the first K tokens counts (``pruner.py``);
             None: once.
-        :returns: [B, N, D], not yet normed: :attr:`norm` is applied where somebody reads.
+        :returns: [B, N, D], without the final :attr:`norm`, which the caller applies.
         """
         rotation = self.rotation(positions, x.dtype)
         key_bias = padding_bias(key_mask, x.dtype)
@@ -142,7 +142,7 @@ class LlamaModel(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Only there for its name: the checkpoint's keys begin with ``language_model.model.``."""
+    """Wrapper for the checkpoint's names, which begin with ``language_model.model.``."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -150,9 +150,10 @@ class LanguageModel(nn.Module):
 
 
 def padding_bias(key_mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Turn a key mask bool [B, N] into what is added to scores: [B, 1, 1, N] of 0 and -3e4.
+    """Turn a key mask bool [B, N] into a bias for the scores: [B, 1, 1, N] of 0 and -3e4.
 
-    -3e4 and not -inf: it is a number in fp16, exp() of it is 0, and a row can never become NaN.
+    The value is -3e4 and not -inf: fp16 can hold it, exp() of it is 0, and a row can never become
+    NaN.
     """
     if key_mask is None:
         return None

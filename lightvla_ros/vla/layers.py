@@ -1,7 +1,7 @@
 """Norms and attention of all parts; the L1 head and the proprio projector.
 
-The last two are those of OFT's action_heads.py and projectors.py. Norms always compute in fp32, and
-exported graphs keep that.
+Head and projector follow OFT's action_heads.py and projectors.py. Norms always compute in fp32, and
+exported graphs keep this.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lightvla_ros.vla.config import VLAConfig
 
 
 class LayerNorm(nn.LayerNorm):
-    """PyTorch's, in fp32."""
+    """PyTorch's layer norm, computed in fp32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> the same."""
@@ -25,7 +25,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class RMSNorm(nn.Module):
-    """Divide by the root mean square and multiply by a learned gain (LLaMA's)."""
+    """LLaMA's norm: divides by the root mean square and multiplies by a learned gain."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -35,16 +35,16 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> the same."""
         wide = x.float()
-        # a division and not rsqrt: in this form engines know the pattern and fuse it
+        # a division and not rsqrt, because engines recognise this pattern and fuse it
         wide = wide / torch.sqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * wide.to(x.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
-    """Softmax(Q K^T / sqrt(size) + bias) V, of every query to every key: nothing is causal.
+    """Softmax(Q K^T / sqrt(size) + bias) V: every query attends to every key, without causal mask.
 
     :param query: [B, heads, N, size]; ``key`` and ``value`` have the same shape.
-    :param key_bias: [B, 1, 1, N], added to every query's scores; None where no key is padding.
+    :param key_bias: [B, 1, 1, N], added to every query's scores; None if no key is padding.
     :returns: [B, heads, N, size].
     """
     return F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
@@ -65,14 +65,14 @@ def attend_spelt_out(
 
 
 def spell_out_attention(model: nn.Module) -> None:
-    """Replace the attention of all blocks of a model that is to be exported."""
+    """Replace the attention of all blocks of a model, before its export."""
     for module in model.modules():
         if hasattr(module, 'attend'):
             module.attend = attend_spelt_out
 
 
 class ResidualBlock(nn.Module):
-    """x + ReLU(Linear(LN(x))). The list in ``ffn`` gives the checkpoint's names 0 and 1."""
+    """x + ReLU(Linear(LN(x))). The indices 0 and 1 in ``ffn`` are the checkpoint's names."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMlp(nn.Module):
-    """Norm, a layer, two residual blocks, norm, a layer."""
+    """Norm, linear layer, two residual blocks, norm, linear layer."""
 
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class L1ActionHead(nn.Module):
         )
 
     def forward(self, states: Tensor) -> Tensor:
-        """[B, chunk * 7, D] -> normalised actions [B, chunk, 7]: a step reads its own 7 slots."""
+        """[B, chunk * 7, D] -> normalised actions [B, chunk, 7]; each step reads its 7 slots."""
         return self.model(states.reshape(len(states), self.chunk_length, -1))
 
 

@@ -1,7 +1,7 @@
-"""LightVLA*: learnable queries in the place of the parameter-free ones (paper 5.1).
+"""LightVLA*: learnable queries instead of the parameter-free ones (paper 5.1).
 
-No code was released (LightVLA#21); this follows the paper's text. Selection itself, noise, gradient
-and position ids are the pruner's (``pruner.py``).
+No code was released (LightVLA#21); this follows the paper's text. Selection, noise, gradient and
+position ids are the same as in ``pruner.py``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from lightvla_ros.vla.pruner import in_fp32
 class EncoderQueries(nn.Module):
     """Queries Q* on the towers' features, before the projector (paper 5.1.1, eq. 9).
 
-    :param queries: N_q; at most so many tokens stay.
-    :param width: D', the towers' channels together.
+    :param queries: N_q, the largest number of kept tokens.
+    :param width: D', the number of channels of both towers together.
     """
 
     def __init__(self, queries: int, width: int) -> None:
@@ -38,11 +38,11 @@ class EncoderQueries(nn.Module):
 
 
 class DecoderQueries(EncoderQueries):
-    """Queries behind one of the first decoder layers, which also see the text (5.1.2, eq. 10).
+    """Queries after one of the first decoder layers, which also see the text (5.1.2, eq. 10).
 
-    The paper's ``attn`` is a score per visual token and layer and is not spelt out further. Here it
-    is that layer's attention from each word of the prompt to each visual token, averaged over words
-    and heads: the same number for every query.
+    The paper's ``attn`` is a score per visual token and layer, which the paper does not define
+    further. Here it is that layer's attention from each word of the prompt to each visual token,
+    averaged over words and heads: the same number for every query.
     """
 
     def __init__(self, queries: int, width: int) -> None:
@@ -69,11 +69,12 @@ def text_to_patch_attention(
     word_mask: Tensor,
     patches: slice,
 ) -> Tensor:
-    """Attention of a layer from the words to the patches, averaged over words and heads.
+    """Return a layer's attention from the words to the patches, averaged over words and heads.
 
     :param x: [B, N, D], the layer's input.
-    :param words: Where the words stand among the N; ``word_mask`` bool [B, words] tells padding.
-    :param patches: Where the Lv patches stand.
+    :param words: Positions of the words among the N tokens.
+    :param word_mask: bool [B, words], False for padding.
+    :param patches: Positions of the Lv patches.
     :returns: float32 [B, Lv].
     """
     query, key = block.self_attn.queries_and_keys(block.input_layernorm(x), rotation)

@@ -5,12 +5,12 @@ The sequence, with its position ids (P is the length of the prompt with BOS, Lv 
     [BOS][patches 1..Lv][proprio][words of the prompt][7 x chunk slots of zeros][stop]
       0     1 .. Lv       Lv + 1    Lv + 2 .. Lv + P      Lv + P + 1 ..           last
 
-Pruning takes patches out and changes no position id. Attention is bidirectional and reads order
-from position ids alone, so in memory all patches stand before all of the rest, the *context*.
+Pruning removes patches and changes no position id. Attention is bidirectional and gets the order
+only from position ids, so in memory all patches come before the rest, the *context*.
 
-Prompts are padded in front, so the slots lie at the end for every one of a batch; padding is masked
-as a key and in the pruner, and takes no position id. What stands here is inference and training of
-OpenVLA-OFT's ``modeling_prismatic.py``.
+Prompts are padded at the front, so the slots are at the same place for all prompts of a batch.
+Padding is masked as a key and in the pruner, and takes no position id. This module follows
+inference and training of OpenVLA-OFT's ``modeling_prismatic.py``.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from lightvla_ros.vla.vision import Projector, VisionBackbone
 
 @dataclass(frozen=True)
 class Context:
-    """All of the sequence but the patches: BOS, proprio (if any), words, slots, stop.
+    """The sequence without the patches: BOS, proprio (if any), words, slots, stop.
 
     :param tokens: [B, C, D].
     :param positions: int64 [B, C].
-    :param mask: bool [B, C], False where a word is padding.
+    :param mask: bool [B, C], False for words that are padding.
     """
 
     tokens: Tensor
@@ -49,12 +49,12 @@ class Context:
 
 @dataclass(frozen=True)
 class DecoderInput:
-    """What the decoder layers that are still to run take.
+    """Input of the remaining decoder layers.
 
     :param tokens: [B, K, D], the visual tokens.
-    :param picks: int64 [B, K], the patch that each of them is.
-    :param mask: bool [B, K], False where one is not kept; None where all are.
-    :param selection: What was kept and why; None with pruning off.
+    :param picks: int64 [B, K], the patch index of each token.
+    :param mask: bool [B, K], False for tokens that are not kept; None if all are kept.
+    :param selection: The pruner's selection; None with pruning off.
     :param copies: float32 [B, K], how often each token counts (in training); None: once.
     """
 
@@ -68,10 +68,10 @@ class DecoderInput:
 
 @dataclass(frozen=True)
 class Output:
-    """What a forward pass returns.
+    """Result of a forward pass.
 
     :param actions: [B, chunk, 7], normalised.
-    :param selection: What was kept and why; None with pruning off.
+    :param selection: The pruner's selection; None with pruning off.
     """
 
     actions: Tensor
@@ -79,7 +79,7 @@ class Output:
 
 
 class LightVLA(nn.Module):
-    """The whole model. ``train()`` and ``eval()`` choose the pruner's form, too."""
+    """The whole model. ``train()`` and ``eval()`` also choose the pruner's form."""
 
     def __init__(self, config: VLAConfig) -> None:
         super().__init__()
@@ -109,27 +109,27 @@ class LightVLA(nn.Module):
         """Predict a chunk.
 
         :param pixels: [B, cameras, 6, H, W], preprocessed (``policy/preprocessor.py``).
-        :param prompt_ids: int64 [B, P]: BOS, words, 29871; padded in front.
-        :param prompt_mask: bool [B, P], False where padding.
+        :param prompt_ids: int64 [B, P]: BOS, words, 29871; padded at the front.
+        :param prompt_mask: bool [B, P], False for padding.
         :param proprio: [B, S], normalised; None for a model without proprio.
         :param alpha: Bound of the pruner's noise in training (``config.noise_bound``).
         :raises ValueError: When a shape does not fit the configuration.
         """
         self._check(pixels, prompt_ids, prompt_mask, proprio)
-        # The first slot holds BOS or padding; every later one is a word if the one before is real.
+        # The first position is BOS or padding; a later one is a word if the one before is real.
         words = self.language_model.model.embed_tokens(prompt_ids[:, 1:])
         context = self.embed_context(words, prompt_mask[:, :-1], proprio, self.embed_ends())
         encoded = self.encode(pixels, context, alpha)
         return Output(self.decode(encoded), encoded.selection)
 
     def encode(self, pixels: Tensor, context: Context, alpha: float = 0.0) -> DecoderInput:
-        """See, and choose visual tokens; everything up to where pruned ones are gone."""
+        """Compute and choose visual tokens: everything up to the point of pruning."""
         return self.choose(*self.candidates(pixels, context), alpha)
 
     def choose(
         self, tokens: Tensor, scores: Tensor | None, context: Context, alpha: float = 0.0
     ) -> DecoderInput:
-        """Choose visual tokens among what :meth:`candidates` returns."""
+        """Choose among the visual tokens that :meth:`candidates` returns."""
         if scores is None:
             batch, count = tokens.shape[:2]
             picks = torch.arange(count, device=tokens.device).expand(batch, count)
@@ -145,7 +145,7 @@ class LightVLA(nn.Module):
         return DecoderInput(tokens, selection.picks, selection.mask, context, selection)
 
     def decode(self, encoded: DecoderInput) -> Tensor:
-        """Run the decoder layers that are left and the head -> [B, chunk, 7]."""
+        """Run the remaining decoder layers and the head -> [B, chunk, 7]."""
         kept, context = encoded.mask, encoded.context
         if kept is None:
             kept = torch.ones_like(encoded.picks, dtype=torch.bool)
@@ -160,7 +160,7 @@ class LightVLA(nn.Module):
 
     @property
     def layers_before_pruning(self) -> int:
-        """Decoder layers that see all patches."""
+        """Number of decoder layers that see all patches."""
         pruning = self.config.pruning
         return pruning.layer if pruning.method == 'lightvla_star_llm' else 0
 
@@ -173,10 +173,10 @@ class LightVLA(nn.Module):
     def embed_context(
         self, words: Tensor, word_mask: Tensor, proprio: Tensor | None, ends: Tensor
     ) -> Context:
-        """Put everything but the patches together.
+        """Build the sequence without the patches.
 
         :param words: [B, P - 1, D], the embedded prompt without its first position.
-        :param word_mask: bool [B, P - 1], False where a word is padding, or BOS behind padding.
+        :param word_mask: bool [B, P - 1], False for padding, and for BOS if padding is before it.
         :param ends: [2, D], see :meth:`embed_ends`.
         """
         batch = len(words)
@@ -196,21 +196,21 @@ class LightVLA(nn.Module):
         mask = torch.cat([front, word_mask, behind], dim=1)
         place = config.patches + torch.arange(mask.shape[1], device=mask.device)
         padding = (~word_mask).sum(1, keepdim=True)
-        # padding stands in front of the words: what comes behind it moves up by its length
+        # padding is before the words: the positions of what follows decrease by its length
         fixed = place[: self._words.start].expand(batch, -1)
         positions = torch.cat([fixed, place[self._words.start :] - padding], dim=1)
         return positions * (place > config.patches), mask  # BOS is at 0
 
     @property
     def _words(self) -> slice:
-        """Where in the context the words stand."""
+        """Positions of the words in the context."""
         return slice(1 + int(self.config.proprio_size > 0), -self.config.action_slots - 1)
 
     def candidates(self, pixels: Tensor, context: Context) -> tuple[Tensor, Tensor | None, Context]:
-        """Compute what a pruner chooses from.
+        """Compute the visual tokens and the scores by which a pruner chooses.
 
         :returns: All visual tokens [B, Lv, ...], their scores float32 [B, queries, Lv] (None with
-            pruning off), and the context as far as decoder layers have changed it.
+            pruning off), and the context, after the decoder layers that run before pruning.
         """
         features = self.vision_backbone(pixels, self.film_input(context))
         method = self.config.pruning.method
@@ -233,7 +233,7 @@ class LightVLA(nn.Module):
         return (text * mask).sum(1) / mask.sum(1)
 
     def project_chosen(self, tokens: Tensor) -> Tensor:
-        """Project what was chosen before the projector; else return it as it is."""
+        """Project tokens that were chosen before the projector; return others unchanged."""
         if self.config.pruning.method == 'lightvla_star_encoder':
             return self.projector(tokens)
         return tokens
@@ -251,7 +251,7 @@ class LightVLA(nn.Module):
         )
 
     def select(self, tokens: Tensor, scores: Tensor, alpha: float = 0.0) -> Selection:
-        """Choose tokens by scores [B, queries, Lv], in the form of the present mode."""
+        """Choose tokens by scores [B, queries, Lv], for training or inference by the mode."""
         if self.training:
             return pruner.select_for_training(tokens, scores, alpha)
         if self.ablation is None:
@@ -264,8 +264,8 @@ class LightVLA(nn.Module):
         """Read the actions from the last layer's states [B, N, D] -> [B, chunk, 7]."""
         # Training aligns slot i's action with the state *before* it, as next-token prediction does,
         # so the head reads the prompt's last token and all slots but the last: [-58:-2] for 56
-        # slots. LightVLA's released inference reads [-56:], two positions late (LightVLA#26); its
-        # checkpoints were trained with the former, so that is the default.
+        # slots. LightVLA's released inference reads [-56:], two positions late (LightVLA#26). Its
+        # checkpoints were trained with the former, which is therefore the default.
         count = self.config.action_slots
         if self.config.action_slice == 'training':
             states = states[:, -count - 2 : -2]
@@ -311,7 +311,7 @@ class LightVLA(nn.Module):
                 f'and a batch of {len(pixels)} images do not fit together'
             )
         if prompt_mask.dtype != torch.bool:
-            raise ValueError(f'prompt_mask is {prompt_mask.dtype}; bool is taken')
+            raise ValueError(f'prompt_mask is {prompt_mask.dtype}; it must be bool')
         if (proprio is None) != (config.proprio_size == 0):
             raise ValueError(f'proprio: the model takes {config.proprio_size} numbers')
         if proprio is not None and tuple(proprio.shape) != (len(pixels), config.proprio_size):

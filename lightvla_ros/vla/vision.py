@@ -3,7 +3,7 @@
 DINOv2-L/14 with 4 registers and SigLIP-So400m/14 see the same image; each patch's features are
 concatenated. As published, features are the output of the *second-to-last* block, without the final
 norm (modeling_prismatic.py, ``get_intermediate_layers``). The last block, the norm and SigLIP's
-attention pool are therefore not built at all; ``export/published.py`` names what it drops.
+attention pool are therefore not built; ``export/published.py`` lists the weights that it drops.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class LayerScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of all tokens among each other."""
+    """Self-attention of all tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.attend = attend  # an exporter puts another form here
+        self.attend = attend  # an export replaces it by another form
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
@@ -87,7 +87,7 @@ class Block(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Cut an image into patches and embed each."""
+    """Cuts an image into patches and embeds each patch."""
 
     def __init__(self, width: int, patch: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Tower(nn.Module):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         if config.registers:
             self.reg_token = nn.Parameter(torch.zeros(1, config.registers, width))
-        # of patches alone: class token and registers have no position ("no_embed_class")
+        # only for patches: class token and registers have no position ("no_embed_class")
         self.pos_embed = nn.Parameter(torch.randn(1, patches, width) * 0.02)
         self.patch_embed = PatchEmbedding(width, patch_size)
         self.blocks = nn.ModuleList(Block(config, film_width) for _ in range(config.depth - 1))
@@ -145,7 +145,7 @@ class VisionBackbone(nn.Module):
 
         :param pixels: [B, cameras, 6, H, W]; channels 0-2 normalised for DINOv2, 3-5 for SigLIP.
         :param language: [B, D], mean text embedding; only with FiLM.
-        :returns: [B, cameras * patches, D'], the cameras one after the other.
+        :returns: [B, cameras * patches, D'], one camera after the other.
         """
         batch, cameras = pixels.shape[:2]
         images = pixels.flatten(0, 1)  # [B * cameras, 6, H, W]

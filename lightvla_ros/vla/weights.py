@@ -22,7 +22,7 @@ TAKEN_NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """The weights of a policy folder by name, each read from its file when it is asked for."""
+    """The weights of a policy folder by name; each is read from its file on access."""
 
     def __init__(self, policy_dir: Path, files: Sequence[str]) -> None:
         self._file_of: dict[str, Path] = {}
@@ -50,13 +50,13 @@ def config_of(manifest: Manifest) -> VLAConfig:
 def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
     """Build the model of a policy folder in eval mode, shard by shard.
 
-    :param dtype: Convert the weights to it; None leaves them as they are on disk.
-    :raises ContractError: When the folder is not to be trusted or holds no weights.
-    :raises CheckpointError: When the weights are not those of the model.
+    :param dtype: Type to which the weights are converted; None keeps the stored type.
+    :raises ContractError: When the folder cannot be trusted or holds no weights.
+    :raises CheckpointError: When the weights do not fit the model.
     """
     manifest = load_manifest(policy_dir)
     if manifest.model is None:
-        raise ContractError(f'{policy_dir}: holds graphs but no weights of a model')
+        raise ContractError(f'{policy_dir}: it holds graphs but no weights of a model')
     config = config_of(manifest)
     with torch.device('meta'):
         model = LightVLA(config)
@@ -72,7 +72,7 @@ def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
         if dtype is not None:
             tensors = {key: value.to(dtype) for key, value in tensors.items()}
         if strangers := tensors.keys() - missing:
-            raise CheckpointError(f'{path}: {sorted(strangers)[0]} is not of this model')
+            raise CheckpointError(f'{path}: {sorted(strangers)[0]} does not belong to this model')
         missing -= tensors.keys()
         try:
             model.load_state_dict(tensors, strict=False, assign=True)
@@ -84,7 +84,7 @@ def load_model(policy_dir: Path, dtype: torch.dtype | None = None) -> LightVLA:
 
 
 def used_shapes(config: VLAConfig) -> Shapes:
-    """Return every parameter that the model holds."""
+    """Return the shapes of all parameters of the model, by name."""
     with torch.device('meta'):
         model = LightVLA(config)
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -96,13 +96,13 @@ def merged(weight: Tensor, delta: Tensor) -> Tensor:
 
 
 def check_dense(value: Tensor, name: str, path: Path) -> None:
-    """Find out whether a tensor holds plain floating numbers.
+    """Refuse a tensor that does not hold plain floating-point numbers.
 
-    :raises CheckpointError: When it is quantised, sparse, of integers or the like.
+    :raises CheckpointError: When it is, for example, quantised, sparse or of integers.
     """
     if value.is_quantized or value.is_nested or value.layout != torch.strided:
         kind = 'quantised' if value.is_quantized else 'nested' if value.is_nested else 'sparse'
-        raise CheckpointError(f'{path}: {name} is {kind}; only dense tensors are taken')
+        raise CheckpointError(f'{path}: {name} is {kind}; only dense tensors are accepted')
     if value.dtype not in TAKEN_NUMBERS:
         raise CheckpointError(other_numbers(path, name, str(value.dtype).removeprefix('torch.')))
     if value.is_meta:
@@ -110,8 +110,8 @@ def check_dense(value: Tensor, name: str, path: Path) -> None:
 
 
 def other_numbers(path: Path, name: str, kind: str) -> str:
-    """Say of which kind a tensor's numbers are and what to do."""
+    """Return a message that names the type of a tensor's numbers and says what to do."""
     return (
-        f'{path}: {name} holds {kind} numbers; weights must be fp32, fp16, bf16 or fp64: take the '
-        'checkpoint before it was quantised or converted'
+        f'{path}: {name} holds {kind} numbers; weights must be fp32, fp16, bf16 or fp64: use the '
+        'checkpoint from before it was quantised or converted'
     )

@@ -1,4 +1,4 @@
-"""The tokenizer of policies that are trained from scratch: one token per word of LIBERO's."""
+"""The tokenizer of policies that are trained from scratch: one token per word of LIBERO."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 PAD, BOS, STOP, UNKNOWN, END_OF_PROMPT = range(5)
 PROMPT_LENGTH = 34  # LIBERO's longest instruction takes 33
-# All that LIBERO's Object and Spatial suites say, and the prompt around it
+# All words of LIBERO's Object and Spatial suites, and of the prompt around them
 WORDS = (
     'in what action should the robot take to out : ? '
     'pick up and place it on of from next between '
@@ -17,9 +17,9 @@ WORDS = (
 
 
 def word_tokenizer() -> Tokenizer:
-    """Return the tokenizer: lower case, colon and question mark apart, BOS in front.
+    """Return the tokenizer: lower case, separate colons and question marks, BOS first.
 
-    A prompt must end with ``END_OF_PROMPT``, which the manifest's ``append_ids`` sees to.
+    A prompt must end with ``END_OF_PROMPT``, which the manifest's ``append_ids`` adds.
     """
     special = {'<pad>': PAD, '<s>': BOS, '</s>': STOP, '<unk>': UNKNOWN, '</prompt>': END_OF_PROMPT}
     vocabulary = special | {word: index for index, word in enumerate(WORDS.split(), len(special))}

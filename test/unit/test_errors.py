@@ -278,5 +278,5 @@ def test_an_install_without_the_bundled_policy_says_how_to_name_another(pytestco
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith('lightvla demo: models/libero_tiny: neither in ')
+    assert line.startswith('lightvla demo: models/libero_tiny: is neither in ')
     assert line.endswith('; name a policy folder by --policy')
