@@ -159,7 +159,7 @@ def check_provider(provider: str) -> None:
         raise EngineError(
             f'onnxruntime {ort.__version__} has no {provider} here, only '
             f'{", ".join(ort.get_available_providers())}; install the build that has it '
-            '(onnxruntime-gpu for CUDA and TensorRT) or ask for another provider'
+            '(onnxruntime-gpu for CUDA and TensorRT) or choose another provider'
         )
     name = LIBRARIES.get(provider)
     if name is None:
@@ -174,7 +174,7 @@ def check_provider(provider: str) -> None:
             missing = str(error).partition(':')[0]
             raise EngineError(
                 f'{provider} needs {missing}, which is not found; install it (CUDA comes with pip '
-                'install "onnxruntime-gpu[cuda,cudnn]") or ask for CPUExecutionProvider'
+                'install "onnxruntime-gpu[cuda,cudnn]") or choose CPUExecutionProvider'
             ) from None
 
 
