@@ -105,7 +105,7 @@ def _twice(document):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (_set(['schema_version'], 1), 'schema_version is 1, this release reads 2; make'),
+        (_set(['schema_version'], 1), 'schema_version is 1, this release reads 2; create'),
         (_set(['action', 'control_period'], 0), r'\$.action.control_period'),
         (_set(['action', 'q01'], [0.0] * 6), 'action.q01: 6 numbers, but 7 are needed'),
         (_set(['action', 'mask'], [True] * 8), 'action.mask: 8 numbers, but 7 are needed'),
@@ -115,7 +115,7 @@ def _twice(document):
         (_set(['cameras', 1, 'size'], [64, 64]), 'must have the same size'),
         (_set(['cameras', 0, 'rotate_degrees'], 90), r'\$.cameras\[0\].rotate_degrees'),
         (_set(['cameras', 0, 'fit'], 'squash'), r'\$.cameras\[0\].fit'),
-        (_set(['cameras', 0, 'aspect'], 4 / 3), 'all must have one aspect'),
+        (_set(['cameras', 0, 'aspect'], 4 / 3), 'all must have the same aspect'),
         (_set(['tokens', 'buckets'], [64, 32, 128]), 'must ascend'),
         (_set(['tokens', 'buckets'], [32, 64]), 'the last must be all 128 visual tokens'),
         (_set(['tokens', 'patch_size'], 15), '15 does not divide the image size'),

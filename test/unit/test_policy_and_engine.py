@@ -196,7 +196,7 @@ def test_precision_is_the_manifest_s_and_the_graphs_must_have_it(policy, policy_
     manifest = policy.manifest
     for precision, message in (
         ('fp16', 'encode.onnx: context is float32 .*, but by the manifest it must be float16'),
-        ('bf16', 'in bf16, for TensorRT alone'),
+        ('bf16', 'in bf16, which only TensorRT runs'),
     ):
         graphs = dataclasses.replace(manifest.graphs, precision=precision)
         with pytest.raises(EngineError, match=message):
