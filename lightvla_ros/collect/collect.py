@@ -1,4 +1,4 @@
-"""Collects demonstrations of the memoryless expert, pushed about on its way (DART)."""
+"""Collects demonstrations of the memoryless expert, disturbed by pushes (DART)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.libero_env import LiberoEnv, versions
 from lightvla_ros.sim.segmentation import Segmentation
 
-AFTER_THE_END = 3  # steps recorded of standing still
-SLOWEST = 260  # steps; an episode that takes longer has gone wrong
+AFTER_THE_END = 3  # steps recorded after the end, in which the arm stands still
+SLOWEST = 260  # steps; a longer episode has failed
 
 
 def collect_task(plan: CollectPlan, suite: str, task: int) -> Iterator[tuple[int, int]]:
-    """Collect one task; goes on where an earlier run of the same plan stopped.
+    """Collect one task; continue where an earlier run of the same plan stopped.
 
-    :returns: After each episode: 1 or 0 (it failed and was dropped), and its frames.
+    :returns: For each episode: 1, or 0 if it failed and was dropped, and its number of frames.
     """
     env = LiberoEnv(suite, task, camera_size=plan.camera_size, render=plan.render)
     try:
@@ -54,11 +54,11 @@ def collect_task(plan: CollectPlan, suite: str, task: int) -> Iterator[tuple[int
 def _driver(
     policy_dir: Path | None,
 ) -> Iterator[Callable[[LiberoEnv, int, CollectPlan], Episode | None]]:
-    """Yield what runs an episode: the expert, or a policy that the expert labels."""
+    """Yield a function that runs an episode with the expert, or with a policy that it labels."""
     if policy_dir is None:
         yield demonstrate
         return
-    # not at the top: demonstrations of the expert need no engine
+    # imported here because demonstrations of the expert need no engine
     from lightvla_ros.collect.dagger import visit
     from lightvla_ros.policy.policy import Policy
     from lightvla_ros.sim.closed_loop import check_for_libero
@@ -69,7 +69,7 @@ def _driver(
 
 
 def describe(env: LiberoEnv, camera_size: int) -> Task:
-    """Return what the task's file says of itself."""
+    """Return the description that is stored in the task's file."""
     return Task(
         env.suite,
         env.task,
@@ -83,10 +83,10 @@ def describe(env: LiberoEnv, camera_size: int) -> Task:
 
 
 def demonstrate(env: LiberoEnv, seed: int, plan: CollectPlan) -> Episode | None:
-    """Run one episode; None when it failed.
+    """Run one episode; return None if it failed.
 
-    Frames are kept only where none of the next 8 actions was disturbed: there the labels are what
-    the expert really did.
+    A frame is kept only if none of its next 8 actions was disturbed, so that the labels are the
+    actions that were executed.
     """
     rng = np.random.default_rng(seed)
     request = choose_request(env, rng, plan.others)

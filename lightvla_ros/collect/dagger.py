@@ -1,7 +1,7 @@
-"""DAgger: a policy drives, and the expert says at each visited state what it would have done.
+"""DAgger: a policy drives, and the expert labels each visited state with its own actions.
 
 Ross et al. 2011, arXiv 1011.0686. The labels of a frame are the expert's next 8 actions from there,
-found by trying them and going back in time.
+which are simulated before the state is restored.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from lightvla_ros.sim.expert.memoryless import MOST_PLANS, MemorylessExpert
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.saved_state import restore_state, save_state
 
-SHARE_OF_EXPERT = 0.12  # of the chunks: so that the late stages are visited, too
-SHORTEST = 5  # steps of a chunk that are executed, at least
+SHARE_OF_EXPERT = 0.12  # of the chunks, so that the late stages are visited, too
+SHORTEST = 5  # least number of executed steps of a chunk
 
 
 def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episode:
-    """Let the policy drive an episode, and label every state at which it looked.
+    """Let the policy drive an episode, and label every state at which it predicts a chunk.
 
-    A failed episode is of as much use as one that succeeded.
+    Failed episodes are kept, because they are as useful as successful ones.
     """
-    rng = np.random.default_rng([seed, env.task])  # no task's expert helps when another's does
+    rng = np.random.default_rng([seed, env.task])  # independent draws for each task
     request = choose_request(env, rng, plan.others)
     env.reset_layout(seed)
     instruction = policy.check_instruction(request.instruction)
@@ -44,7 +44,7 @@ def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episo
             chunk = executed_actions(policy.infer(observation).chunk)
         for index in range(int(rng.integers(SHORTEST, CHUNK_LENGTH + 1))):
             recorder.step(chunk[index], None if index else observation.images)
-            expert.act()  # so that it plans anew on what really happens
+            expert.act()  # so that the expert replans from the executed actions
             solved = env.step(chunk[index])
             steps += 1
             if solved or steps >= env.max_steps:
@@ -54,7 +54,7 @@ def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episo
 
 
 def label(env: LiberoEnv, expert: MemorylessExpert) -> np.ndarray:
-    """Return the expert's next 8 actions [8, 7] from here; nothing has happened afterwards."""
+    """Return the expert's next 8 actions [8, 7] from this state, and restore the state."""
     moment, memory = save_state(env.simulation), expert.memory
     actions = []
     for _ in range(CHUNK_LENGTH):

@@ -1,4 +1,4 @@
-"""Pushes on executed actions, so that demonstrations show how to come back (as DART does)."""
+"""Recorder of an episode, and pushes on executed actions that the expert must correct (DART)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.segmentation import Segmentation
 
 CLEAN_EPISODES = 0.25  # share without any push
-CLOSING = 0.2  # share of the pushes in which an open hand closes besides, as after a failed grasp
+CLOSING = 0.2  # share of the pushes in which an open hand also closes, as after a failed grasp
 
 
 def disturbances(rng: np.random.Generator, steps: int) -> np.ndarray:
-    """Draw what is added to the executed actions of an episode.
+    """Draw the pushes that are added to the executed actions of an episode.
 
-    Short pushes of 2 to 6 steps with 10 to 31 quiet ones in between. In some an open hand closes,
-    over 4 to 9 steps; a closed one never opens. The clean action is what a policy learns (Laskey et
+    A push lasts 2 to 6 steps, and 10 to 31 quiet steps follow. In some pushes, of 4 to 9 steps, an
+    open hand closes; a closed hand never opens. The policy learns the undisturbed action (Laskey et
     al. 2017, arXiv 1703.09327).
 
-    :returns: float64 [steps, 7], in OSC_POSE units; zero where there is no push.
+    :returns: float64 [steps, 7], in OSC_POSE units; zero in steps without a push.
     """
     push = np.zeros((steps, 7))
     if rng.random() < CLEAN_EPISODES:
@@ -44,13 +44,13 @@ def disturbances(rng: np.random.Generator, steps: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CollectPlan:
-    """What is collected of each task.
+    """Options of a collection.
 
-    :param episodes: Successful ones of each task.
-    :param first_seed: Of a task's first layout; the others follow.
-    :param stride: Every how many steps the cameras look.
-    :param others: Share of the episodes that are asked for another object of the scene.
-    :param policy: Folder of the policy that drives (DAgger); None: the expert does.
+    :param episodes: Number of successful episodes of each task.
+    :param first_seed: Seed of a task's first layout; the next layouts count up from it.
+    :param stride: Steps between two pictures.
+    :param others: Share of the episodes with a request for another object of the scene.
+    :param policy: Folder of the policy that drives (DAgger); None if the expert drives.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class CollectPlan:
 
 
 class Recorder:
-    """Gathers what an episode's steps look like."""
+    """Records the steps of an episode."""
 
     def __init__(self, env: LiberoEnv, camera_size: int) -> None:
         self._env = env
@@ -78,7 +78,7 @@ class Recorder:
         self._shown = {camera: [] for camera in CAMERAS}
 
     def step(self, action: np.ndarray, images: dict[str, np.ndarray] | None) -> None:
-        """Record the state before an action, with images by camera where somebody looks."""
+        """Record the state before an action; images are given by camera in recorded frames."""
         if images is not None:
             self.rows.append(len(self._actions))
             for camera, image in images.items():
@@ -99,10 +99,10 @@ class Recorder:
         policy: str = '',
         success: bool = True,
     ) -> Episode:
-        """Put it together.
+        """Return the recorded episode.
 
-        :param chunks: [R, 8, 7] labels; by default the recorded actions from each look on. Behind
-            the end the last one goes on: it stands still.
+        :param chunks: [R, 8, 7] labels; by default the recorded actions from each frame on. After
+            the end the last action, in which the arm stands still, is repeated.
         """
         actions = np.array(self._actions)
         if chunks is None:
@@ -128,7 +128,7 @@ class Recorder:
 
 
 def choose_request(env: LiberoEnv, rng: np.random.Generator, others: float) -> Request:
-    """Draw what the episode is asked for, and make it the environment's goal."""
+    """Draw the episode's request, and make it the environment's goal."""
     choices = other_requests(env)
     request = own_request(env)
     if choices and rng.random() < others:

@@ -1,14 +1,14 @@
 """Success rates in LIBERO: ``lightvla eval``, ``compare`` and ``listen``.
 
-- ``chosen_tokens``: an engine whose pruner is overruled
+- ``chosen_tokens``: an engine that keeps other tokens than its pruner
 - ``chunk_flops``: FLOPs of an evaluation's chunks
 - ``compare``: two results on the same episodes, pair by pair
-- ``direct``: episodes without ROS, with the same numbers as through it
-- ``episodes``: what is asked for, and what is written down about an episode
-- ``evaluate``: an evaluation: what its journal lacks is run, then the result is written
-- ``journal``: each episode appended as it ends, so that none is run twice
-- ``listen``: another task's instruction in each task's scene
-- ``listen_result``: what a policy was told against what it reached for
+- ``direct``: episodes without ROS, with the same numbers as through ROS
+- ``episodes``: options of an evaluation, and the record of an episode
+- ``evaluate``: runs the episodes that the journal lacks, then writes the result
+- ``journal``: file to which each finished episode is appended, so that none is run twice
+- ``listen``: episodes with another task's instruction in each task's scene
+- ``listen_result``: figures and tables of instructed against reached objects
 - ``pool``: worker processes that run episodes
 - ``rates``: success rates with their uncertainty
 - ``result``: the result: its document, file and table

@@ -1,9 +1,9 @@
-"""An engine whose pruner is overruled: every visual token, or others in the place of the kept ones.
+"""An engine that keeps every visual token, or other tokens than its pruner has chosen.
 
-``encode`` hands all visual tokens to the host, kept ones first, and ``act`` takes as many as it is
-told. So on the engines whose tensors lie in the host's memory (ONNX Runtime on a CPU, OpenVINO) the
-exported graphs themselves run unpruned or on other tokens, after the tokens are put in another
-order. In PyTorch the model's own ablation does it. A GPU engine keeps its tokens to itself.
+``encode`` returns all visual tokens, kept ones first, and ``act`` takes the given number of them.
+If an engine's tensors are in the host's memory (ONNX Runtime on a CPU, OpenVINO), reordering the
+tokens makes the exported graphs run unpruned or on other tokens. In PyTorch the model's own
+ablation is used. On a GPU engine this is not possible, because its tokens stay on the GPU.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Choice = Callable[[np.ndarray], np.ndarray]  # kept bool [Lv] -> another of that
 
 
 class TokenChooser:
-    """Says which tokens take the place of the kept ones; the same ones whenever it is asked again.
+    """Chooses reproducibly which tokens are kept instead of the pruner's.
 
-    ``random`` draws for every chunk, seeded by the episode and the chunk's number. ``fixed`` has
-    one order of all patches, and takes the first so many of it. Both take as many tokens of all
-    cameras together as the pruner keeps.
+    ``random`` draws for every chunk, seeded by the episode and the chunk's number. ``fixed`` takes
+    the first tokens of one fixed order of all patches. Both take as many tokens as the pruner
+    keeps, counted over all cameras.
     """
 
     def __init__(self, conditions: Conditions) -> None:
@@ -37,7 +37,7 @@ class TokenChooser:
         self._chunk = 0
 
     def start_episode(self, spec: EpisodeSpec) -> None:
-        """Begin an episode's draws."""
+        """Seed the draws of an episode."""
         suite = zlib.crc32(spec.suite.encode())  # hash() differs from process to process
         self._episode = [suite, spec.task, spec.init_state, spec.seed]
         self._chunk = 0
@@ -57,9 +57,9 @@ class TokenChooser:
 
 
 class ChosenTokens:
-    """An engine around another one, see the module.
+    """An engine that wraps another one, see the module.
 
-    :param choose: From what the pruner keeps to what is kept.
+    :param choose: Maps the pruner's kept tokens to the tokens that are kept instead.
     :param cameras: Number of cameras.
     """
 
@@ -70,7 +70,7 @@ class ChosenTokens:
         self.fingerprint = engine.fingerprint
 
     def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
-        """See :meth:`Engine.encode`; then other tokens are the kept ones.
+        """See :meth:`Engine.encode`; then replace the kept tokens.
 
         :raises EngineError: When the engine's tensors are not in the host's memory.
         """
@@ -81,8 +81,8 @@ class ChosenTokens:
         tensors = encoded.tensors
         if tensors is None:
             raise EngineError(
-                f'{self.backend} keeps its visual tokens on the GPU: nothing but what the pruner '
-                'chose can run there; use --engine onnxruntime on the CPU, openvino or torch'
+                f'{self.backend} keeps its visual tokens on the GPU, so they cannot be replaced; '
+                'use --engine onnxruntime on the CPU, openvino or torch'
             )
         positions = tensors['positions'][0]
         kept = np.zeros(len(positions), dtype=bool)

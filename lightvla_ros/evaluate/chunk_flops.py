@@ -1,4 +1,4 @@
-"""FLOPs of an evaluation's chunks, by how many visual tokens each of them kept."""
+"""FLOPs of an evaluation's chunks, by the number of visual tokens that each chunk kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
     if not kept:
         return {'skipped': 'no chunk'}
     if manifest.model is None:
-        return {'skipped': 'the folder holds graphs alone, not what they were made of'}
+        return {'skipped': 'the policy folder holds only graphs, not the model they were made of'}
     try:
         from lightvla_ros.vla.flops import COUNTED, count_flops
         from lightvla_ros.vla.weights import config_of
@@ -29,8 +29,9 @@ def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
     if config.pruning.method not in COUNTED:
         return {'skipped': f'FLOPs of pruning {config.pruning.method} are not counted'}
     pruned = np.array([number for number in kept if number < config.patches], dtype=float)
-    # In the number of tokens the count is exactly quadratic (attention), and counting takes half a
-    # second: three numbers determine all. A chunk of all tokens is apart: it has no pruner.
+    # FLOPs are exactly quadratic in the number of tokens (attention), and counting takes half a
+    # second, so three counts determine the curve. A chunk of all tokens is counted separately,
+    # because it has no pruner.
     low, high = (int(pruned.min()), int(pruned.max())) if len(pruned) else (1, 1)
     points = sorted({low, (low + high) // 2, high})
     text = manifest.prompt.length + 1  # the prompt's length counts BOS and not stop
@@ -50,7 +51,7 @@ def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
 
 
 def merged_flops(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the counts of several results together."""
+    """Merge the counts of several results."""
     counted = [part for part in parts if part.get('skipped') != 'no chunk']
     for part in counted:
         if 'skipped' in part:

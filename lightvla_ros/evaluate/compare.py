@@ -15,9 +15,10 @@ from lightvla_ros.sim.episode import EpisodeSpec
 def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
     """Compare two results by the episodes' suite, task, initial state and seed.
 
-    :param shared: Leave out what only one of both has; else that is refused.
-    :returns: What :meth:`PairedOutcomes.as_dict` says, ``left_out``, ``warnings``, and how many
-        episodes ended alike (``same_steps``) and in the very same state (``same_end_state``).
+    :param shared: Leave out episodes that only one result has, instead of refusing them.
+    :returns: Fields of :meth:`PairedOutcomes.as_dict`, ``left_out``, ``warnings``, and the numbers
+        of episodes with equal outcome and steps (``same_steps``) and with an identical end state
+        (``same_end_state``).
     :raises EvaluationError: When the episodes do not match, or none is shared.
     """
     documents = [read_document(path) for path in (first, second)]
@@ -28,8 +29,8 @@ def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
         raise EvaluationError(f'{first} and {second} share no episode')
     if left_out and not shared:
         raise EvaluationError(
-            f'{_lacks(ones, others, first)}; {_lacks(others, ones, second)}; compare the '
-            f'{len(specs)} that both have with --shared'
+            f'{_lacks(ones, others, first)}; {_lacks(others, ones, second)}; use --shared to '
+            f'compare the {len(specs)} common episodes'
         )
     pairs = [(ones[spec], others[spec]) for spec in specs]
     outcomes = [(bool(one.success), bool(other.success)) for one, other in pairs]
@@ -50,13 +51,13 @@ _OUTCOMES = (
     (True, False),
     (False, True),
     (False, False),
-)  # as PairedOutcomes has them
-# Whatever else than the subject of a comparison should be the same
+)  # in the order of PairedOutcomes' fields
+# Conditions that should be equal in a comparison
 _SAME = ('render', 'camera_size', 'max_steps', 'replan')
 
 
 def warnings(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Say what besides the policies may make outcomes differ, one line each."""
+    """Return a line for each difference, other than the policy, that may change outcomes."""
     found = [
         f'{name}: {first["conditions"][name]} and {second["conditions"][name]}'
         for name in _SAME
@@ -71,7 +72,7 @@ def warnings(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     vectors = [each.get('vector_extensions') for each in machines]
     if None not in vectors and vectors[0] != vectors[1]:
         names = ' and '.join(str(each.get('cpu')) for each in machines)
-        found.append(f'the processor: {names} have other vector extensions')
+        found.append(f'the processor: {names} have different vector extensions')
     renderers = [_renderers(document['all_episodes']) for document in (first, second)]
     if renderers[0] != renderers[1]:
         found.append(f'rendered with {renderers[0]} and {renderers[1]}')
@@ -79,14 +80,14 @@ def warnings(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
 
 
 def _pruned_and_not(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Say when one policy ran with and without pruning: no measure of what pruning costs."""
+    """Warn if one policy ran with and without pruning: that does not measure pruning's effect."""
     prints = [(each.get('policy') or {}).get('fingerprint') for each in (first, second)]
     modes = [each['conditions'].get('pruning') for each in (first, second)]
     if prints[0] is None or prints[0] != prints[1] or modes[0] == modes[1]:
         return []
     return [
-        f'pruning: {modes[0]} and {modes[1]} with the very same policy, which was trained for one '
-        'of both only; what pruning costs or gains is told by a base that was trained unpruned'
+        f'pruning: {modes[0]} and {modes[1]} with the same policy, which was trained for only one '
+        'of these; to measure the effect of pruning, compare with a base that was trained unpruned'
     ]
 
 
@@ -105,11 +106,14 @@ def report(document: dict[str, Any]) -> str:
         f'{document["high"]:+.1%}, Newcombe, paired)',
         f'McNemar, exact: p = {document["p_value"]:.3g}',
         f'{document["pairs"]} pairs: {document["same_steps"]} with the same outcome and steps, '
-        f'{document["same_end_state"]} in the very same end state',
+        f'{document["same_end_state"]} with an identical end state',
     ]
     if document['left_out']:
-        lines.append(f'{document["left_out"]} episodes are not in both, or are errors: left out')
-    lines += [f'WARNING  not alike in {warning}' for warning in document['warnings']]
+        lines.append(
+            f'{document["left_out"]} episodes are left out: they are not in both results, or are '
+            'errors'
+        )
+    lines += [f'WARNING  the results differ in {warning}' for warning in document['warnings']]
     return '\n'.join(lines)
 
 
@@ -124,8 +128,8 @@ def _interval(rate: dict[str, float]) -> str:
 def _lacks(
     ones: dict[EpisodeSpec, EpisodeRecord], others: dict[EpisodeSpec, EpisodeRecord], path: Path
 ) -> str:
-    """Say what keeps a result from being compared whole."""
+    """Say which episodes of a result cannot be compared."""
     alone = len(ones.keys() - others.keys())
     errors = sum(bool(record.error) for record in ones.values())
-    text = f'{path} has {alone} episodes that the other lacks'
+    text = f'{path} has {alone} episodes that the other result lacks'
     return f'{text} and {errors} errors' if errors else text

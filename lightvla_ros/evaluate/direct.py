@@ -1,4 +1,4 @@
-"""Episodes without ROS: the same numbers reach the simulator as through the node and the bridge."""
+"""Episodes without ROS; the simulator gets the same numbers as through the node and the bridge."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lightvla_ros.sim.recording import end_state
 def direct_episodes(
     options: EvalOptions, number: int
 ) -> Iterator[Callable[[EpisodeSpec], EpisodeRecord]]:
-    """Load the policy, and yield what runs an episode.
+    """Load the policy, and yield a function that runs an episode.
 
     :param number: Index of the worker (unused).
-    :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
+    :raises ContractError: When the policy cannot be trusted or is not for LIBERO.
     :raises EngineError: When its engine cannot be loaded.
     """
     policy, chooser = load_policy(options)
@@ -36,9 +36,9 @@ def direct_episodes(
 
 
 def load_policy(options: EvalOptions) -> tuple[Policy, TokenChooser | None]:
-    """Load and check the policy as the node does, and overrule its pruner where that is asked for.
+    """Load and check the policy as the node does, and replace its kept tokens if requested.
 
-    :returns: The policy, and what has to be told of each episode's start.
+    :returns: The policy, and the token chooser, whose ``start_episode`` must be called.
     """
     conditions = options.conditions
     more = {'provider': conditions.provider} if conditions.engine == 'onnxruntime' else {}
@@ -52,7 +52,9 @@ def load_policy(options: EvalOptions) -> tuple[Policy, TokenChooser | None]:
     prunes = manifest.model is None or manifest.model.config['pruning']['method'] != 'off'
     if not prunes and conditions.ablation != 'none':
         policy.close()
-        raise EvaluationError(f'--ablation: {options.policy} does not prune, nothing to replace')
+        raise EvaluationError(
+            f'--ablation: {options.policy} does not prune, so there are no kept tokens to replace'
+        )
     if not prunes or (conditions.pruning == 'on' and conditions.ablation == 'none'):
         return policy, None
     chooser = TokenChooser(conditions)
@@ -72,10 +74,10 @@ class DirectRunner:
         self._environments = conditions.environments()
 
     def run(self, spec: EpisodeSpec) -> EpisodeRecord:
-        """Run an episode. Whatever it raises is an error of the episode, no failure of the policy.
+        """Run an episode. An exception is an error of the episode, not a failure of the policy.
 
         :raises SimulationError: When the episode does not exist.
-        :raises RenderingError: When there is no way to render.
+        :raises RenderingError: When rendering is impossible.
         :raises EngineError: When the engine fails.
         :raises PolicyOutputError: When the policy's output must not move a robot.
         """

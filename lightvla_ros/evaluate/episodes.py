@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do, and what is written down about each of its episodes."""
+"""Options and conditions of an evaluation, and the record of each of its episodes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lightvla_ros.sim.episode import EpisodeSpec
 
 @dataclass(frozen=True)
 class Conditions:
-    """Whatever can change an outcome; results are put together only where all of it is the same.
+    """Everything that can change an outcome; results with different conditions are not merged.
 
     :param pruning: ``on``, or ``off``: the same weights with every visual token.
-    :param ablation: ``none``, or what takes the place of the tokens that the pruner keeps, as many
-        of them: ``random`` (others for each chunk) or ``fixed`` (always the same patches first).
-    :param ablation_seed: Of those draws.
+    :param ablation: ``none``, or how the kept tokens are replaced by the same number of others:
+        ``random`` (new ones for each chunk) or ``fixed`` (the first of one fixed order).
+    :param ablation_seed: Seed of ``ablation``.
     :param through: ``direct`` or ``ros``.
     :param render: ``cheap`` or ``standard``.
-    :param replan: Steps executed of each chunk; None for all of them.
-    :param max_steps: Shorter limit of steps than the suite's; None for the suite's.
-    :param engine: What runs the graphs; ``torch`` runs the model itself.
-    :param provider: Of ONNX Runtime.
-    :param threads: Of the engine and preprocessing.
+    :param replan: Executed steps of each chunk; None for all of them.
+    :param max_steps: Limit of steps, shorter than the suite's; None for the suite's.
+    :param engine: Engine that runs the graphs; ``torch`` runs the model itself.
+    :param provider: Execution provider of ONNX Runtime.
+    :param threads: Threads of the engine and of preprocessing.
     :param camera_size: Height and width of rendered images [px].
     """
 
@@ -45,7 +45,7 @@ class Conditions:
     camera_size: int = 256
 
     def environments(self) -> Environments:
-        """Return what builds the environments of episodes under these conditions. Close it."""
+        """Return the environments of episodes under these conditions. The caller closes them."""
         return Environments(self.camera_size, self.render, self.max_steps)
 
     def check(self, chunk_length: int) -> None:
@@ -56,14 +56,14 @@ class Conditions:
         """
         if self.replan is not None and not 1 <= self.replan <= chunk_length:
             raise ArgumentError(
-                f'--replan {self.replan}: a chunk of this policy has {chunk_length} steps; give 1 '
-                f'to {chunk_length}'
+                f'--replan {self.replan}: a chunk of this policy has {chunk_length} steps; give a '
+                f'number from 1 to {chunk_length}'
             )
         if self.pruning == 'off' and self.ablation != 'none':
-            raise ArgumentError('--pruning off keeps everything: give it without --ablation')
+            raise ArgumentError('--pruning off keeps every token; leave out --ablation')
         if self.through == 'ros':
-            # The node runs what was exported, and the bridge executes whole chunks to the suite's
-            # limit: an option that only seemed to count would be worse than none.
+            # The node runs the exported graphs, and the bridge executes whole chunks up to the
+            # suite's limit, so these options would have no effect there.
             for name, differs in (
                 ('--pruning off', self.pruning == 'off'),
                 ('--ablation', self.ablation != 'none'),
@@ -75,7 +75,7 @@ class Conditions:
                     raise ArgumentError(f'{name} needs --through direct')
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """Return all fields, for JSON."""
         return asdict(self)
 
 
@@ -83,9 +83,9 @@ class Conditions:
 class EvalOptions:
     """One call of ``lightvla eval``.
 
-    :param specs: The episodes that were asked for, before they are sharded.
-    :param shard: This part of so many, counted from 1.
-    :param out: The JSON file of the result; the journal lies beside it.
+    :param specs: The requested episodes, of all shards.
+    :param shard: Number of this shard, from 1, and number of all shards.
+    :param out: The JSON file of the result; the journal is stored beside it.
     """
 
     policy: Path
@@ -102,20 +102,21 @@ class EvalOptions:
 
 
 def shard_of(specs: tuple[EpisodeSpec, ...], part: int, parts: int) -> tuple[EpisodeSpec, ...]:
-    """Return part 1 .. parts of the episodes.
+    """Return one part of the episodes, counted from 1.
 
-    Each part is a run of them in order, so that it builds few environments, and all parts together
-    are all episodes once.
+    Each part holds consecutive episodes, so that it builds few environments. Every episode is in
+    exactly one part.
     """
     return specs[len(specs) * (part - 1) // parts : len(specs) * part // parts]
 
 
 def pieces(specs: list[EpisodeSpec], workers: int) -> list[list[EpisodeSpec]]:
-    """Cut episodes into what one worker does in a row: one task's, and at least one per worker."""
+    """Cut episodes into pieces for workers: each of one task, and at least one piece per worker."""
     by_task: dict[tuple[str, int], list[EpisodeSpec]] = {}
     for spec in specs:
         by_task.setdefault((spec.suite, spec.task), []).append(spec)
-    # an environment takes as long to build as half an episode takes: no more parts than needed
+    # building an environment takes as long as half an episode, so there are no more parts than
+    # needed
     parts = -(-workers // max(len(by_task), 1))
     cut = [
         list(shard_of(tuple(group), part, parts))
@@ -130,10 +131,10 @@ class EpisodeRecord:
     """One episode. With an ``error`` nothing was measured, and ``success`` is None.
 
     :param steps: Steps after settling, up to success or the limit.
-    :param seconds: On the clock, all included but building the environment.
-    :param end_state: Digest of all joint positions at the end: whether two runs ended the same.
+    :param seconds: Wall-clock time, without building the environment.
+    :param end_state: Digest of all joint positions at the end, to compare the ends of two runs.
     :param kept: Kept visual tokens of every chunk, by camera.
-    :param latency_ms: Of every chunk: preprocessing, encode and act.
+    :param latency_ms: Time of preprocessing, encode and act, for every chunk.
     """
 
     suite: str
@@ -152,7 +153,7 @@ class EpisodeRecord:
 
     @property
     def spec(self) -> EpisodeSpec:
-        """Which episode it is."""
+        """The episode's suite, task, initial state and seed."""
         return EpisodeSpec(self.suite, self.task, self.init_state, self.seed)
 
     @property
@@ -161,22 +162,22 @@ class EpisodeRecord:
         return [sum(counts) for counts in zip(*self.kept.values(), strict=True)]
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields and the mean of the kept tokens, for JSON."""
+        """Return all fields and the mean of the kept tokens, for JSON."""
         totals = self.kept_totals
         mean = round(sum(totals) / len(totals), 3) if totals else None
         return {**asdict(self), 'kept_mean': mean}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> EpisodeRecord:
-        """Read what :meth:`as_dict` wrote.
+        """Make a record from the fields of :meth:`as_dict`.
 
-        :raises TypeError: When it is something else.
+        :raises TypeError: When there are other fields.
         """
         return cls(**{key: value for key, value in fields.items() if key != 'kept_mean'})
 
 
 def failed_record(spec: EpisodeSpec, error: str) -> EpisodeRecord:
-    """Return the record of an episode that could not be run to its end."""
+    """Return the record of an episode that could not be completed."""
     return EpisodeRecord(**vars(spec), error=error)
 
 

@@ -1,4 +1,4 @@
-"""Runs an evaluation: what the journal lacks, in worker processes, and then the result."""
+"""Runs the episodes that the journal lacks in worker processes, then writes the result."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from lightvla_ros.sim.episode import EpisodeSpec
 def evaluate(
     options: EvalOptions, start: Start | None = None, method: str = 'spawn'
 ) -> dict[str, Any]:
-    """Run what is not in the journal yet, write the result and return it.
+    """Run the episodes that the journal lacks, write the result and return it.
 
-    :param start: What a worker runs episodes with, see :func:`run_pieces`: the command line's for
-        episodes through ROS, or a test's; None runs them directly.
-    :param method: How workers are started.
-    :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
-    :raises ArgumentError: When the conditions do not go together.
-    :raises EvaluationError: When it cannot be done as asked; what was finished is in the journal.
+    :param start: Context in which a worker runs episodes, see :func:`run_pieces`; None runs them
+        directly, without ROS.
+    :param method: Start method of the worker processes.
+    :raises ContractError: When the policy cannot be trusted or is not for LIBERO.
+    :raises ArgumentError: When the conditions contradict each other.
+    :raises EvaluationError: When the evaluation fails; finished episodes are in the journal.
     :raises LockedError: When another run writes this result.
     """
     manifest = checked_manifest(options)
@@ -67,9 +67,9 @@ def _evaluate(
 
 
 def journal_path(out: Path) -> Path:
-    """Return where the journal of a result lies.
+    """Return the path of a result's journal.
 
-    :raises ArgumentError: When the result's name is no JSON file's.
+    :raises ArgumentError: When the result's name does not end in ``.json``.
     """
     if out.suffix != '.json':
         raise ArgumentError(f'--json {out}: the name must end in .json')
@@ -85,7 +85,7 @@ def _run(
 
 
 def _is_done(journal: Journal, spec: EpisodeSpec) -> bool:
-    """Whether an episode was measured; one with an error is tried again."""
+    """Return whether an episode was measured; an episode with an error is run again."""
     return spec in journal.records and not journal.records[spec].error
 
 

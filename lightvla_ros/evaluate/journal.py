@@ -1,4 +1,4 @@
-"""The journal of an evaluation: each episode appended as it ends, so that nothing is run twice."""
+"""The journal of an evaluation: each finished episode is appended, so that none is run twice."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lightvla_ros.sim.episode import EpisodeSpec
 
 
 class Journal:
-    """A file of JSON lines: first what decides outcomes, then one line per episode.
+    """A file of JSON lines: first a header with all that affects outcomes, then the episodes.
 
     The process that writes it holds the result's lock (``files.one_writer``). The list of episodes
-    does not decide outcomes, so a journal can be continued with more episodes.
+    is not in the header, so a journal can be continued with more episodes.
 
-    :param header: Policy, conditions and versions; a journal of others is refused.
-    :raises EvaluationError: When it is of something else or damaged.
+    :param header: Policy, conditions and versions; a journal with another header is refused.
+    :raises EvaluationError: When the file has another header or is damaged.
     :raises WriteError: When the disk is full.
     """
 
@@ -35,12 +35,12 @@ class Journal:
             raise
 
     def add(self, record: EpisodeRecord) -> None:
-        """Append an episode; it is on the disk when this returns."""
+        """Append an episode; it is stored on the disk when this returns."""
         self.records[record.spec] = record
         self._write(record.as_dict())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> Journal:
@@ -59,19 +59,20 @@ class Journal:
             records = [EpisodeRecord.from_dict(fields) for fields in episodes]
         except (ValueError, TypeError) as error:
             raise EvaluationError(
-                f'{self._path}: is no journal ({one_line(error)}); remove it or give another --json'
+                f'{self._path}: is not a journal ({one_line(error)}); remove it or give another '
+                '--json'
             ) from None
         if difference := first_difference(found, header):
             raise EvaluationError(
-                f'{self._path}: was begun with {difference}; go on with that, remove it, or give '
-                'another --json'
+                f'{self._path}: was begun with {difference}; use the same setting, remove the '
+                'journal, or give another --json'
             )
-        self.records = {record.spec: record for record in records}  # the last word counts
+        self.records = {record.spec: record for record in records}  # the last record counts
 
     def _whole_lines(self) -> list[str]:
-        """Read all lines; half a line, left by a crash, is cut off.
+        """Read all lines, and cut off an incomplete last line, which a crash may leave.
 
-        :raises UnicodeDecodeError: When it is no text, and then nothing is cut off.
+        :raises UnicodeDecodeError: When the file is not text; then it stays unchanged.
         """
         self._file.seek(0)
         data = self._file.read()
@@ -86,7 +87,7 @@ class Journal:
 
 
 def first_difference(these: Any, those: Any, name: str = '') -> str:
-    """Say where two documents differ first, as ``NAME 1, not 2``; empty where they do not."""
+    """Return the first difference of two documents as ``NAME 1, not 2``; empty if equal."""
     if isinstance(these, dict) and isinstance(those, dict):
         for key in {**those, **these}:
             inner = f'{name}.{key}' if name else key

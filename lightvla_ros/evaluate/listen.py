@@ -1,6 +1,7 @@
-"""Whether a policy listens to the words: another task's instruction in each task's scene.
+"""Tests whether a policy follows its instruction, with other tasks' instructions in each scene.
 
-A policy that only looks still solves every task, for each scene of LIBERO comes with one request.
+A policy that ignores the instruction can still solve every LIBERO task, because each scene comes
+with one instruction.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lightvla_ros.sim.libero_env import LiberoEnv
 
 @dataclass(frozen=True)
 class ListeningRecord(EpisodeRecord):
-    """All requests tried in one initial state of a task; the worker's unit."""
+    """All requests tried in one initial state of a task, which one worker runs together."""
 
     answers: tuple[Answer, ...] = ()
 
@@ -36,14 +37,14 @@ class ListeningRecord(EpisodeRecord):
 def listen(
     options: EvalOptions, others: int, start: Start | None = None, method: str = 'spawn'
 ) -> dict[str, Any]:
-    """Try requests in worker processes and return the result; nothing is written.
+    """Try requests in worker processes and return the result; no file is written.
 
     :param options: Its episodes are the scenes.
-    :param others: How many other requests are tried in each scene, at most.
-    :param start: What a worker runs scenes with, see :func:`run_pieces`; tests put theirs here.
-    :param method: How workers are started.
-    :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
-    :raises EvaluationError: When it cannot be done as asked.
+    :param others: Maximum number of other requests in each scene.
+    :param start: Context in which a worker runs scenes, see :func:`run_pieces`; for tests.
+    :param method: Start method of the worker processes.
+    :raises ContractError: When the policy cannot be trusted or is not for LIBERO.
+    :raises EvaluationError: When the scenes cannot be run.
     """
     manifest = checked_manifest(options)
     records = gather(options, start or partial(scenes, options, others), 'scene', method)
@@ -61,7 +62,7 @@ def listen(
 def scenes(
     options: EvalOptions, others: int, number: int
 ) -> Iterator[Callable[[EpisodeSpec], ListeningRecord]]:
-    """Load the policy, and yield what tries the requests of a scene.
+    """Load the policy, and yield a function that tries the requests of a scene.
 
     :param number: Index of the worker (unused).
     :raises ContractError: When the policy cannot be trusted.
@@ -88,7 +89,7 @@ class Listener:
     def run(self, spec: EpisodeSpec) -> ListeningRecord:
         """Run an episode for each request of a scene.
 
-        :raises SimulationError: When the scene does not exist or has nothing else to ask for.
+        :raises SimulationError: When the scene does not exist or allows no other request.
         """
         started = time.monotonic()
         with self._environments.of(spec) as env:
@@ -103,12 +104,12 @@ class Listener:
         self._environments.close()
 
     def _requests(self, env: LiberoEnv, spec: EpisodeSpec) -> list[Request]:
-        """Choose some; each initial state goes on where the one before stopped."""
+        """Choose requests in turn: each initial state starts where the previous one stopped."""
         requests = other_requests(env)
         if not requests:
             raise SimulationError(
-                f'{spec.suite} task {spec.task} has nothing else to ask for; --suite libero_object '
-                'and libero_spatial have'
+                f'{spec.suite} task {spec.task} allows no other request; use --suite libero_object '
+                'or libero_spatial'
             )
         first = spec.init_state * self._others
         count = min(self._others, len(requests))

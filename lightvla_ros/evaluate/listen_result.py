@@ -1,4 +1,4 @@
-"""What a policy was told against what it reached for: figures and tables."""
+"""Figures and tables of the objects that a policy was told to reach, and that it reached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOWLS = (NAMED, OTHER, ELSE, NONE)
 
 
 def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return the figures of all answers and those of each suite, with its table."""
+    """Return the figures of all answers, and the figures and table of each suite."""
     suites = dict.fromkeys(answer.suite for answer in answers)
     of_suite = {suite: [a for a in answers if a.suite == suite] for suite in suites}
     return {
@@ -28,9 +28,9 @@ def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def confusion(answers: Sequence[Answer]) -> dict[str, dict[str, int]]:
-    """Count instructed against reached objects of one suite; rows have all columns.
+    """Count instructed against reached objects of one suite; every row has all columns.
 
-    LIBERO-Spatial's objects are two equal bowls: whether it was the named one is the question.
+    LIBERO-Spatial has two equal bowls, so its table counts whether the named one was reached.
     """
     if answers and answers[0].suite == 'libero_spatial':
         counts = Counter(_bowl(answer) for answer in answers)
@@ -62,7 +62,7 @@ def table(document: dict[str, Any]) -> str:
             f'{each["error"]}'
         )
     if document['errors']:
-        lines.append(f'{len(document["errors"])} scenes are errors and count nowhere')
+        lines.append(f'{len(document["errors"])} scenes are errors and are not counted')
     return '\n'.join(lines)
 
 
@@ -83,7 +83,7 @@ def _bowl(answer: Answer) -> str:
 
 
 def _matrix(rows: dict[str, dict[str, int]]) -> list[str]:
-    """Write counts; columns are as wide as their longest word, of which there is one a line."""
+    """Format counts; heads have one word per line, and columns the width of the longest word."""
     if not rows:
         return []
     columns = list(next(iter(rows.values())))
@@ -120,11 +120,11 @@ def _rates(part: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one request.
+    """Result of one request.
 
     :param instructed: The object that the instruction names, such as ``milk_1``.
-    :param own: The one that the task's own instruction names.
-    :param reached: The first object that the hand touched with both fingers, or that was 2 cm up.
+    :param own: The object that the task's own instruction names.
+    :param reached: The first object that both fingers touched or that was lifted by 2 cm.
     :param fulfilled: Whether the goal was reached within the suite's limit of steps.
     """
 
@@ -141,5 +141,5 @@ class Answer:
 
     @property
     def right(self) -> bool:
-        """Whether the hand went for what it was told."""
+        """Whether the hand reached the instructed object."""
         return self.reached == self.instructed

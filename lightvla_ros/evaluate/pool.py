@@ -1,4 +1,4 @@
-"""Worker processes that run episodes, and what becomes of those of a worker that dies."""
+"""Worker processes that run episodes; the episodes of a worker that dies go to a new one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions, failed_re
 from lightvla_ros.sim.closed_loop import check_for_libero
 from lightvla_ros.sim.episode import EpisodeSpec
 
-PATIENCE = 30.0  # s; a worker with ROS nodes has to end those
+PATIENCE = 30.0  # s; a worker with ROS nodes has to stop them
 
 Run = Callable[[EpisodeSpec], EpisodeRecord]
 Start = Callable[[int], AbstractContextManager[Run]]  # from a worker's number
@@ -27,7 +27,7 @@ Start = Callable[[int], AbstractContextManager[Run]]  # from a worker's number
 
 @dataclass(frozen=True)
 class _Refused:
-    """A worker cannot work at all; one line."""
+    """One line that says why a worker cannot run any episode."""
 
     text: str
 
@@ -36,7 +36,7 @@ class _Refused:
 class _Worker:
     process: multiprocessing.process.BaseProcess
     connection: Connection
-    left: deque[EpisodeSpec] = field(default_factory=deque)  # of its piece, the present one first
+    left: deque[EpisodeSpec] = field(default_factory=deque)  # of its piece, current episode first
 
 
 def run_pieces(
@@ -48,13 +48,13 @@ def run_pieces(
 ) -> None:
     """Run episodes in worker processes; each worker takes one piece at a time.
 
-    An episode that raises is recorded with its error. So is the one in which a worker's process
-    died (out of memory, say); a new worker goes on with the others.
+    An episode that raises is recorded with its error. So is an episode in which the worker process
+    died, for example out of memory; a new worker continues with the other episodes.
 
-    :param start: What a worker enters once, and which gives it what runs an episode.
-    :param done: Called in this process with each record as it comes.
-    :param method: How processes are started; rendering and ROS need ``spawn``.
-    :raises EvaluationError: When a worker cannot begin.
+    :param start: Context that a worker enters once; it yields the function that runs an episode.
+    :param done: Called in this process with each record.
+    :param method: Start method of processes; rendering and ROS need ``spawn``.
+    :raises EvaluationError: When a worker cannot start.
     """
     context = multiprocessing.get_context(method)
     waiting = deque(deque(piece) for piece in pieces)
@@ -69,7 +69,7 @@ def run_pieces(
                 except (EOFError, ConnectionResetError):
                     alive.remove(worker)
                     _bury(worker, waiting, done)
-                    # not its number: ROS nodes that it left behind have its domain
+                    # with a new number, because ROS nodes that it left behind use its domain
                     if waiting and len(alive) < workers:
                         alive.append(_begin(context, start, len(everybody)))
                         everybody.append(alive[-1])
@@ -80,7 +80,7 @@ def run_pieces(
                     worker.left.popleft()
                     done(message)
                     continue
-                worker.left = waiting.popleft() if waiting else deque()  # it asks for a piece
+                worker.left = waiting.popleft() if waiting else deque()  # it requests a piece
                 connection.send(list(worker.left))
     finally:
         for worker in everybody:
@@ -97,7 +97,7 @@ def _begin(context: multiprocessing.context.BaseContext, start: Start, number: i
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, start, number), daemon=True)
     process.start()
-    theirs.close()  # or its end would not be noticed
+    theirs.close()  # otherwise the end of the process would not close the connection
     return _Worker(process, ours)
 
 
@@ -106,9 +106,9 @@ def _bury(
     waiting: deque[deque[EpisodeSpec]],
     done: Callable[[EpisodeRecord], None],
 ) -> None:
-    """Record what a worker died of, and put back what it had not begun.
+    """Record why a worker died, and put back the episodes that it had not begun.
 
-    :raises EvaluationError: When it died before it could run anything.
+    :raises EvaluationError: When it died before it could run an episode.
     """
     worker.process.join(PATIENCE)
     code = worker.process.exitcode
@@ -118,15 +118,15 @@ def _bury(
     if worker.left:
         done(failed_record(worker.left.popleft(), text))
     elif code:
-        raise EvaluationError(f'{text}; what it said last stands above')
+        raise EvaluationError(f'{text}; its last output is printed above')
     if worker.left:
         waiting.append(worker.left)
 
 
 def _work(connection: Connection, start: Start, number: int) -> None:
     """Worker loop: run pieces until the parent sends none or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was started is ended, too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the workers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that child processes are ended, too
     try:
         with start(number) as run:
             while True:
@@ -140,12 +140,12 @@ def _work(connection: Connection, start: Start, number: int) -> None:
         return  # the parent is gone
     except (LightVLAError, OSError) as error:
         connection.send(_Refused(sentence(error)))
-    finally:  # all is ended; Python's own end must not be interrupted, which prints a traceback
+    finally:  # interrupting Python's shutdown would print a traceback
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _attempt(run: Run, spec: EpisodeSpec) -> EpisodeRecord:
-    """Run an episode; what it raises becomes its error, except what would stop every other too."""
+    """Run an episode and record its error, except one that would stop every other episode too."""
     try:
         return run(spec)
     except EvaluationError:
@@ -155,10 +155,10 @@ def _attempt(run: Run, spec: EpisodeSpec) -> EpisodeRecord:
 
 
 def checked_manifest(options: EvalOptions) -> Manifest:
-    """Read the policy's manifest, and see before anything starts that the run can be.
+    """Read the policy's manifest, and check before the start that the run is possible.
 
-    :raises ContractError: When the policy cannot be trusted or is none for LIBERO.
-    :raises ArgumentError: When the conditions do not go together.
+    :raises ContractError: When the policy cannot be trusted or is not for LIBERO.
+    :raises ArgumentError: When the conditions contradict each other.
     """
     manifest = load_manifest(options.policy)
     check_for_libero(manifest)
@@ -167,12 +167,12 @@ def checked_manifest(options: EvalOptions) -> Manifest:
 
 
 def gather(options: EvalOptions, start: Start, unit: str, method: str) -> list[EpisodeRecord]:
-    """Run all of ``options.specs`` and return a record of each, in their order; write no file.
+    """Run all of ``options.specs`` and return their records in the same order; write no file.
 
-    :param start: What a worker runs, see :func:`run_pieces`.
-    :param unit: What the progress bar counts.
-    :param method: How workers are started.
-    :raises EvaluationError: When a worker cannot begin, or all of them died.
+    :param start: Context in which a worker runs, see :func:`run_pieces`.
+    :param unit: Unit of the progress bar.
+    :param method: Start method of the worker processes.
+    :raises EvaluationError: When a worker cannot start, or all of them died.
     """
     records: dict[EpisodeSpec, EpisodeRecord] = {}
     with tqdm(total=len(options.specs), unit=unit, dynamic_ncols=True) as bar:

@@ -23,12 +23,12 @@ def rate_of(successes: int, episodes: int) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class PairedOutcomes:
-    """The same episodes run twice, counted.
+    """Counts of the outcomes of episodes that were run twice.
 
-    :param both: Solved by both.
-    :param first: By the first alone.
-    :param second: By the second alone.
-    :param neither: By none.
+    :param both: Number of episodes solved in both runs.
+    :param first: Number solved only in the first run.
+    :param second: Number solved only in the second run.
+    :param neither: Number solved in neither run.
     """
 
     both: int
@@ -38,11 +38,11 @@ class PairedOutcomes:
 
     @property
     def count(self) -> int:
-        """All pairs."""
+        """Number of all pairs."""
         return self.both + self.first + self.second + self.neither
 
     def p_value(self) -> float:
-        """McNemar's test, exact and two-sided: whether both ways to disagree are as likely."""
+        """Return the p value of McNemar's test, exact and two-sided."""
         disagreeing = self.first + self.second
         return float(binomtest(self.first, disagreeing).pvalue) if disagreeing else 1.0
 
@@ -55,10 +55,10 @@ class PairedOutcomes:
         for continuity.
 
         :returns: Difference, lower and upper limit.
-        :raises ValueError: Without any pair.
+        :raises ValueError: When there are no pairs.
         """
         if not self.count:
-            raise ValueError('there is no pair')
+            raise ValueError('there are no pairs')
         count = self.count
         rates = [(self.both + alone) / count for alone in (self.first, self.second)]
         limits = [_wilson(self.both + alone, count) for alone in (self.first, self.second)]
@@ -72,7 +72,7 @@ class PairedOutcomes:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the counts and all that follows, for JSON."""
+        """Return the counts and the figures computed from them, for JSON."""
         difference, low, high = self.difference()
         return {
             'pairs': self.count,

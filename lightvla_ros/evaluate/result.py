@@ -32,10 +32,10 @@ def summarise(
 ) -> dict[str, Any]:
     """Compose the document.
 
-    An episode with an error is in ``errors`` and in ``all_episodes``, and counts nowhere else.
+    An episode with an error is in ``errors`` and in ``all_episodes``, and is not counted elsewhere.
 
     :param header: ``policy``, ``conditions`` and ``versions``.
-    :param options: Which episodes were asked for, and how they were run.
+    :param options: The requested episodes, and how they were run.
     """
     records = sorted(records, key=lambda record: _order(record))
     valid = [record for record in records if not record.error]
@@ -81,7 +81,7 @@ def by_task(records: Sequence[EpisodeRecord]) -> list[dict[str, Any]]:
 
 
 def kept_tokens(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
-    """Return mean and sd of the visual tokens of a chunk, of all cameras and per camera."""
+    """Return mean and sd of the kept visual tokens of a chunk, of all cameras and per camera."""
     totals = [count for record in records for count in record.kept_totals]
     cameras = dict.fromkeys(name for record in records for name in record.kept)
     return {
@@ -94,7 +94,7 @@ def kept_tokens(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 
 
 def latency(records: Sequence[EpisodeRecord]) -> dict[str, float | int | None]:
-    """Return percentiles of what a chunk took: preprocessing, encode and act, in milliseconds."""
+    """Return percentiles of a chunk's time [ms]: preprocessing, encode and act."""
     values = [value for record in records for value in record.latency_ms]
     names = ('p50', 'p95')
     found = percentiles(values, names, digits=2) if values else dict.fromkeys(names)
@@ -102,7 +102,7 @@ def latency(records: Sequence[EpisodeRecord]) -> dict[str, float | int | None]:
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
-    """Write a result at once: what is there is whole at any time. An episode is a line."""
+    """Write a result atomically, with one line per episode."""
     head = {key: value for key, value in document.items() if key != 'all_episodes'}
     lines = ',\n'.join(f'    {json.dumps(each)}' for each in document['all_episodes'])
     text = json.dumps(head, indent=2)[:-2] + f',\n  "all_episodes": [\n{lines}\n  ]\n}}\n'
@@ -112,13 +112,13 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 def read_document(path: Path) -> dict[str, Any]:
     """Read a result, with its episodes as records.
 
-    :raises EvaluationError: When there is none or it is something else.
+    :raises EvaluationError: When the file is missing or not a result.
     """
     try:
         document = json.loads(Path(path).read_text(encoding='utf-8'))
         if document['format'] != FORMAT:
             raise EvaluationError(
-                f'{path}: format {document["format"]}, this release reads {FORMAT}'
+                f'{path}: has format {document["format"]}, but this release reads format {FORMAT}'
             )
         episodes = [EpisodeRecord.from_dict(fields) for fields in document['all_episodes']]
         _check_records(path, episodes)
@@ -126,28 +126,28 @@ def read_document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise EvaluationError(f'{path}: {error.strerror}') from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EvaluationError(f'{path}: is no result of `lightvla eval` ({error!r})') from None
+        raise EvaluationError(f'{path}: is not a result of `lightvla eval` ({error!r})') from None
 
 
 def _check_records(path: Path, records: Sequence[EpisodeRecord]) -> None:
-    """Refuse what would count as something else: no outcome as a failure, an episode as two.
+    """Refuse an episode without outcome or error, and an episode that occurs twice.
 
     :raises EvaluationError: Naming the episode.
     """
     seen = set()
     for record in records:
         if record.spec in seen:
-            raise EvaluationError(f'{path}: {record.spec} is in it twice; remove one of them')
+            raise EvaluationError(f'{path}: {record.spec} occurs twice; remove one of them')
         seen.add(record.spec)
         if not record.error and not isinstance(record.success, bool):
             raise EvaluationError(
-                f'{path}: {record.spec} has no error and no outcome (success is '
+                f'{path}: {record.spec} has neither an error nor an outcome (success is '
                 f'{record.success!r}); run it again'
             )
 
 
 def table(document: dict[str, Any]) -> str:
-    """Return the document as text: a row per task, then what all chunks had in common."""
+    """Return the document as text: a row per task, then figures of all chunks."""
     lines = [f'{"suite":<16}{"task":>5}{"solved":>10}{"rate":>8}   95 % interval   instruction']
     for row in document['by_task']:
         errors = f'  [{row["errors"]} errors]' if row['errors'] else ''
@@ -168,8 +168,8 @@ def table(document: dict[str, Any]) -> str:
         lines.append(f'FLOPs         not counted: {flops["skipped"]}')
     else:
         lines.append(
-            f'FLOPs         {flops["tflop"]:.4g} TFLOP a chunk, {flops["ratio"]:.1%} of the '
-            f'{flops["tflop_unpruned"]:.4g} of an unpruned one'
+            f'FLOPs         {flops["tflop"]:.4g} TFLOP per chunk, {flops["ratio"]:.1%} of the '
+            f'{flops["tflop_unpruned"]:.4g} TFLOP of an unpruned chunk'
         )
     for each in document['errors'][:5]:
         lines.append(
@@ -178,7 +178,7 @@ def table(document: dict[str, Any]) -> str:
         )
     if document['errors']:
         lines.append(
-            f'{len(document["errors"])} episodes are errors and count nowhere; run the same '
+            f'{len(document["errors"])} episodes are errors and are not counted; run the same '
             'command again to retry them'
         )
     return '\n'.join(lines)
@@ -199,9 +199,9 @@ def _rate(row: dict[str, Any]) -> str:
 
 
 def merge(paths: list[Path]) -> dict[str, Any]:
-    """Return one document of several results.
+    """Merge several results into one document.
 
-    :raises EvaluationError: When they are of other policies, conditions or versions, or share an
+    :raises EvaluationError: When they have different policies, conditions or versions, or share an
         episode.
     """
     documents = [read_document(path) for path in paths]
@@ -210,14 +210,17 @@ def merge(paths: list[Path]) -> dict[str, Any]:
     for path, document in zip(paths, documents, strict=True):
         for key in ALIKE:
             if difference := first_difference(document[key], first[key], key):
-                raise EvaluationError(f'{path}: {difference} as in {paths[0]}; only like is merged')
+                raise EvaluationError(
+                    f'{path}: {difference} as in {paths[0]}; only results with the same policy, '
+                    'conditions and versions can be merged'
+                )
         for record in document['all_episodes']:
             if record.spec in where:
                 raise EvaluationError(f'{record.spec} is in {where[record.spec]} and in {path}')
             where[record.spec] = path
     asked = first['options']['asked']
     if any(document['options']['asked'] != asked for document in documents):
-        asked = None  # not shards of one call: what is missing cannot be known
+        asked = None  # not shards of one call, so missing episodes cannot be known
     return summarise(
         {key: first[key] for key in (*ALIKE, 'machine')},
         {
@@ -238,15 +241,15 @@ def merge(paths: list[Path]) -> dict[str, Any]:
 
 
 def missing(document: dict[str, Any]) -> int:
-    """Return how many of the episodes that were asked for are not there, where that is known."""
+    """Return how many requested episodes are missing; 0 if that cannot be known."""
     asked = document['options']['asked']
     return 0 if asked is None else asked['episodes'] - len(document['all_episodes'])
 
 
 def result_header(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
-    """Return what results of ``lightvla show`` and ``lightvla listen`` begin with, for JSON.
+    """Return the first fields of results of ``lightvla show`` and ``lightvla listen``, for JSON.
 
-    That is policy, conditions, versions, machine and date.
+    They are policy, conditions, versions, machine and date.
     """
     return {
         **header_of(options, manifest),
@@ -256,7 +259,7 @@ def result_header(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
 
 
 def header_of(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
-    """Return what decides an outcome, and stands in the journal and the result."""
+    """Return the header of journal and result: everything that can change an outcome."""
     library = {'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'torch': 'torch'}
     names = ('lightvla_ros', *PACKAGES, library.get(options.conditions.engine, ''))
     return {
@@ -267,7 +270,7 @@ def header_of(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
 
 
 def options_of(options: EvalOptions) -> dict[str, Any]:
-    """Return which episodes were asked for, of how many shards, and how many workers ran them."""
+    """Return the requested episodes, the shard and the number of workers."""
     specs = options.specs
     return {
         'asked': {

@@ -1,4 +1,4 @@
-"""Which sizes the act graph is run in: few, and little padding for the counts that occur."""
+"""Choice of the act graph's buckets: few sizes, with little padding for the counts that occur."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from pathlib import Path
 from lightvla_ros.errors import ExportError
 from lightvla_ros.vla.config import VLAConfig, act_flops
 
-SIZES = 64  # that a bucket may have, evenly apart: 8, 16, ... of 512 tokens
+SIZES = 64  # number of sizes that a bucket may have, evenly spaced: 8, 16, ... of 512 tokens
 MOST = 6  # buckets; each is a profile and a CUDA graph
-# of all visual tokens, where nothing is known about the counts (64, 96, 128, 192, 256, 512 of 512)
+# Shares of all visual tokens, used without a histogram (64, 96, 128, 192, 256, 512 of 512)
 LADDER = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 1)
 
 
 def fit_buckets(
     histogram: dict[int, int], config: VLAConfig, context: int, most: int = MOST
 ) -> tuple[int, ...]:
-    """Choose at most ``most`` buckets of least expected FLOPs; all tokens are among them.
+    """Choose at most ``most`` buckets with the least expected FLOPs; the largest holds all tokens.
 
-    Exact, by dynamic programming over the allowed sizes.
+    The choice is exact, by dynamic programming over the allowed sizes.
 
     :param histogram: How often each number of kept tokens was seen.
-    :raises ExportError: When a count is impossible or nothing was counted.
+    :raises ExportError: When a count is impossible or the histogram is empty.
     """
     patches = config.patches
     if not histogram or min(histogram.values()) < 0 or not sum(histogram.values()):
         raise ExportError('the histogram of kept tokens is empty; record one, or name the buckets')
     for kept in histogram:
         if not 1 <= kept <= patches:
-            raise ExportError(f'the histogram counts {kept} kept tokens; 1 to {patches} can be')
+            raise ExportError(
+                f'the histogram counts {kept} kept tokens; only 1 to {patches} are possible'
+            )
     step = max(1, patches // SIZES)
     sizes = [*range(max(2, step), patches, step), patches]  # the graph takes 2 or more
     weight = [0] * len(sizes)
@@ -60,22 +62,22 @@ def fit_buckets(
 def choose_buckets(
     text: str, histogram: Path | None, config: VLAConfig, context: int
 ) -> tuple[int, ...]:
-    """Read what ``--buckets`` and ``--histogram`` ask for.
+    """Return the buckets that ``--buckets`` and ``--histogram`` specify.
 
-    :param text: ``auto``, or numbers with commas between them; all tokens are added.
+    :param text: ``auto``, or comma-separated numbers; a bucket for all tokens is added.
     :param histogram: JSON: ``{"K": times}`` or a list of the counts that were seen.
-    :raises ExportError: When it cannot be read or makes no sense.
+    :raises ExportError: When an option is invalid or the histogram cannot be read.
     """
     patches = config.patches
     if text != 'auto':
         if histogram is not None:
-            raise ExportError(f'--buckets {text} and --histogram: one of them chooses')
+            raise ExportError(f'--buckets {text} and --histogram exclude each other; give one')
         try:
             found = sorted({*map(int, text.split(',')), patches})
         except ValueError:
-            raise ExportError(f"--buckets {text}: 'auto' or numbers such as 64,96 wanted") from None
+            raise ExportError(f"--buckets {text}: give 'auto' or numbers such as 64,96") from None
         if found[0] < 2 or found[-1] > patches:
-            raise ExportError(f'--buckets {text}: each must be in 2 to {patches}')
+            raise ExportError(f'--buckets {text}: each number must be from 2 to {patches}')
         return tuple(found)
     if histogram is None:
         return tuple(sorted({max(2, round(patches * share)) for share in LADDER}))
@@ -86,6 +88,6 @@ def choose_buckets(
         counts = {int(kept): int(times) for kept, times in document.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ExportError(
-            f'--histogram {histogram}: {error}; JSON such as {{"78": 12, "80": 3}} is wanted'
+            f'--histogram {histogram}: {error}; give JSON such as {{"78": 12, "80": 3}}'
         ) from None
     return fit_buckets(counts, config, context)

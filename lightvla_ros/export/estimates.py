@@ -1,4 +1,4 @@
-"""What an export or a build will take: said before it begins, and by a dry run."""
+"""Estimates of disk, memory and time, printed before an export or a build and by a dry run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SECONDS, SECONDS_PER_GB = 20, 10  # to trace and write, measured on two cores
 def export_estimate(
     config: VLAConfig, precision: str, buckets: Sequence[int], context: int, copied: bool
 ) -> list[str]:
-    """Return lines on the graphs of a model.
+    """Return lines that estimate the export of a model's graphs.
 
-    :param context: Tokens of the sequence besides the visual ones.
-    :param copied: Whether the weights are written anew (a checkpoint's), and not linked.
+    :param context: Number of tokens in the sequence that are not visual tokens.
+    :param copied: Whether the weights are copied (from a checkpoint) instead of linked.
     """
     from lightvla_ros.vla.weights import used_shapes  # needs PyTorch
 
@@ -32,15 +32,15 @@ def export_estimate(
         parameters += math.prod(shape)
     total = sum(sizes.values())
     seconds = SECONDS + SECONDS_PER_GB * total / 1e9
-    weights = 'hard links to the weights, where the file system has them'
+    weights = 'hard links to the weights, if the file system supports them'
     if copied:
-        weights = f'{2 * parameters / 1e9:.3f} GB of weights in bf16, while it runs or to stay'
+        weights = f'{2 * parameters / 1e9:.3f} GB of weights in bf16 (temporary with --no-weights)'
     return [
         *(f'  {name:10} {size / 1e9:8.3f} GB' for name, size in sizes.items()),
         f'  disk       {total / 1e9:8.3f} GB, and {weights}',
         f'  memory     about {total / 1e9 + 1:.0f} GB, most of it mapped files',
-        f'  time       about {seconds:.0f} s for the graphs; import, golden answers and engines '
-        'come on top',
+        f'  time       about {seconds:.0f} s for the graphs, without import, golden answers and '
+        'engines',
         '  buckets    '
         + ', '.join(f'{b} ({act_flops(config, context, b) / 1e12:.3g} TFLOP)' for b in buckets),
     ]
@@ -49,14 +49,14 @@ def export_estimate(
 def build_estimate(
     policy_dir: Path, manifest: Manifest, target: str, workspace: int | None
 ) -> list[str]:
-    """Return lines on the engines of an exported folder."""
+    """Return lines that estimate the build of engines for an exported folder."""
     graphs = manifest.graphs
     sizes = {
         name: sum((policy_dir / file).stat().st_size for file in manifest.files if file in names)
         for name in (graphs.encode, graphs.act)
         for names in [(name, f'{name}.data')]
     }
-    limit = 'all there is' if workspace is None else f'{workspace} MiB a layer'
+    limit = 'unlimited' if workspace is None else f'{workspace} MiB per layer'
     return [
         f'{policy_dir}: engines for {target}',
         *(f'  {name:12} {size / 1e9:8.3f} GB' for name, size in sizes.items()),

@@ -1,4 +1,4 @@
-"""From a folder with weights to a folder with graphs that a robot can run."""
+"""Exports a policy folder with weights to a folder with graphs that a robot can run."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ Say = Callable[[str], None]
 
 
 def copy_weights(policy_dir: Path, out: Path) -> None:
-    """Make a new folder of a policy's weights, tokenizer and manifest, without its graphs.
+    """Make a new folder with a policy's weights, tokenizer and manifest, without its graphs.
 
-    The policy's own files are hard links where the file system has them: 15 GB need not be there
-    twice. What a symbolic link leads to is copied: a cache is another program's, which may change
-    or clear it, and the new folder stands alone.
+    Regular files are hard-linked if the file system supports it, so that 15 GB are not stored
+    twice. The target of a symbolic link is copied, because another program's cache may change or
+    be cleared.
 
-    :raises ExportError: When there are no weights.
-    :raises FileExistsError: When the new folder holds something.
+    :raises ExportError: When the policy folder has no weights.
+    :raises FileExistsError: When the new folder is not empty.
     """
     manifest = load_manifest(policy_dir)
     if manifest.model is None:
-        raise ExportError(f'{policy_dir}: holds no weights, only graphs; export from the original')
+        raise ExportError(
+            f'{policy_dir}: holds no weights, only graphs; export from the original folder'
+        )
     new_folder(out)
     names = [manifest.prompt.tokenizer, *manifest.model.weights]
     for name in names:
@@ -65,7 +67,7 @@ def _place(source: Path, target: Path) -> None:
         try:
             os.link(source, target)
             return
-        except OSError:  # another file system, or one without hard links
+        except OSError:  # a different file system, or one without hard links
             pass
     shutil.copyfile(source, target)
 
@@ -81,12 +83,11 @@ def add_graphs(
 ) -> Manifest:
     """Write graphs, table of embeddings and golden observations into a folder with weights.
 
-    The golden answers are PyTorch's, in fp32; that is the step that needs the whole model in
-    memory.
+    PyTorch computes the golden answers in fp32; only this step needs the whole model in memory.
 
     :param inputs: Recorded observations, see ``observations.py``; without them pictures of coloured
-        squares are drawn. Those of the folder that is exported from are carried over so.
-    :param keep_weights: Else they are removed at the end: a robot needs none.
+        squares are drawn.
+    :param keep_weights: Whether the weights stay in the folder; a robot does not need them.
     :raises ExportError: When a part cannot be exported.
     """
     manifest = load_manifest(policy_dir)
@@ -148,11 +149,11 @@ def add_graphs(
 
 
 class _Reporter:
-    """Says how far a file is, every ten seconds, and how long it will take."""
+    """Reports every ten seconds how much of a file is written and the estimated time left."""
 
     def __init__(self, name: str, say: Say) -> None:
         self._name, self._say = name, say
-        self._begun = (0.0, 0)  # when the first weight was written, and its bytes
+        self._begun = (0.0, 0)  # time at which the first weight was written, and its bytes
         self._said = 0.0
 
     def __call__(self, written: int, total: int) -> None:

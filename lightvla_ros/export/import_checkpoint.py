@@ -34,25 +34,25 @@ def import_policy(
     action_slice: str = 'training',
     base: Path | None = None,
 ) -> Manifest:
-    """Write a policy folder from a published one. The graphs are made by ``lightvla export``.
+    """Write a policy folder from a published checkpoint. ``lightvla export`` makes the graphs.
 
-    The weights pass through memory in groups; never is all of the model in it.
+    The weights are read in groups; the whole model is never in memory.
 
-    :param policy_dir: Created; must not exist or be empty.
-    :param unnorm_key: Which statistics of ``dataset_statistics.json``; needed when it has several.
+    :param policy_dir: Folder to create; it must not exist, or be empty.
+    :param unnorm_key: Name of a dataset in ``dataset_statistics.json``; needed if it has several.
     :param pruning: ``lightvla`` or ``off`` (OpenVLA-OFT).
     :param action_slice: See ``model.py``.
-    :returns: Its ``provenance['notes']`` has a line for each thing that a user should know.
-    :raises CheckpointError: When the checkpoint cannot be trusted; nothing is left behind then.
-    :raises ContractError: When its tokenizer cannot.
-    :raises FileExistsError: When the folder holds something.
+    :returns: The manifest; its ``provenance['notes']`` lists what a user should know.
+    :raises CheckpointError: When the checkpoint cannot be trusted; no files are left behind.
+    :raises ContractError: When its tokenizer cannot be trusted.
+    :raises FileExistsError: When the folder is not empty.
     """
     checkpoint, policy_dir = Path(checkpoint), Path(policy_dir)
     published = read_published(checkpoint, base, pruning=PrunerConfig(method=pruning))
     tokenizer, notes = _tokenizer(published)
     document = _document(published, unnorm_key, action_slice, notes)
     with whole_folder(policy_dir):
-        if notes:  # not the file that was downloaded
+        if notes:  # it differs from the downloaded file
             write_text(policy_dir / 'tokenizer.json', tokenizer.to_str())
         else:
             shutil.copyfile(checkpoint / 'tokenizer.json', policy_dir / 'tokenizer.json')
@@ -60,16 +60,16 @@ def import_policy(
         for index, tensors in enumerate(published.tensors()):
             weights.append(f'model-{index:05d}.safetensors')
             save_file(tensors, policy_dir / weights[-1])
-            del tensors  # else two groups are in memory while the next one is read
+            del tensors  # otherwise two groups are in memory while the next one is read
         return write_manifest(policy_dir, document)
 
 
 def check_published(published: Published, unnorm_key: str | None) -> tuple[str, ...]:
-    """Find out whether a checked folder also has what the manifest needs.
+    """Check that a checkpoint also has everything that the manifest needs.
 
     :returns: The notes of :func:`import_policy`.
-    :raises CheckpointError: Of statistics.
-    :raises ContractError: Of the tokenizer.
+    :raises CheckpointError: When the statistics cannot be used.
+    :raises ContractError: When the tokenizer cannot be used.
     """
     _, notes = _tokenizer(published)
     return tuple(_document(published, unnorm_key, 'training', notes)['provenance']['notes'])
@@ -82,9 +82,9 @@ def _document(
     sizes = {'action': config.action_size, 'proprio': config.proprio_size}
     if sizes != {'action': ACTION_SIZE, 'proprio': PROPRIO.size}:
         raise CheckpointError(
-            f'{published.folder}: takes a state of {config.proprio_size} numbers and gives '
-            f"{config.action_size} for a step; only LIBERO's {PROPRIO.size} and {ACTION_SIZE} are "
-            'read'
+            f'{published.folder}: the model takes a state of {config.proprio_size} numbers and '
+            f"returns {config.action_size} per step; only LIBERO's {PROPRIO.size} and "
+            f'{ACTION_SIZE} are supported'
         )
     statistics = choose_statistics(
         published.statistics, unnorm_key, sizes, published.folder / 'dataset_statistics.json'
@@ -111,9 +111,9 @@ def _document(
 
 
 def _tokenizer(published: Published) -> tuple[Tokenizer, tuple[str, ...]]:
-    """Return the tokenizer without truncation and padding, and a line for each that it had.
+    """Return the tokenizer without truncation and padding, and a note for each removed setting.
 
-    The published code sets both anew in each call, so its policies never saw what is stored there.
+    The published code sets both in every call, so the stored settings never had an effect.
     """
     path = published.folder / 'tokenizer.json'
     check_file(
@@ -125,7 +125,7 @@ def _tokenizer(published: Published) -> tuple[Tokenizer, tuple[str, ...]]:
     for setting in ('truncation', 'padding'):
         if getattr(tokenizer, setting) is not None:
             getattr(tokenizer, f'no_{setting}')()
-            notes.append(f'{path}: {setting} is stored inside; the policy has it without')
+            notes.append(f'{path}: it stores a {setting} setting; the policy folder leaves it out')
     begin = check_tokenizer(tokenizer, path, TEMPLATE, published.config.language.vocabulary)
     if begin != BOS:
         raise CheckpointError(f'{path}: a prompt must begin with id {BOS} (BOS), not {begin}')

@@ -1,7 +1,7 @@
-"""From weights on disk to the two ONNX files of a policy, and its table of embeddings.
+"""Writes the two ONNX files of a policy and its table of embeddings from weights on disk.
 
-The graphs are traced on fake tensors, which have shapes and no numbers; then the weights pass from
-file to file, one at a time. A model of 15 GB is exported in a fraction of that memory.
+The graphs are traced on fake tensors, which have shapes but no numbers; then the weights are copied
+from file to file, one at a time. So a model of 15 GB is exported with much less memory than that.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ OPSET = 20
 INLINE_BYTES = 64 * 2**20  # larger weights go into a file of their own; ONNX's limit is 2 GiB
 EMBEDDING = 'language_model.model.embed_tokens.weight'
 
-Weights = Mapping[str, Tensor]  # by the model's names; read when they are asked for
-Progress = Callable[[int, int], None]  # bytes written, bytes in all
+Weights = Mapping[str, Tensor]  # by the model's names; each is read on access
+Progress = Callable[[int, int], None]  # bytes written, bytes in total
 
 
 def write_encode(
@@ -48,7 +48,7 @@ def write_encode(
     """Write the graph of towers, projector and pruner.
 
     :param prompt_length: Positions of the prompt with BOS, P.
-    :returns: Names of the files: weights of a large graph lie in ``NAME.data``.
+    :returns: Names of the files; the weights of a large graph are stored in ``NAME.data``.
     :raises ExportError: When PyTorch cannot export it.
     """
     words = prompt_length - 1
@@ -95,7 +95,7 @@ def write_act(
 
 
 def write_embedding(weights: Weights, path: Path) -> None:
-    """Write the table of token embeddings: float32 [vocabulary, D], some rows at a time."""
+    """Write the table of token embeddings, float32 [vocabulary, D], in blocks of rows."""
     weight = weights[EMBEDDING]
     table = np.lib.format.open_memmap(path, 'w+', np.float32, tuple(weight.shape))
     for start in range(0, len(weight), 4096):
@@ -105,7 +105,7 @@ def write_embedding(weights: Weights, path: Path) -> None:
 
 @contextlib.contextmanager
 def _fake(number: torch.dtype) -> Iterator[None]:
-    """Give new tensors shapes without numbers; parameters are of type ``number``."""
+    """Make new tensors fake, with shapes but no numbers; parameters have type ``number``."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(number)
     try:
@@ -126,7 +126,7 @@ def _trace(
     outputs: list[str],
     shapes: dict | None,
 ) -> ir.Model:
-    """Turn a module into an ONNX model whose weights are still missing."""
+    """Turn a module into an ONNX model without weights."""
     spell_out_attention(graph)
     try:
         with torch.no_grad(), _quiet():
@@ -139,13 +139,13 @@ def _trace(
                 output_names=outputs,
                 dynamic_shapes=None if shapes is None else tuple(shapes.values()),
                 verbose=False,
-                optimize=False,  # it would look for the numbers of fake tensors
+                optimize=False,  # the optimizer would read the numbers of fake tensors
             )
             for value in program.model.graph.initializers.values():
                 if isinstance(value.const_value.raw, torch._subclasses.FakeTensor):
                     value.const_value = None
             optimize_ir(program.model)
-    except Exception as error:  # the exporter raises what it likes
+    except Exception as error:  # the exporter may raise any type
         raise ExportError(f'{name}: PyTorch cannot export it: {_cause(error)}') from error
     return program.model
 
@@ -158,7 +158,7 @@ def _write(
     path: Path,
     progress: Progress | None,
 ) -> list[str]:
-    """Give each initializer its numbers, read when they are written, and save the model."""
+    """Give each initializer its numbers, which are read when they are written; save the model."""
     number = NUMBERS[precision]
 
     def read(name: str) -> Tensor:
@@ -195,9 +195,9 @@ def _fill(value: ir.Value, read: Callable[[], Tensor]) -> None:
 
 
 def _transpose_weight(node: ir.Node, read: Callable[[str], Tensor]) -> None:
-    """Store a linear layer's weight as the graph multiplies by it.
+    """Store a linear layer's weight in the orientation in which the graph multiplies by it.
 
-    Else every engine would transpose it when it loads, with both in memory.
+    Otherwise every engine would transpose it while loading, with both copies in memory.
     """
     source = node.inputs[0] if node.op_type == 'Transpose' else None
     if source is None or not source.is_initializer() or len(source.shape) != 2:
@@ -217,7 +217,7 @@ def _transpose_weight(node: ir.Node, read: Callable[[str], Tensor]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress lines and its libraries' deprecations to itself."""
+    """Suppress the exporter's progress lines and its libraries' deprecation warnings."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter('ignore')
         before = logging.root.manager.disable
@@ -229,7 +229,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """Return what went wrong at first: the exporter wraps it in advice of its own."""
+    """Return the original error, which the exporter wraps in advice of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
     return one_line(error)

@@ -1,6 +1,6 @@
-"""A published LightVLA or OpenVLA-OFT folder, as downloaded, read strictly and by the shard.
+"""Strict reader of a published LightVLA or OpenVLA-OFT folder, as downloaded, shard by shard.
 
-Nothing in the folder is executed, and ``*.py`` files are not looked at. Sizes come from the tensors
+Nothing in the folder is executed, and ``*.py`` files are not read. Sizes come from the tensors
 themselves.
 """
 
@@ -30,8 +30,8 @@ from lightvla_ros.vla.vision import Block
 from lightvla_ros.vla.weights import Shapes, merged, used_shapes
 
 INDEX = 'model.safetensors.index.json'
-GROUP_BYTES = 256 * 2**20  # of tensors in memory at once, and of a file that is written
-# Parts of the model that lie in files of their own, and the prefix of their keys in ours.
+GROUP_BYTES = 256 * 2**20  # of tensors that are in memory together and go into one output file
+# Parts of the model that are stored in separate files, and the prefix of their keys in our model.
 COMPONENTS = {'action_head': 'action_head.', 'proprio_projector': 'proprio_projector.'}
 UNSUPPORTED = {
     'vision_backbone': 'a FiLM checkpoint; only those without language modulation can be imported',
@@ -46,11 +46,11 @@ class Published:
     :param config: The model that it holds.
     :param shards: Shard files, in order, with the names of their tensors.
     :param components: Tensors of head and proprio projector, by our names.
-    :param dropped: Names of the folder's tensors that do no work.
-    :param adapter: LoRA deltas that are still to be added; None when there are none or all are in.
+    :param dropped: Names of the folder's tensors that do not affect the actions.
+    :param adapter: LoRA deltas still to be added; None if there are none or all are merged.
     :param normalisation: Mean and std of both towers.
-    :param statistics: ``dataset_statistics.json``, as it stands there.
-    :param lora: ``none``, ``already merged`` or ``merged now``: for provenance.
+    :param statistics: Contents of ``dataset_statistics.json``.
+    :param lora: ``none``, ``already merged`` or ``merged now``; recorded in the provenance.
     """
 
     folder: Path
@@ -66,20 +66,20 @@ class Published:
     def tensors(self) -> Iterator[dict[str, Tensor]]:
         """Yield the model's tensors, checked and merged, in groups of about ``GROUP_BYTES``.
 
-        :raises CheckpointError: When one holds NaN or infinity.
+        :raises CheckpointError: When a tensor holds NaN or infinity.
         """
         for path, names in self.shards.items():
             used = [name for name in names if name not in self.dropped]
             while used:
                 group, size = {}, 0
-                # opened for each group: what is mapped of a file stays in memory until it is closed
+                # opened for each group: mapped parts of a file stay in memory until it is closed
                 with open_tensors(path) as file:
                     while used and size < GROUP_BYTES:
                         name = used.pop(0)
                         group[name] = self._checked(name, read_tensor(file, name, path), path)
                         size += group[name].nbytes
                 yield group
-                del group  # before the next is read
+                del group  # before the next group is read
         yield {
             name: self._checked(name, value, self.folder) for name, value in self.components.items()
         }
@@ -96,8 +96,8 @@ def read_published(folder: Path, base: Path | None = None, **changes: Any) -> Pu
     """Check a downloaded folder and return what is needed to read it.
 
     :param base: Folder with the base model's shards, for a folder that holds only an adapter.
-    :param changes: Fields of :class:`VLAConfig` that a folder does not tell.
-    :raises CheckpointError: On anything missing, extra, misshapen, damaged or not understood.
+    :param changes: Fields of :class:`VLAConfig` that the folder does not specify.
+    :raises CheckpointError: When anything is missing, extra, damaged, unknown or of another shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -135,11 +135,11 @@ def _shards(folder: Path) -> tuple[dict[Path, tuple[str, ...]], Shapes]:
         if not isinstance(listed, dict) or not listed:
             raise CheckpointError(f'{index}: has no weight_map')
         for name, file in listed.items():
-            # a name, not a path: nothing outside the folder is read
+            # it must be a name, not a path, so that no file outside the folder is read
             if not isinstance(file, str) or not re.fullmatch(r'[\w.-]{1,100}\.safetensors', file):
                 raise CheckpointError(
                     f'{index}: weight_map gives {one_line(repr(file))} for {one_line(name)}, which '
-                    'is no file of this folder; download it again'
+                    'is not a file of this folder; download it again'
                 )
         paths = [folder / name for name in sorted(set(listed.values()))]
     else:
@@ -147,8 +147,8 @@ def _shards(folder: Path) -> tuple[dict[Path, tuple[str, ...]], Shapes]:
         if not paths[0].is_file():
             hint = ''
             if (folder / 'lora_adapter').is_dir():
-                hint = ': it holds only an adapter; name the base model with --base DIR'
-            raise CheckpointError(f'{folder}: neither {INDEX} nor model.safetensors{hint}')
+                hint = '; it holds only an adapter: give the base model with --base DIR'
+            raise CheckpointError(f'{folder}: has neither {INDEX} nor model.safetensors{hint}')
     shards, shapes = {}, {}
     for path in paths:
         if not path.is_file():
@@ -158,9 +158,9 @@ def _shards(folder: Path) -> tuple[dict[Path, tuple[str, ...]], Shapes]:
             found = stored_shapes(file, path)
         for name in found:
             if name in shapes:
-                raise CheckpointError(f'{path}: {name} stands in another shard, too')
+                raise CheckpointError(f'{path}: {name} is also stored in another shard')
             if listed is not None and listed.get(name) != path.name:
-                raise CheckpointError(f'{path}: {name} is not listed there by {INDEX}')
+                raise CheckpointError(f'{path}: holds {name}, but {INDEX} does not list it there')
         shapes |= found
         shards[path] = tuple(found)
     for name in sorted((listed or {}).keys() - shapes.keys()):
@@ -175,7 +175,7 @@ def _components(folder: Path) -> dict[str, Tensor]:
         if len(found) != 1:
             raise CheckpointError(
                 f'{folder}: {len(found)} files {name}--*_checkpoint.pt; exactly one is needed'
-                + (f': keep that of the right step, of {[f.name for f in found]}' if found else '')
+                + (f'; keep only the right step of {[f.name for f in found]}' if found else '')
             )
     paths = {name: found[0] for name, found in files.items()}
     _check_steps(folder, paths)
@@ -187,7 +187,7 @@ def _components(folder: Path) -> dict[str, Tensor]:
 
 
 def _check_steps(folder: Path, paths: dict[str, Path]) -> None:
-    """Parts of two steps never were one policy. A run's folder is ``RUN--STEP_chkpt``."""
+    """Refuse parts of different training steps. A run's folder is named ``RUN--STEP_chkpt``."""
     steps = {path.name: _step(path.name) for path in paths.values()}
     own = folder.resolve().name
     if re.search(r'--\d+_chkpt$', own):
@@ -196,19 +196,19 @@ def _check_steps(folder: Path, paths: dict[str, Path]) -> None:
     for name, other in others:
         if other != step:
             raise CheckpointError(
-                f'{folder}: {first} is of step {step}, {name} of step {other}; take all parts of '
+                f'{folder}: {first} is from step {step}, {name} from step {other}; use parts from '
                 'one step'
             )
 
 
 def _step(name: str) -> str:
-    """``40000`` of ``action_head--40000_checkpoint.pt``, ``latest`` where a run keeps one alone."""
+    """Return ``40000`` for ``action_head--40000_checkpoint.pt``, or ``latest``."""
     step = name.rsplit('--', 1)[1].rsplit('_', 1)[0]
     return step.lstrip('0') if step.isdecimal() else step
 
 
 def _compare(found: Shapes, config: VLAConfig, folder: Path) -> tuple[str, ...]:
-    """Every tensor is used or known as dead work, and has the shape that it must have."""
+    """Check that every tensor is used or known to be dropped, and has the right shape."""
     dropped = dropped_shapes(config)
     # LightVLA* has weights that no published checkpoint has
     used = {
@@ -220,7 +220,7 @@ def _compare(found: Shapes, config: VLAConfig, folder: Path) -> tuple[str, ...]:
         raise CheckpointError(f'{folder}: tensor {name} {used[name]} is missing')
     known = used | dropped
     for name in sorted(found.keys() - known.keys()):
-        raise CheckpointError(f'{folder}: tensor {name} {found[name]} is not of this model')
+        raise CheckpointError(f'{folder}: tensor {name} {found[name]} is unknown to this model')
     for name, shape in found.items():
         if shape != known[name]:
             raise CheckpointError(f'{folder}: {name} has shape {shape}, not {known[name]}')
@@ -230,10 +230,10 @@ def _compare(found: Shapes, config: VLAConfig, folder: Path) -> tuple[str, ...]:
 def _adapter(
     folder: Path, shards: dict[Path, tuple[str, ...]], base: Path | None, config: VLAConfig
 ) -> tuple[Adapter | None, str]:
-    """Load ``lora_adapter`` and find out whether the weights hold it already."""
+    """Load ``lora_adapter`` and determine whether it is merged into the weights already."""
     if not (folder / 'lora_adapter').is_dir():
         if base is not None:
-            raise CheckpointError(f'{folder}: no lora_adapter, so --base has nothing to add')
+            raise CheckpointError(f'{folder}: has no lora_adapter to add to --base')
         return None, 'none'
     adapter = load_adapter(folder / 'lora_adapter')
     known = used_shapes(config) | dropped_shapes(config)
@@ -241,7 +241,8 @@ def _adapter(
     for name, (a, b) in adapter.factors.items():
         if name not in where or known.get(name) != (b.shape[0], a.shape[1]):
             raise CheckpointError(
-                f'{folder}/lora_adapter: {name} {(b.shape[0], a.shape[1])} is not of this model'
+                f'{folder}/lora_adapter: {name} {(b.shape[0], a.shape[1])} does not belong to this '
+                'model'
             )
 
     def weight(name: str) -> Tensor:
@@ -254,16 +255,16 @@ def _adapter(
     if -0.25 < share < 0.25:
         return adapter, 'merged now'
     raise CheckpointError(
-        f'{folder}/lora_adapter: the weights hold {share:.2f} of it, neither none nor all; remove '
-        'the folder lora_adapter if they are complete without it'
+        f'{folder}/lora_adapter: a share of {share:.2f} of it is merged into the weights, neither '
+        'none nor all; remove the folder lora_adapter if the weights are complete without it'
     )
 
 
 def dropped_shapes(config: VLAConfig) -> Shapes:
-    """Return the parameters of a published VLA that do no work: dropped, but known by name.
+    """Return the known parameters of a published VLA that do not affect its actions.
 
-    Features are read before each tower's last block, hence no last block, no norm, no attention
-    pool; actions come from the L1 head, hence no ``lm_head``.
+    Features are read before each tower's last block, so the last block, the norm and the attention
+    pool are unused; actions come from the L1 head, so ``lm_head`` is unused.
     """
     language = config.language
     dropped = {'language_model.lm_head.weight': (language.vocabulary, language.width)}

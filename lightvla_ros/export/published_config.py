@@ -1,7 +1,7 @@
-"""What ``config.json`` and ``preprocessor_config.json`` say of the model, field by field.
+"""Reads the model's settings from ``config.json`` and ``preprocessor_config.json``.
 
-A field is read, or has the one value that this model has, or is known to change nothing. Any other
-is refused by name: what is not understood may be another model.
+A field is read, or must have this model's value, or is known to have no effect. Any other field is
+refused by name, because it may mean a different model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lightvla_ros.vla.weights import Shapes
 
 BACKBONE = 'dinosiglip-vit-so-224px'
 TOWERS = ['vit_large_patch14_reg4_dinov2.lvd142m', 'vit_so400m_patch14_siglip_224']
-TOWER_HEADS = 16  # of both towers (timm's models); shapes do not tell it
+TOWER_HEADS = 16  # of both towers (timm's models); it cannot be read from the shapes
 # DINOv2's constants are rounded to bf16 in published folders: the conversion ran with that default
 # type (OpenVLA's convert_openvla_weights_to_hf.py). SigLIP's are exact.
 CONSTANTS = {
@@ -41,13 +41,13 @@ ANY_MODEL = {
     'top_k', 'top_p', 'torch_dtype', 'torchscript', 'transformers_version', 'typical_p',
     'use_bfloat16', 'use_cache',
 }  # fmt: skip
-# Of OpenVLA's own. Its norm_stats are those of the base; dataset_statistics.json replaces them.
+# OpenVLA's own fields. norm_stats belong to the base model; dataset_statistics.json replaces them.
 OPENVLA = {
     'arch_specifier', 'hf_llm_id', 'image_resize_strategy', 'llm_max_length', 'n_action_bins',
     'norm_stats', 'output_projector_states', 'pad_to_multiple_of', 'text_config',
     'action_token_begin_idx',
 }  # fmt: skip
-# Of LLaMA's: for training, for speed, or read below
+# LLaMA's fields: they concern training or speed, or are read below
 LLAMA = {
     'attention_dropout', 'initializer_range', 'max_position_embeddings', 'num_attention_heads',
     'pretraining_tp', 'rms_norm_eps', 'rope_theta',
@@ -56,7 +56,7 @@ PROCESSOR = {
     'auto_map', 'feature_extractor_type', 'image_processor_type', 'interpolations', 'means',
     'processor_class', 'stds', 'tvf_letterbox_fill', 'tvf_normalize_params',
 }  # fmt: skip
-# What both levels of config.json must not say otherwise
+# Required values of fields that may occur at both levels of config.json
 PLAIN = {
     'add_cross_attention': [False],
     'is_decoder': [False],
@@ -68,16 +68,16 @@ PLAIN = {
 
 
 def model_config(document: dict[str, Any], shapes: Shapes, path: Path, **changes: Any) -> VLAConfig:
-    """Find the sizes of the model in the shapes of its tensors, and the rest in ``config.json``.
+    """Read the sizes of the model from the shapes of its tensors, the rest from ``config.json``.
 
-    :param path: Of ``config.json``.
-    :param changes: Fields of :class:`VLAConfig` that a folder does not tell.
-    :raises CheckpointError: On sizes that do not fit together, or a field of another model.
+    :param path: Path of ``config.json``.
+    :param changes: Fields of :class:`VLAConfig` that the folder does not specify.
+    :raises CheckpointError: When sizes do not fit together, or a field means another model.
     """
     text = document.get('text_config') or {}
     if not isinstance(text, dict):
         raise CheckpointError(f'{path}: text_config is {one_line(repr(text))}, not a JSON object')
-    # What config.json leaves out has the default of transformers' LlamaConfig: upstream built it so
+    # Missing fields have the default of transformers' LlamaConfig, as in the published code
     heads = _number(text, 'num_attention_heads', 32, path, whole=True)
     theta = _number(text, 'rope_theta', 10000.0, path)
     vocabulary, width = _shape(shapes, 'language_model.model.embed_tokens.weight', 2, path)
@@ -119,7 +119,9 @@ def _check_config(
 ) -> None:
     if document.get('vision_backbone_id') != BACKBONE:
         found = one_line(repr(document.get('vision_backbone_id')))
-        raise CheckpointError(f'{path}: vision_backbone_id is {found}; only {BACKBONE!r} is read')
+        raise CheckpointError(
+            f'{path}: vision_backbone_id is {found}; only {BACKBONE!r} is supported'
+        )
     only = PLAIN | {
         'image_sizes': [[config.image_size] * 2],
         'llm_backbone_id': ['llama2-7b-pure'],
@@ -143,7 +145,7 @@ def _check_config(
         'model_type': ['llama'],
         'num_hidden_layers': [language.layers],
         'num_key_value_heads': [language.heads],
-        # newer transformers write rope_theta here; what they write for this model is no change
+        # newer transformers write rope_theta here; for this model they write these values
         'rope_parameters': [{'rope_theta': 10000.0, 'rope_type': 'default'}],
         'vocab_size': [language.vocabulary],
     }
@@ -155,16 +157,16 @@ def _check_config(
 def normalisation(document: dict[str, Any], size: int, path: Path) -> list[dict[str, list[float]]]:
     """Return mean and std of both towers, as the checkpoint's own processor has them.
 
-    :param size: Pixels of a side, as the model takes them.
-    :param path: Of ``preprocessor_config.json``.
-    :raises CheckpointError: On a processor that does something else, or constants of other towers.
+    :param size: Height and width of the model's input [px].
+    :param path: Path of ``preprocessor_config.json``.
+    :raises CheckpointError: When the processor works differently, or has other towers' constants.
     """
     only = {
         'image_resize_strategy': ['resize-naive'],
         'input_sizes': [[[3, size, size]] * 2],
         'tvf_crop_params': [[{'output_size': [size, size]}] * 2],
         'tvf_do_letterbox': [False],
-        # to the size that the picture has: nothing is resampled there
+        # the picture has this size already, so nothing is resampled
         'tvf_resize_params': [
             [{'antialias': True, 'interpolation': 3, 'max_size': None, 'size': [size, size]}] * 2
         ],
@@ -173,7 +175,7 @@ def normalisation(document: dict[str, Any], size: int, path: Path) -> list[dict[
     check_fields(f'{path}: ', document, only, PROCESSOR)
     towers = document.get('tvf_normalize_params')
     if not isinstance(towers, list) or len(towers) != 2:
-        raise CheckpointError(f'{path}: tvf_normalize_params of two towers are needed')
+        raise CheckpointError(f'{path}: tvf_normalize_params must list two towers')
     found = []
     for index, (tower, (name, constants)) in enumerate(zip(towers, CONSTANTS.items(), strict=True)):
         numbers = {}
@@ -204,7 +206,7 @@ def _number(
     value = text.get(field)
     value = default if value is None else value
     right = isinstance(value, int) if whole else isinstance(value, int | float)
-    # no NaN, no infinity, no integer that is too long for a float
+    # excludes NaN, infinity and integers too large for a float
     if isinstance(value, bool) or not right or not 0 < value < 1e12:
         kind = 'whole positive number' if whole else 'positive number'
         raise CheckpointError(
@@ -216,7 +218,9 @@ def _number(
 def _shape(shapes: Shapes, name: str, dimensions: int, path: Path) -> tuple[int, ...]:
     found = shapes.get(name)
     if found is None:
-        raise CheckpointError(f'{path.parent}: no tensor {name}; this is no OpenVLA-OFT checkpoint')
+        raise CheckpointError(
+            f'{path.parent}: has no tensor {name}; this is not an OpenVLA-OFT checkpoint'
+        )
     if len(found) != dimensions:
         raise CheckpointError(f'{path.parent}: {name} has shape {found}, not {dimensions} sizes')
     return found
@@ -242,7 +246,7 @@ def _tower(shapes: Shapes, name: str, path: Path) -> TowerConfig:
 
 
 def _count(shapes: Shapes, stem: str, path: Path) -> int:
-    """Count the layers below a name. One that is left out would make a model of any depth."""
+    """Count the layers below a name, and refuse a gap in their numbers."""
     found = {
         int(match[1])
         for name in shapes
@@ -250,5 +254,5 @@ def _count(shapes: Shapes, stem: str, path: Path) -> int:
     }
     missing = sorted(set(range(len(found))) - found)
     if missing:
-        raise CheckpointError(f'{path.parent}: there is no {stem}.{missing[0]}; download it again')
+        raise CheckpointError(f'{path.parent}: {stem}.{missing[0]} is missing; download it again')
     return len(found)

@@ -1,4 +1,4 @@
-"""One file of a download, read so that any damage ends in one line with its name.
+"""Reads single files of a download; any damage gives a one-line error that names the file.
 
 Nothing is executed: weights come from safetensors, and ``.pt`` files are loaded as plain tensors.
 """
@@ -20,15 +20,15 @@ from lightvla_ros.errors import CheckpointError, one_line
 from lightvla_ros.files import LFS_POINTER, is_lfs_pointer
 from lightvla_ros.vla.weights import check_dense, other_numbers
 
-# Dense floating numbers alone: a quantised weight without its scale is another weight.
+# Only dense floating-point numbers: a quantised weight is wrong without its scale.
 STORED = {'F64', 'F32', 'F16', 'BF16'}
-NAME_LENGTH = 200  # characters; the longest of a published checkpoint takes 78
+NAME_LENGTH = 200  # characters; the longest in a published checkpoint has 78
 
 
 def check_file(path: Path, lead: str = 'download the whole folder') -> None:
-    """Find out whether a file is there, can be read and is itself.
+    """Check that a file exists, can be read and is not a Git LFS pointer.
 
-    :raises CheckpointError: When it is not.
+    :raises CheckpointError: When a check fails.
     """
     try:
         if not path.is_file():
@@ -42,7 +42,7 @@ def check_file(path: Path, lead: str = 'download the whole folder') -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
-    :raises CheckpointError: When it is missing, no such file, or names a field twice.
+    :raises CheckpointError: When it is missing, not a JSON object, or names a field twice.
     """
     check_file(path)
     try:
@@ -52,7 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from None
     if not isinstance(document, dict):
-        raise CheckpointError(f'{path}: holds no JSON object')
+        raise CheckpointError(f'{path}: does not hold a JSON object')
     return document
 
 
@@ -61,7 +61,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'{twice!r} stands there twice')
+        raise ValueError(f'the field {twice!r} occurs twice')
     return document
 
 
@@ -72,13 +72,13 @@ def check_fields(
     harmless: Collection[str],
     off: Collection[Any] = (None,),
 ) -> None:
-    """Refuse by name every field that could mean another model.
+    """Refuse by name every field that could mean a different model.
 
-    :param where: The file, and what the fields' names begin with.
-    :param only: The values that may stand in a field.
-    :param harmless: Fields that change nothing here, or are read elsewhere.
+    :param where: The file and the prefix of the fields' names, for messages.
+    :param only: Allowed values of a field.
+    :param harmless: Fields that have no effect here, or are read elsewhere.
     :param off: Values that mean that a field is not set.
-    :raises CheckpointError: On a field with another value, or one that is in no table.
+    :raises CheckpointError: When a field is unknown or has another value.
     """
     for field, value in document.items():
         if field in harmless or value in off:
@@ -86,12 +86,12 @@ def check_fields(
         found = one_line(repr(value))
         if field not in only:
             raise CheckpointError(
-                f'{where}{one_line(field)} is {found}: not understood, and it may change the '
-                'model; remove the field if it does not'
+                f'{where}{one_line(field)} is {found}: this field is unknown and may change the '
+                'model; remove it if it does not'
             )
         if value not in only[field]:
             listed = ' or '.join(repr(each) for each in only[field])
-            raise CheckpointError(f'{where}{field} is {found}; only {listed} is read')
+            raise CheckpointError(f'{where}{field} is {found}; only {listed} is supported')
 
 
 def open_tensors(path: Path) -> Any:
@@ -111,7 +111,7 @@ def open_tensors(path: Path) -> Any:
 def stored_shapes(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of an open file's tensors; no weight is read.
 
-    :raises CheckpointError: When one has an odd name or numbers of another kind.
+    :raises CheckpointError: When a tensor has an invalid name or an unsupported type.
     """
     shapes = {}
     for name in file.keys():  # noqa: SIM118 (not a dict)
@@ -124,9 +124,9 @@ def stored_shapes(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_tensor(file: Any, name: str, path: Path) -> Tensor:
-    """Read one tensor of an open file whose shapes were looked at.
+    """Read one tensor of an open file whose shapes were checked.
 
-    :raises CheckpointError: When the file ends before it.
+    :raises CheckpointError: When the file is damaged or ends too early.
     """
     try:
         return file.get_tensor(name)
@@ -139,26 +139,26 @@ def read_tensor(file: Any, name: str, path: Path) -> Tensor:
 def read_pt(path: Path) -> dict[str, Tensor]:
     """Load a dictionary of named tensors that ``torch.save`` wrote.
 
-    :returns: Tensors that share no memory, contiguous: views are taken for what they show.
+    :returns: Contiguous tensors that share no memory; views are copied.
     :raises CheckpointError: When it holds anything else.
     """
     check_file(path)
     try:
-        with warnings.catch_warnings(action='ignore'):  # of tensors that are refused below
+        with warnings.catch_warnings(action='ignore'):  # about tensors that are refused below
             state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged pickle raises anything
-        # PyTorch's own text advises to run what the file holds; it goes no further than this
+    except Exception as error:  # a damaged pickle may raise any type
+        # PyTorch's own message advises executing the file's contents; it is not passed on
         wanted = re.search(r'GLOBAL ([\w.]+)', str(error))
         if wanted:
             raise CheckpointError(
-                f'{path}: not plain weights: it holds a {wanted[1]}, and nothing of a download is '
-                'executed; save the state_dict, tensors by name, and nothing else'
+                f'{path}: not plain weights: it holds a {wanted[1]}, and downloaded code is never '
+                'executed; save only the state_dict, tensors by name'
             ) from None
         raise CheckpointError(
-            f'{path}: no file of weights, or damaged or cut short; download it again'
+            f'{path}: not a file of weights, or damaged or cut short; download it again'
         ) from None
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise CheckpointError(f'{path}: holds something else than named tensors')
+        raise CheckpointError(f'{path}: does not hold named tensors')
     tensors = {}
     for name in list(state):
         check_name(name, path)
@@ -171,9 +171,9 @@ def read_pt(path: Path) -> dict[str, Tensor]:
 
 
 def check_name(name: str, path: Path) -> None:
-    """Find out whether a tensor's name can stand in a message.
+    """Check that a tensor's name can be printed in a message.
 
     :raises CheckpointError: When it is too long, or not printable.
     """
     if len(name) > NAME_LENGTH or not name.isprintable():
-        raise CheckpointError(f'{path}: {name[:40]!r} is no name of a tensor')
+        raise CheckpointError(f'{path}: {name[:40]!r} is not a valid tensor name')

@@ -1,7 +1,7 @@
-"""LoRA adapters beside a checkpoint: are they merged already, and if not, merge them.
+"""Detects whether a checkpoint's LoRA adapter is merged into its weights already.
 
 OpenVLA-OFT saves merged weights *and* the adapter in one folder. Merging it a second time gives a
-policy with 0 % success (openvla-oft#137, #151), so the weights are asked, not the file names.
+policy with 0 % success (openvla-oft#137, #151), so the weights decide, not the file names.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lightvla_ros.export.published_files import (
 )
 
 PREFIX = 'base_model.model.'
-# Fields of peft's LoraConfig: what plain LoRA has there, and those that say nothing about s B A
+# Fields of peft's LoraConfig: the values of plain LoRA, and the fields that do not affect s B A
 PLAIN = {
     'bias': ['none'],
     'fan_in_fan_out': [False],
-    # the others change the base's weights, too
+    # other methods also change the base's weights
     'init_lora_weights': [True, False, 'gaussian', 'orthogonal', 'eva'],
     'peft_type': ['LORA'],
     'use_rslora': [True],
@@ -44,21 +44,21 @@ HARMLESS = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """The deltas scale * B A, by the name of the weight they are added to."""
+    """The deltas scale * B A, by the name of the weight to which each is added."""
 
     scale: float
     factors: dict[str, tuple[Tensor, Tensor]]  # A [r, in], B [out, r]
 
     def delta(self, name: str) -> Tensor:
-        """Return what is added to a weight: float32 [out, in]."""
+        """Return the delta of a weight: float32 [out, in]."""
         a, b = self.factors[name]
         return self.scale * (b.float() @ a.float())
 
     def share_merged(self, weight: Callable[[str], Tensor]) -> float:
-        """Tell how much of the adapter the weights hold: about 1 when merged, about 0 when not.
+        """Return the share of the adapter in the weights: about 1 if merged, about 0 if not.
 
-        W = W0 + c D; W0 is nearly orthogonal to the delta D in so many dimensions, so that the
-        projection <W, D> / <D, D>, over all weights together, is c and a little noise.
+        W = W0 + c D. In this many dimensions W0 is nearly orthogonal to the delta D, so that the
+        projection <W, D> / <D, D>, over all weights together, is c plus a little noise.
 
         :param weight: Returns a weight by its name.
         """
@@ -73,13 +73,15 @@ class Adapter:
 def load_adapter(folder: Path) -> Adapter:
     """Read ``adapter_config.json`` and ``adapter_model.safetensors``, as peft writes them.
 
-    :raises CheckpointError: On a missing file, a variant that is not plain LoRA, or a stray key.
+    :raises CheckpointError: When a file is missing, a key is unknown, or it is not plain LoRA.
     """
     path, weights = folder / 'adapter_config.json', folder / 'adapter_model.safetensors'
     for each in (path, weights):
-        check_file(each, 'a LoRA adapter consists of both')
+        check_file(
+            each, 'a LoRA adapter consists of adapter_config.json and adapter_model.safetensors'
+        )
     config = read_json(path)
-    # whatever peft adds is off unless it is set
+    # fields that newer versions of peft add are off unless they are set
     check_fields(f'{path}: ', config, PLAIN, HARMLESS, off=(None, False, {}, []))
     rank, alpha = _positive(config, 'r', path), _positive(config, 'lora_alpha', path)
     scale = alpha / (rank**0.5 if config.get('use_rslora') else rank)
@@ -93,14 +95,14 @@ def load_adapter(folder: Path) -> Adapter:
             factors.setdefault(name, {})[part] = value
     if not factors:
         raise CheckpointError(
-            f'{weights}: holds no LoRA factor; remove the folder if none is meant'
+            f'{weights}: holds no LoRA factors; remove the folder if there is no adapter'
         )
     for name, parts in factors.items():
         shapes = {part: tuple(value.shape) for part, value in parts.items()}
         match shapes:
             case {'A': (first, _), 'B': (_, second)} if first == second == rank:
                 continue
-        raise CheckpointError(f'{weights}: {name}: lora_A and lora_B of rank {rank} are needed')
+        raise CheckpointError(f'{weights}: {name}: lora_A and lora_B must have rank {rank}')
     return Adapter(scale, {name: (parts['A'], parts['B']) for name, parts in factors.items()})
 
 

@@ -1,6 +1,6 @@
-"""Whether graphs of a preset's true shapes build, a few layers at a time, without a GPU.
+"""Tests without a GPU that graphs with a preset's true shapes build, using a few of its layers.
 
-A whole 7B does not build in 24 GB; its layers are all alike, so that a few of them say the same.
+A whole 7B model does not build in 24 GB. All its layers are alike, so a few layers are enough.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lightvla_ros.vla.weights import used_shapes
 
 
 class RandomWeights(Mapping[str, Tensor]):
-    """Numbers for every parameter of a model, made when they are asked for, always the same."""
+    """Random weights for every parameter of a model: generated on access, always the same."""
 
     def __init__(self, config: VLAConfig) -> None:
         self._shapes = used_shapes(config)
@@ -46,10 +46,10 @@ def prove(
     say: Callable[[str], None],
     workspace: int | None = None,
 ) -> None:
-    """Export both graphs with random weights and build them with TensorRT-RTX; keep nothing.
+    """Export both graphs with random weights and build them with TensorRT-RTX; keep no files.
 
-    :param workspace: Memory that a layer may use while it runs [MiB]; None for all there is.
-    :raises ExportError: When one cannot be exported or built.
+    :param workspace: Memory that a layer may use while it runs [MiB]; None for no limit.
+    :raises ExportError: When a graph cannot be exported or built.
     """
     trt = import_rtx()
     configure = workspace_limit(trt, workspace)

@@ -1,4 +1,4 @@
-"""An untrained policy of the real model: seeded random weights, exported as trained ones are."""
+"""Writes an untrained policy of the real model: seeded random weights, ready for export."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_t
 
 
 def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) -> Manifest:
-    """Write a policy folder with weights and no graphs; ``lightvla export`` makes those.
+    """Write a policy folder with weights but no graphs; ``lightvla export`` makes the graphs.
 
-    :param policy_dir: Created; must not exist or be empty.
-    :raises FileExistsError: When the folder holds something.
+    :param policy_dir: Folder to create; it must not exist, or be empty.
+    :raises FileExistsError: When the folder is not empty.
     """
     policy_dir = Path(policy_dir)
     with whole_folder(policy_dir):
         torch.manual_seed(seed)
         model = LightVLA(config)
-        # Words of one length in random directions: else all queries of the pruner are the same one.
+        # Embeddings in random directions: otherwise all queries of the pruner would be the same.
         torch.nn.init.normal_(model.language_model.model.embed_tokens.weight)
         save_file(model.state_dict(), policy_dir / 'model.safetensors')
         word_tokenizer().save(str(policy_dir / 'tokenizer.json'))

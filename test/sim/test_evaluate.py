@@ -37,7 +37,9 @@ def test_direct_and_through_ros_end_in_the_same_state(tmp_path, bundled_policy):
     assert len(one['latency_ms']) == len(other['latency_ms']) == -(-one['steps'] // 8)
     said = lightvla('compare', *files.values())
     assert said.returncode == 0, said.stderr
-    assert '1 pairs: 1 with the same outcome and steps, 1 in the very same end state' in said.stdout
+    assert (
+        '1 pairs: 1 with the same outcome and steps, 1 with an identical end state' in said.stdout
+    )
     assert 'WARNING' not in said.stdout
 
 

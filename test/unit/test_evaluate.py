@@ -230,7 +230,7 @@ def test_worker_that_dies_early_stops_everything(options):
         os._exit(3)
         yield
 
-    with pytest.raises(EvaluationError, match='the worker process ended with 3; what it said'):
+    with pytest.raises(EvaluationError, match='the worker process ended with 3; its last output'):
         evaluate(options, start, 'fork')
 
 
@@ -271,7 +271,7 @@ def test_what_is_done_is_not_run_again_and_more_can_be_asked_for(options):
 def test_journal_of_other_conditions_is_refused(options, changed, message):
     evaluated(options)
     other = replace(options, conditions=replace(options.conditions, **changed))
-    with pytest.raises(EvaluationError, match=f'was begun with {message}; go on with that'):
+    with pytest.raises(EvaluationError, match=f'was begun with {message}; use the same setting'):
         evaluated(other)
 
 
@@ -307,14 +307,14 @@ def test_two_runs_into_one_result_are_refused(options):
 def test_journal_is_a_journal(tmp_path):
     path = tmp_path / 'r.jsonl'
     path.write_text('notes\n')
-    with pytest.raises(EvaluationError, match='is no journal'):
+    with pytest.raises(EvaluationError, match='is not a journal'):
         Journal(path, {})
     path.write_text('{}\n{"suite": "x", "page": 3}\n')
-    with pytest.raises(EvaluationError, match='is no journal'):
+    with pytest.raises(EvaluationError, match='is not a journal'):
         Journal(path, {})
     latin = '{"suite": "Münze"}\n'.encode('latin-1')
     path.write_bytes(latin)
-    with pytest.raises(EvaluationError, match='is no journal'):
+    with pytest.raises(EvaluationError, match='is not a journal'):
         Journal(path, {})
     assert path.read_bytes() == latin
 
@@ -433,7 +433,7 @@ def test_merge_refuses_overlaps_and_other_conditions(options, tmp_path):
     with pytest.raises(EvaluationError, match=r'other.json: conditions.replan 2, not None'):
         merge([paths[0], other.out])
     (tmp_path / 'notes.json').write_text('{"format": 1}')
-    with pytest.raises(EvaluationError, match='is no result of `lightvla eval`'):
+    with pytest.raises(EvaluationError, match='is not a result of `lightvla eval`'):
         merge([tmp_path / 'notes.json'])
     with pytest.raises(EvaluationError, match='No such file'):
         merge([tmp_path / 'none.json'])
@@ -452,8 +452,11 @@ def test_shard_that_is_none(text):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--replan', '9'], '--replan 9: a chunk of this policy has 8 steps; give 1 to 8'),
-        (['--pruning', 'off', '--ablation', 'fixed'], 'give it without --ablation'),
+        (
+            ['--replan', '9'],
+            '--replan 9: a chunk of this policy has 8 steps; give a number from 1 to 8',
+        ),
+        (['--pruning', 'off', '--ablation', 'fixed'], 'leave out --ablation'),
         (['--through', 'ros', '--replan', '4'], '--replan needs --through direct'),
         (['--through', 'ros', '--pruning', 'off'], '--pruning off needs --through direct'),
         (['--through', 'ros', '--max-steps', '4'], '--max-steps needs --through direct'),
@@ -686,10 +689,13 @@ def test_comparison_warns_of_one_policy_with_and_without_pruning(tmp_path, capsy
         path.write_text(json.dumps(document))
     names = [str(path) for path in paths]
     assert main(['compare', *names]) == 0
-    assert 'WARNING  not alike in pruning: on and off with the very same' in capsys.readouterr().out
+    assert (
+        'WARNING  the results differ in pruning: on and off with the same'
+        in capsys.readouterr().out
+    )
     assert main(['compare', *names, '--json']) == 0
     (warning,) = json.loads(capsys.readouterr().out)['warnings']
-    assert warning.startswith('pruning: on and off with the very same policy')
+    assert warning.startswith('pruning: on and off with the same policy')
 
     document = json.loads(paths[1].read_text())
     document['policy']['fingerprint'] = 'e' * 64  # a base
@@ -706,7 +712,7 @@ def test_comparison_warns_of_other_vector_extensions(tmp_path, capsys):
         document['machine'] = {'cpu': 'AMD EPYC', 'vector_extensions': extensions}
         path.write_text(json.dumps(document))
     assert main(['compare', *map(str, paths)]) == 0
-    assert 'AMD EPYC and AMD EPYC have other vector extensions' in capsys.readouterr().out
+    assert 'AMD EPYC and AMD EPYC have different vector extensions' in capsys.readouterr().out
 
 
 def test_comparison_refuses_other_episodes_and_errors(tmp_path, capsys):
@@ -717,7 +723,7 @@ def test_comparison_refuses_other_episodes_and_errors(tmp_path, capsys):
     assert 'a.json has 2 episodes that the other lacks and 1 errors' in said
     assert 'compare the 2 that both have with --shared' in said
     assert main(['compare', first, second, '--shared']) == 0
-    assert '2 episodes are not in both, or are errors' in capsys.readouterr().out
+    assert '2 episodes are left out: they are not in both results' in capsys.readouterr().out
     none = result(tmp_path / 'c.json', [None])
     assert main(['compare', first, none, '--shared']) == 1
     assert 'share no episode' in capsys.readouterr().err
@@ -728,9 +734,9 @@ def test_no_outcome_is_no_failure_and_an_episode_counts_once(tmp_path, capsys):
     document = json.loads(Path(whole).read_text())
     first, second = document['all_episodes']
     for episodes, message in (
-        ([first, {**second, 'success': None}], 'state 1 has no error and no outcome'),
-        ([first, {**second, 'success': 'yes'}], "no outcome (success is 'yes')"),
-        ([first, first], 'state 0 is in it twice'),
+        ([first, {**second, 'success': None}], 'state 1 has neither an error nor an outcome'),
+        ([first, {**second, 'success': 'yes'}], "nor an outcome (success is 'yes')"),
+        ([first, first], 'state 0 occurs twice'),
     ):
         other = tmp_path / 'b.json'
         other.write_text(json.dumps({**document, 'all_episodes': episodes}))
@@ -745,5 +751,5 @@ def test_comparison_warns_of_other_rendering(tmp_path, capsys):
     second = result(tmp_path / 'b.json', [True], render='standard', renderer='osmesa')
     assert main(['compare', first, second]) == 0
     said = capsys.readouterr().out
-    assert 'WARNING  not alike in render: cheap and standard' in said
+    assert 'WARNING  the results differ in render: cheap and standard' in said
     assert 'rendered with egl and osmesa' in said

@@ -266,7 +266,7 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
     out = tmp_path / 'out'
     command = ['--checkpoint', str(tmp_path / 'published'), '--out', str(out)]
     assert main(['export', *command, '--dry-run']) == 1
-    assert 'several datasets; choose one by --unnorm-key' in capsys.readouterr().err
+    assert 'several datasets; choose one with --unnorm-key' in capsys.readouterr().err
     command += ['--unnorm-key', 'libero_goal_no_noops', '--no-weights']
     assert main(['export', *command]) == 0
     Policy.load(out, unchecked=True).replay_golden()
@@ -371,13 +371,13 @@ def test_observations_of_another_robot_are_refused_before_the_export(weights, tm
     ):
         np.savez(file, **(right | {name: wrong}))
         assert main(['export', *command]) == 1
-        assert 'wanted is images uint8 [N, 2, H, W, 3]' in capsys.readouterr().err
+        assert 'expected images uint8 [N, 2, H, W, 3]' in capsys.readouterr().err
     np.savez(file, **(right | {'proprio': np.full((1, 8), np.nan)}))
     assert main(['export', *command]) == 1
     assert 'seen.npz: proprio[0] is not finite' in capsys.readouterr().err
     file.write_bytes(b'')
     assert main(['export', *command]) == 1
-    assert 'an .npz with images, instruction, proprio is wanted' in capsys.readouterr().err
+    assert 'not an .npz file with images, instruction, proprio' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
     np.savez(file, **right)
     assert main(['export', *command, '--dry-run']) == 0

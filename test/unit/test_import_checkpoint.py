@@ -129,7 +129,7 @@ def test_half_an_adapter_in_the_weights_is_refused(published, tmp_path):
     folder, tensors = published
     deltas = write_adapter(folder, {FC1: tensors[FC1]})
     edit_shard(folder, FC1, (tensors[FC1].float() + deltas[FC1] / 2).bfloat16())
-    with pytest.raises(CheckpointError, match=r'hold 0\.\d+ of it, neither none nor all'):
+    with pytest.raises(CheckpointError, match=r'a share of 0\.\d+ of it is merged'):
         import_policy(folder, tmp_path / 'policy')
 
 
@@ -213,7 +213,7 @@ BROKEN = {
     ),
     'the processor has one tower': (
         lambda f: change_json(f, 'preprocessor_config.json', tvf_normalize_params=[{}]),
-        'tvf_normalize_params of two towers',
+        'tvf_normalize_params must list two towers',
     ),
     'there is no fast tokenizer': (
         lambda f: (f / 'tokenizer.json').unlink(),
@@ -254,7 +254,7 @@ def test_an_unnorm_key_that_is_missing_lists_those_there(tmp_path, capsys):
         import_policy(folder, tmp_path / 'policy')
     command = ['import', '--checkpoint', str(folder), '--out', str(tmp_path / 'policy')]
     assert main([*command, '--unnorm-key', 'bridge_orig']) == 1
-    assert f"no unnorm_key 'bridge_orig'; there are: {listed}" in capsys.readouterr().err
+    assert f"no dataset 'bridge_orig' (unnorm_key); it has: {listed}" in capsys.readouterr().err
     assert main([*command, '--unnorm-key', 'libero_goal_no_noops']) == 0
     assert main([*command, '--unnorm-key', 'libero_goal_no_noops']) == 1
     assert 'is not empty' in capsys.readouterr().err

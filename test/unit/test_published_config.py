@@ -198,8 +198,8 @@ def test_an_error_in_statistics_names_their_file_and_field(folder, where):
 @pytest.mark.parametrize(
     ('document', 'lead'),
     [
-        (STATISTICS, r'one dataset without its name; put them under it: \{"NAME": '),
-        ({'action': STATISTICS['action']}, 'one dataset without its name'),
+        (STATISTICS, r'without the name of a dataset; put them under a name: \{"NAME": '),
+        ({'action': STATISTICS['action']}, 'without the name of a dataset'),
         ({}, 'holds no dataset; take the file from the folder of the training run'),
         ({KEY: None}, f'{KEY} is None, no statistics'),
     ],

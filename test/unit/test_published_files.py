@@ -130,14 +130,14 @@ PT_FILES = {
     'cut at its end': (cut(0.99), 'damaged or cut short; download it again'),
     'empty': (cut(0), 'damaged or cut short; download it again'),
     'text': (lambda path: path.write_text('<html>404</html>'), 'damaged or cut short'),
-    'of integer keys': (saving({0: torch.zeros(3)}), 'something else than named tensors'),
-    'a list': (saving([torch.zeros(3)]), 'something else than named tensors'),
-    'a tensor': (saving(torch.zeros(3)), 'something else than named tensors'),
+    'of integer keys': (saving({0: torch.zeros(3)}), 'does not hold named tensors'),
+    'a list': (saving([torch.zeros(3)]), 'does not hold named tensors'),
+    'a tensor': (saving(torch.zeros(3)), 'does not hold named tensors'),
     'of nested states': (saving({'model': {'a': torch.zeros(3)}}), 'model is a dict, not a tensor'),
     'with a call inside': (saving({'a': Payload()}), 'holds a (builtins.)?print, and nothing of a'),
     'with a module inside': (saving(torch.nn.Linear(2, 2)), 'holds a torch.nn.modules.linear'),
-    'of an endless name': (saving({'a' * 300: torch.zeros(3)}), 'is no name of a tensor'),
-    'of a name with line ends': (saving({'a\nb': torch.zeros(3)}), 'is no name of a tensor'),
+    'of an endless name': (saving({'a' * 300: torch.zeros(3)}), 'is not a valid tensor name'),
+    'of a name with line ends': (saving({'a\nb': torch.zeros(3)}), 'is not a valid tensor name'),
 }
 
 
@@ -162,7 +162,7 @@ def test_a_training_state_that_is_none_is_one_line_without_bad_advice(tmp_path):
 INDICES = {
     'a null': (None, "weight_map gives None for projector.fc1.weight, which is no file of this"),
     'a number': (7, 'weight_map gives 7 for'),
-    'a list': (['model-00001-of-00003.safetensors'], 'which is no file of this folder'),
+    'a list': (['model-00001-of-00003.safetensors'], 'which is not a file of this folder'),
     'a way out of the folder': ('../model.safetensors', "gives '../model.safetensors' for"),
     'an absolute path': ('/etc/passwd', "gives '/etc/passwd' for"),
     'a shard that is missing': ('model-9.safetensors', 'model-9.safetensors: named in .* missing'),

@@ -1,8 +1,8 @@
 """The two ONNX graphs of a policy -> TensorRT plans.
 
 ``tensorrt`` builds for this machine's GPU and keeps the plans beside the graphs. ``tensorrt-rtx``
-proves on a CPU that the graphs build, with every bucket's profile, and keeps nothing.
-Of ``tensorrt``, what needs a GPU is unverified: none was at hand.
+tests on a CPU that the graphs build, with every bucket's profile, and keeps no plans.
+The parts of ``tensorrt`` that need a GPU are unverified, because none was available.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BuiltPlan:
 
     :param graph: ``encode`` or ``act``.
     :param nbytes: Size [bytes].
-    :param seconds: How long it took, parsing included; 0 where it was there already.
+    :param seconds: Build time, parsing included; 0 if the plan existed already.
     :param profiles: Buckets, in the order of the plan's optimisation profiles.
     """
 
@@ -57,10 +57,10 @@ class BuiltPlan:
 
 @dataclass(frozen=True)
 class Built:
-    """What :func:`build_engines` did.
+    """Result of :func:`build_engines`.
 
     :param target: One of ``TARGETS``.
-    :param version: Of TensorRT or TensorRT-RTX.
+    :param version: Version of TensorRT or TensorRT-RTX.
     """
 
     target: str
@@ -75,7 +75,7 @@ def check_target(target: str) -> None:
     :raises BuildError: Naming what is missing.
     """
     if target not in TARGETS:
-        raise BuildError(f'there is no target {target!r}; choose {" or ".join(TARGETS)}')
+        raise BuildError(f'unknown target {target!r}; choose {" or ".join(TARGETS)}')
     if target == RTX_TARGET:
         import_rtx()
     else:
@@ -90,19 +90,19 @@ def build_engines(
     workspace: int | None = None,
     progress: Say = print,
 ) -> Built:
-    """Build both graphs of an exported policy folder, and list what is kept in its manifest.
+    """Build both graphs of an exported policy folder, and list the kept plans in its manifest.
 
     :param target: One of ``TARGETS``.
-    :param workspace: Memory that a layer may use while it runs [MiB]; None for all there is.
+    :param workspace: Memory that a layer may use while it runs [MiB]; None for no limit.
     :param progress: Takes one line at a time.
-    :raises BuildError: When something is missing or cannot be built; the folder is as before.
-    :raises WriteError: When the disk is full; likewise.
-    :raises ContractError: When the folder was damaged meanwhile.
+    :raises BuildError: When something is missing or cannot be built; the folder is unchanged.
+    :raises WriteError: When the disk is full; the folder is unchanged.
+    :raises ContractError: When the folder was damaged during the build.
     """
     policy_dir = Path(policy_dir)
     check_target(target)
     if manifest.graphs is None:
-        raise BuildError(f'{policy_dir}: holds no graphs; export them first')
+        raise BuildError(f'{policy_dir}: has no graphs; export it first')
     if target == RTX_TARGET:
         trt = import_rtx()
         configure = workspace_limit(trt, workspace)
@@ -115,7 +115,9 @@ def _machine() -> dict[str, str]:
     try:
         return machine_facts()
     except EngineError as error:
-        raise BuildError(f'{error}; to prove the graphs without a GPU: {RTX_TARGET}') from None
+        raise BuildError(
+            f'{error}; to test without a GPU that the graphs build, use the target {RTX_TARGET}'
+        ) from None
 
 
 def _build_here(
@@ -141,11 +143,11 @@ def _build_here(
             with disk_errors(path, plan.nbytes):
                 path.write_bytes(plan)
             reports.append(report)
-        manifest = load_manifest(policy_dir)  # anew: what changed in these minutes stays
-        if _is_listed(manifest, new):  # by another build of the same; its plans may be in use
+        manifest = load_manifest(policy_dir)  # again, to keep changes made during the build
+        if _is_listed(manifest, new):  # by another, equal build; its plans may be in use
             return Built(TARGET, version, _found(policy_dir, manifest, new))
         if manifest.graphs is None or _entry(engine_facts(manifest, machine)) != new:
-            raise BuildError(f'{policy_dir}: was exported again during the build; build once more')
+            raise BuildError(f'{policy_dir}: was exported again during the build; build again')
         list_plans(policy_dir, manifest, new, folder)
     return Built(TARGET, version, tuple(reports))
 
@@ -161,7 +163,7 @@ def _is_listed(manifest: Manifest, new: BuiltEngine) -> bool:
 
 
 def _found(policy_dir: Path, manifest: Manifest, new: BuiltEngine) -> tuple[BuiltPlan, ...]:
-    """Report plans that are listed already."""
+    """Return reports on plans that are listed already."""
     return tuple(
         BuiltPlan(graph, (policy_dir / getattr(new, graph)).stat().st_size, 0.0, buckets)
         for graph, _, buckets in _graphs(manifest)
@@ -184,16 +186,16 @@ def _plans(
 
 
 def _graphs(manifest: Manifest) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-    """Name, file and profiles of both graphs."""
+    """Return name, file and profiles of both graphs."""
     graphs = manifest.graphs
     return ('encode', graphs.encode, ()), ('act', graphs.act, manifest.tokens.buckets)
 
 
 def timing_cache_path(machine: dict[str, str]) -> Path | None:
-    """Return where a machine's timing cache lies: in the user's cache folder, a file for each GPU.
+    """Return the path of a machine's timing cache: a file per GPU in the user's cache folder.
 
-    It holds what TensorRT measured of its kernels, so that the next build is shorter. None for a
-    user without a home, which a container's may be.
+    It holds TensorRT's measurements of its kernels, so that the next build is shorter. None for a
+    user without a home folder, as in some containers.
 
     :param machine: See :func:`lightvla_ros.engine.tensorrt.machine.machine_facts`.
     """
@@ -206,9 +208,9 @@ def timing_cache_path(machine: dict[str, str]) -> Path | None:
 
 
 class TimingCache:
-    """A cache in a file. One that cannot be read, or that TensorRT does not take, is begun anew.
+    """A timing cache in a file. If it cannot be read or TensorRT refuses it, it starts empty.
 
-    :param path: None to keep nothing.
+    :param path: None for a cache that is not saved.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -216,16 +218,16 @@ class TimingCache:
         self._cache: Any = None
 
     def attach(self, config: Any) -> None:
-        """Have a builder's configuration use the cache. It is read at the first call."""
+        """Make a builder's configuration use the cache. The file is read at the first call."""
         if self._cache is None:
             self._cache = config.create_timing_cache(self._read())
-        # False: of this GPU only
+        # False: refuse a cache from another GPU
         if self._cache is None or not config.set_timing_cache(self._cache, False):
             self._cache = config.create_timing_cache(b'')
             config.set_timing_cache(self._cache, False)
 
     def save(self) -> None:
-        """Write it, all or nothing. Where it cannot be written, the next build takes longer."""
+        """Write the file atomically. If that fails, the next build takes longer."""
         if self._path is None:
             return
         with contextlib.suppress(OSError, WriteError):

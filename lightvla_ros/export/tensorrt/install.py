@@ -1,4 +1,4 @@
-"""Putting new plans into a policy folder, so that it is consistent at almost any time."""
+"""Puts new plans into a policy folder, which stays consistent at almost any time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lightvla_ros.errors import BuildError
 
 @contextlib.contextmanager
 def folder_beside(policy_dir: Path) -> Iterator[Path]:
-    """Make a folder for plans that are not listed yet: a policy folder with one is refused.
+    """Make a folder for unlisted plans, because a policy folder that holds one is refused.
 
-    It lies beside the policy folder, so that a plan need not be copied to get there.
+    It is beside the policy folder, so that plans can be moved there without a copy.
 
     :raises BuildError: When it cannot be made.
     """
@@ -28,23 +28,23 @@ def folder_beside(policy_dir: Path) -> Iterator[Path]:
         )
     except OSError as error:
         raise BuildError(
-            f'{policy_dir.parent}: {error.strerror}; plans lie there until both are built'
+            f'{policy_dir.parent}: {error.strerror}; plans are stored there until both are built'
         ) from None
     with folder as name:
         yield Path(name)
 
 
 def list_plans(policy_dir: Path, manifest: Manifest, new: BuiltEngine, folder: Path) -> None:
-    """Move the new plans into the policy folder, list them, and drop those that they replace.
+    """Move the new plans into the policy folder, list them, and remove the plans they replace.
 
-    In two steps, since a policy folder is refused while its files are not those of its manifest.
-    The first lasts for as long as the new plans are hashed; should the power fail in it, the folder
-    has all that it had, and its refusal names the file to remove. Only when the new ones are listed
-    do the old ones leave, which takes a moment.
+    There are two steps, because a policy folder is refused while its files differ from its
+    manifest. The first step hashes and lists the new plans; if the power fails then, the folder
+    still has all its old files, and the refusal names the file to remove. The second step removes
+    the old plans, which takes a moment.
 
-    :param manifest: The folder's, as it is now.
-    :param folder: Where the new plans lie.
-    :raises ContractError: As :func:`amend_manifest`; the folder is as before, or has old plans too.
+    :param manifest: The folder's current manifest.
+    :param folder: Folder that holds the new plans.
+    :raises ContractError: See :func:`amend_manifest`; the old plans stay in the folder.
     """
     added = (new.encode, new.act)
     both = [asdict(engine) for engine in (*manifest.engines, new)]
@@ -56,7 +56,7 @@ def list_plans(policy_dir: Path, manifest: Manifest, new: BuiltEngine, folder: P
         return
     kept = [e for e in manifest.engines if e not in old]
     dropped = sorted(_names(old) - _names(kept))
-    gone = {e.fingerprint for e in old}  # plans of the same facts, built later, are others
+    gone = {e.fingerprint for e in old}  # the same facts built again give different plans
     with _moved([(policy_dir / name, folder / name) for name in dropped]):
         amend_manifest(
             policy_dir,
@@ -77,15 +77,15 @@ def _names(engines: Sequence[BuiltEngine]) -> set[str]:
 
 @contextlib.contextmanager
 def _moved(moves: Sequence[tuple[Path, Path]]) -> Iterator[None]:
-    """Move files from the first to the second path; back again should what follows fail."""
+    """Move files from the first to the second path, and back if the body fails."""
     try:
         for source, target in moves:
-            # a copy where the policy folder is a file system of its own, as a mounted one is
+            # this copies if the policy folder is on a separate file system, such as a mount
             shutil.move(source, target)
         yield
     except BaseException:  # also Ctrl-C
         for source, target in moves:
-            if source.exists():  # not moved, or not wholly
+            if source.exists():  # not moved, or not completely
                 target.unlink(missing_ok=True)
             else:
                 shutil.move(target, source)

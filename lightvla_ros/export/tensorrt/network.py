@@ -1,4 +1,4 @@
-"""An ONNX graph -> a plan in memory. One code for TensorRT (10 and 11) and TensorRT-RTX."""
+"""An ONNX graph -> a plan in memory, for TensorRT (10 and 11) and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ from lightvla_ros.export.tensorrt.progress import ctrl_c_stops, progress_monitor
 Configure = Callable[[Any], None]  # sets options of an IBuilderConfig
 Say = Callable[[str], None]
 
-BUCKETED = ('tokens', 'positions')  # the inputs that are as long as the bucket
+BUCKETED = ('tokens', 'positions')  # inputs whose length is that of the bucket
 
 RTX_TARGET = 'tensorrt-rtx'
 
-# In this order: a message of two kinds gets the advice of the first.
+# The first pattern that matches a message gives the advice.
 ADVICE = (
     (
         r'initializer',
-        'large weights lie beside the graph in NAME.data; copy that too or export the policy again',
+        'large weights are stored beside the graph in NAME.data; copy that file too, or export the '
+        'policy again',
     ),
     (
         r'NonZero|data.dependent',
-        'how many it finds is not known before it runs, so no CUDA graph can be captured; export '
-        'the policy again with this release, whose graphs sort and count instead',
+        'the size of its output is not known before it runs, so no CUDA graph can be captured; '
+        'export the policy again with this release, whose graphs sort and count instead',
     ),
     (
         r'memory|workspace|alloc',
-        'give it more with --workspace MIB, close what else uses the GPU, or export fewer buckets',
+        'allow more with --workspace MIB, close other programs that use the GPU, or export fewer '
+        'buckets',
     ),
     (
         r'inherently false|contradict|optimization profile|out of bounds',
-        "the graph does not take the manifest's buckets; export the policy again",
+        "the graph does not accept the manifest's buckets; export the policy again",
     ),
     (
         r'implementation for node|no runners|not supported|unsupported',
         'this TensorRT has no kernel for it; try a newer one, another --precision, or more '
         '--workspace MIB',
     ),
-    (r'driver|cudaError|CUDA init', 'TensorRT cannot use a GPU here; look at nvidia-smi'),
+    (r'driver|cudaError|CUDA init', 'TensorRT cannot use a GPU here; check with nvidia-smi'),
 )
 
 
@@ -59,30 +61,32 @@ def build_plan(
     """Build a graph's plan.
 
     :param trt: ``tensorrt`` or ``tensorrt_rtx``.
-    :param path: The ONNX file; its external data lies beside it.
-    :param buckets: One optimisation profile each; empty for a graph that is static.
+    :param path: The ONNX file; its external data is in the same folder.
+    :param buckets: Each gives one optimisation profile; empty for a static graph.
     :param configure: Sets further options.
-    :param progress: Takes lines on how far it is.
+    :param progress: Takes progress lines.
     :returns: TensorRT's ``IHostMemory``: a buffer, with ``nbytes``.
     :raises BuildError: When TensorRT cannot parse the graph or build it.
-    :raises KeyboardInterrupt: After TensorRT has stopped the build for it.
+    :raises KeyboardInterrupt: On Ctrl-C, after TensorRT has stopped the build.
     """
     log = error_log(trt)
     log.take()
     try:
         builder = trt.Builder(log)
-    except TypeError:  # what pybind11 makes of the null pointer
-        raise build_error(path.name, _first(log, 'no builder: TensorRT finds no driver')) from None
+    except TypeError:  # pybind11 raises it for the null pointer
+        raise build_error(
+            path.name, _first(log, 'TensorRT cannot create a builder: it finds no driver')
+        ) from None
     network = _parse(trt, builder, path, log)
     refuse_data_dependence(trt, network, path.name)
     config = builder.create_builder_config()
-    # On by default, TF32 rounds the factors of fp32 products to 10 bits. What is in fp32 is so for
-    # precision: the pruner's scores decide which tokens are kept.
+    # TF32, which is on by default, rounds the factors of fp32 products to 10 bits. Graphs use fp32
+    # where precision matters: the pruner's scores decide which tokens are kept.
     config.clear_flag(trt.BuilderFlag.TF32)
     monitor = progress_monitor(trt, path.stem, progress)
     config.progress_monitor = monitor
     configure(config)
-    log.take()  # what is said of a timing cache that does not fit is no cause of a later failure
+    log.take()  # messages about an unsuitable timing cache do not explain a later failure
     _add_profiles(builder, config, network, buckets, path.name)
     with ctrl_c_stops(monitor):
         plan = builder.build_serialized_network(network, config)
@@ -94,13 +98,13 @@ def build_plan(
 
 
 def workspace_limit(trt: ModuleType, workspace: int | None) -> Configure:
-    """Return what limits the memory that a layer may use while it runs.
+    """Return a function that limits the memory that a layer may use while it runs.
 
-    :param workspace: [MiB]; None for all there is.
-    :raises BuildError: When it is none.
+    :param workspace: [MiB]; None for no limit.
+    :raises BuildError: When it is below 1.
     """
     if workspace is not None and workspace < 1:
-        raise BuildError(f'--workspace is {workspace} MiB; name at least 1, or leave it out')
+        raise BuildError(f'--workspace is {workspace} MiB; give at least 1, or leave it out')
 
     def configure(config: Any) -> None:
         if workspace is not None:
@@ -121,7 +125,9 @@ def _parse(trt: ModuleType, builder: Any, path: Path, log: Any) -> Any:
 
 
 def refuse_data_dependence(trt: ModuleType, network: Any, name: str) -> None:
-    """Refuse what TensorRT builds but cannot capture into a CUDA graph (TensorRT-RTX: neither).
+    """Refuse layers that TensorRT builds but cannot capture into a CUDA graph.
+
+    TensorRT-RTX does not even build them.
 
     :param trt: ``tensorrt`` or ``tensorrt_rtx``.
     :param network: The parsed ``INetworkDefinition``.
@@ -143,8 +149,8 @@ def _add_profiles(
     for port, shape in dynamic.items():
         if port not in bucketed or shape[:1] + shape[2:] != tuple(s for s in shape if s != ANY):
             raise BuildError(
-                f'{name}: {port} is {list(shape)}, but nothing may be dynamic except the second '
-                'axis of tokens and positions of act; export the policy again'
+                f'{name}: {port} has the shape {list(shape)}, but only the second axis of tokens '
+                'and positions of act may be dynamic; export the policy again'
             )
     for bucket in buckets:
         profile = builder.create_optimization_profile()
@@ -155,12 +161,12 @@ def _add_profiles(
 
 
 def _first(log: Any, otherwise: str) -> str:
-    """Return the first error that TensorRT logged: the others follow from it."""
+    """Return the first error that TensorRT logged; the others are consequences."""
     return next(iter(log.take()), otherwise)
 
 
 def import_rtx() -> ModuleType:
-    """Import ``tensorrt_rtx``, for GPUs in PCs; its builder runs without a GPU.
+    """Import ``tensorrt_rtx``, which is for GPUs in PCs; its builder runs without a GPU.
 
     :raises BuildError: When it cannot be imported.
     """
@@ -174,7 +180,7 @@ def import_rtx() -> ModuleType:
 
 
 def build_error(where: str, said: str) -> BuildError:
-    """Return the error for what TensorRT said about a graph, with advice where there is some."""
+    """Return an error with TensorRT's message about a graph, and advice if there is any."""
     for pattern, advice in ADVICE:
         if re.search(pattern, said, re.IGNORECASE):
             return BuildError(f'{where}: {one_line(said)}; {advice}')

@@ -1,4 +1,4 @@
-"""How far TensorRT's builder is, in a line now and then."""
+"""Progress lines of TensorRT's builder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Phase:
     done: int = 0
 
     def seconds_left(self, now: float) -> float:
-        """Return the time the rest takes if it goes on as before [s]; 0 before the first step."""
+        """Return the time left at the present speed [s]; 0 before the first step."""
         if not self.done:
             return 0.0
         return (now - self.started) / self.done * (self.steps - self.done)
@@ -49,23 +49,23 @@ class Phases:
         self._open.pop(name, None)
 
     def line(self, now: float) -> str:
-        """Say where the builder is, by the open phase that has the most before it.
+        """Return a line about the open phase with the most time left.
 
-        The outermost phase does not count where there are others: its steps are too unlike.
+        The outermost phase counts only if it is the only one, because its steps differ in length.
         """
         inner = list(self._open.items())[1:] or list(self._open.items())
         name, phase = max(inner, key=lambda item: item[1].seconds_left(now))
         left = phase.seconds_left(now)
-        rest = f'about {left:.0f} s left of it' if left else f'{now - phase.started:.0f} s so far'
+        rest = f'about {left:.0f} s left' if left else f'{now - phase.started:.0f} s so far'
         return f'{name} {phase.done}/{phase.steps}, {rest}'
 
 
 def progress_monitor(trt: ModuleType, graph: str, say: Callable[[str], None]) -> Any:
-    """Return an ``IProgressMonitor`` that says how far the build of a graph is.
+    """Return an ``IProgressMonitor`` that reports the progress of a graph's build.
 
     Setting its ``interrupted`` stops the build at the next step.
 
-    :param graph: Name that every line begins with.
+    :param graph: Name at the start of every line.
     """
 
     class Monitor(trt.IProgressMonitor):
@@ -101,17 +101,17 @@ def progress_monitor(trt: ModuleType, graph: str, say: Callable[[str], None]) ->
 
 @contextlib.contextmanager
 def ctrl_c_stops(monitor: Any) -> Iterator[None]:
-    """Have Ctrl-C set the monitor's ``interrupted`` meanwhile.
+    """Make Ctrl-C set the monitor's ``interrupted`` within this context.
 
-    A KeyboardInterrupt would be raised in whatever TensorRT calls on this thread, its log among
-    them, and TensorRT loses exceptions.
+    A KeyboardInterrupt would be raised inside a callback that TensorRT calls on this thread, such
+    as its log, and TensorRT swallows exceptions.
     """
 
     def stop(*_: Any) -> None:
         monitor.interrupted = True
 
     before = signal.getsignal(signal.SIGINT)
-    # else it is not Python's: it ends the process or, after nohup, is ignored
+    # otherwise Python does not handle the signal: it ends the process or, after nohup, is ignored
     is_ours = threading.current_thread() is threading.main_thread() and callable(before)
     if is_ours:
         signal.signal(signal.SIGINT, stop)
