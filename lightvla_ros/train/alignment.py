@@ -1,12 +1,12 @@
-"""Patches are taught to look like the words for what they show.
+"""Losses that make patches similar to the words for the objects they show.
 
 The paper starts from an encoder whose patches are local and aligned with language (SigLIP's
-pretraining). A small model from scratch has neither, and then all queries of the pruner are the
-same. The simulator's segmentation stands in: each patch is classified among the objects' words by
-the very product that the pruner's eq. 1 attends with, rms(patch) . rms(words) / sqrt(D). Besides,
-patches can be taught where in the image what they show is centred: pretrained towers know, but a
-small one forgets it (position ids alone tell the decoder's attention, never its values), and a
-grasp needs it to a centimetre.
+pretraining). In a small model from scratch they are neither, and then all queries of the pruner are
+the same. The simulator's segmentation replaces pretraining: each patch is classified among the
+objects' words by the product with which the pruner's eq. 1 attends, rms(patch) . rms(words) /
+sqrt(D). A second loss teaches patches where in the image their object is centred. Pretrained towers
+keep this information, but a small one loses it (position ids affect the decoder's attention, never
+its values), and a grasp needs it with an accuracy of a centimetre.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from lightvla_ros.train.object_words import IGNORED
 from lightvla_ros.vla.pruner import in_fp32, rms
 
-COVERED = 0.1  # of a patch, by what it is to show; small things from afar cover no more
-HALF_IMAGE = 4.0  # an image's border in the units of places, of which tokens have about 1
-NO_LABEL = -100  # of a patch that mostly shows objects without words
+COVERED = 0.1  # least share of a patch that its object covers; small distant objects cover no more
+HALF_IMAGE = 4.0  # position of the image's border; tokens have an rms of about 1 in these units
+NO_LABEL = -100  # label of a patch that mostly shows objects without words
 
 
 def patch_labels(classes: Tensor, patch_size: int, count: int) -> Tensor:
-    """Find what each patch shows: the largest object that covers a tenth, else background.
+    """Find what each patch shows: the largest object that covers a tenth of it, else background.
 
-    :param classes: uint8 [B, cameras, H, W]: 0 is background, 255 has no words.
+    :param classes: uint8 [B, cameras, H, W]: 0 is background, 255 is an object without words.
     :param count: Number of classes.
-    :returns: int64 [B, Lv], the cameras one after the other; ``NO_LABEL`` where what has no words
-        covers more than any object and a tenth.
+    :returns: int64 [B, Lv], the cameras one after the other; ``NO_LABEL`` for a patch of which
+        objects without words cover a tenth and more than any other object.
     """
     batch, cameras, height, width = classes.shape
     rows, columns = height // patch_size, width // patch_size
@@ -50,12 +50,12 @@ def patch_labels(classes: Tensor, patch_size: int, count: int) -> Tensor:
 
 
 def patch_places(instances: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
-    """Find where the thing that a patch shows is centred.
+    """Find the image position of the object instance that each patch shows.
 
     :param instances: uint8 [B, cameras, H, W]: 0 is background, 255 unknown.
-    :returns: float32 [B, Lv, 2]: right and down from the image's centre to the centroid of what is
-        to be seen of the instance, ``HALF_IMAGE`` at the border; and bool [B, Lv], whether the
-        patch shows one (a tenth of it, as in :func:`patch_labels`).
+    :returns: float32 [B, Lv, 2]: right and down from the image's centre to the centroid of the
+        instance's visible pixels, ``HALF_IMAGE`` at the border; and bool [B, Lv], whether an
+        instance covers at least a tenth of the patch (as in :func:`patch_labels`).
     """
     batch, cameras, height, width = instances.shape
     rows, columns = height // patch_size, width // patch_size
@@ -89,15 +89,15 @@ def patch_places(instances: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
 
 
 class Aligner(nn.Module):
-    """The losses.
+    """The alignment losses.
 
-    They have no parameters: words are rows of the model's embeddings, and where a thing is centred
-    is read along fixed directions of the token, two of each camera.
+    They have no trained parameters: words are rows of the model's embeddings, and an object's
+    position is read along fixed directions of the token, two for each camera.
 
     :param ids: Token ids of each class's words.
-    :param frequency: How often patches show each class, [classes]; classes weigh in by one over
-        its square root.
-    :param width: Of a token, D.
+    :param frequency: How often patches show each class, [classes]; a class has the weight
+        1 / sqrt(frequency).
+    :param width: Width of a token, D.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class Aligner(nn.Module):
             return rms(patches.float()) @ rms(classes).T * scale
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Balanced cross entropy, a scalar: the mean over all patches, also those without label."""
-        # not over the weights of the batch: then processes' means would not add up to the whole's
+        """Return the balanced cross entropy, averaged over all patches, with and without label."""
+        # not divided by the batch's weights, so that the mean over processes is that of the whole
         flat = labels.flatten()
         summed = F.cross_entropy(
             logits.flatten(0, 1), flat, self.weight, ignore_index=NO_LABEL, reduction='sum'
@@ -139,10 +139,10 @@ class Aligner(nn.Module):
         return summed / len(flat)
 
     def where(self, patches: Tensor, places: Tensor, found: Tensor, labels: Tensor) -> Tensor:
-        """How far off the tokens [B, Lv, D] place what they show: a scalar.
+        """Return the mean position error of the tokens [B, Lv, D] for the objects they show.
 
-        Along the other cameras' directions a token is to say 0. Classes weigh in as in
-        :meth:`loss`: a can in the distance is what is to be grasped, the gripper fills the view.
+        Along the other cameras' directions a token should give 0. Classes have the weights of
+        :meth:`loss`, because the object to be grasped may be small while the gripper is large.
         """
         own = torch.eye(self.cameras, device=places.device)[:, None, :, None]
         wanted = places.unflatten(1, (self.cameras, -1))[..., None, :] * own  # [B, C, P, C, 2]

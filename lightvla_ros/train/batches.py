@@ -1,4 +1,4 @@
-"""Frames of the demonstrations as the batches that a model learns from and is measured on."""
+"""Batches of demonstration frames for training and evaluation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lightvla_ros.train.prompts import PromptTable, word_ids
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer, Views
 
-FREQUENCY_FRAMES = 2048  # looked at to find out how often patches show each object
+FREQUENCY_FRAMES = 2048  # frames from which the frequency of each object in patches is estimated
 
 
 class Batches:
     """Batches of a run's frames, on the CPU.
 
-    ``features`` is None; where the towers' features are set, batches hold them in place of pixels.
+    If ``features`` is set to the towers' features, batches hold those instead of pixels.
 
-    :param data: Its frames; ``manifest`` and ``tokenizer`` (a path) are the policy's.
-    :param viewer: Turns images into what the towers take.
-    :raises TrainError: When an instruction is none that the policy can read.
+    :param data: The run's frames; ``manifest`` and ``tokenizer`` (a path) are the policy's.
+    :param viewer: Turns images into the towers' inputs.
+    :raises TrainError: When the policy cannot read an instruction.
     :raises ConfigError: When ``proprio_noise`` has another length than the state.
     """
 
@@ -52,7 +52,7 @@ class Batches:
         self.features: TowerFeatures | None = None
 
     def training(self, rows: np.ndarray) -> Batch:
-        """Return frames, row numbers int64 [B], augmented by the global random numbers."""
+        """Return frames by row numbers int64 [B], augmented with the global random generator."""
         frames = self._store.gather(rows, instances=self._config.alignment.used)
         batch = self._batch(rows, frames, self._viewer.training)
         if batch.proprio is not None:
@@ -66,7 +66,8 @@ class Batches:
     def held_out(self) -> Iterator[tuple[Batch, Tensor | None]]:
         """Yield the same frames at every evaluation, in any run on the same data.
 
-        With each batch the places of its patches (``measurements.places_of``); None without labels.
+        Each batch comes with the places of its patches (``measurements.places_of``), or None
+        without labels.
         """
         rows, size = self._data.held_out, self._config.batch_size
         count = min(len(rows), self._config.data.held_out_frames)
@@ -83,7 +84,7 @@ class Batches:
             yield batch, places
 
     def labels(self, instances: Tensor) -> Tensor:
-        """Find what patches show.
+        """Find the class of the object that each patch shows.
 
         :param instances: uint8 [B, cameras, H, W], of ``FrameStore.classes``.
         :returns: See :func:`patch_labels`.
@@ -100,7 +101,9 @@ class Batches:
         """
         classes = self._store.classes
         if classes is None:
-            raise TrainError('alignment: the demonstrations have no segmentation; record it')
+            raise TrainError(
+                'alignment: the demonstrations have no segmentation; record them with segmentation'
+            )
         words = [self._config.alignment.background, *classes.words[1:]]
         return word_ids(words, self._tokenizer, self._lowercase)
 
@@ -138,7 +141,7 @@ class Batches:
         return Batch(views.pixels, ids, mask, proprio, self.targets[index], labels, places, found)
 
     def _sampled(self, instances: Tensor) -> tuple[Tensor, int]:
-        """Take every other pixel, a quarter of the work, and the size of a patch in those."""
+        """Return every other pixel, for a quarter of the work, and the patch size in them."""
         size = self._patch_size
         return (instances[..., ::2, ::2], size // 2) if size % 2 == 0 else (instances, size)
 
@@ -150,5 +153,5 @@ def _normalised_noise(config: TrainConfig, manifest: Manifest) -> Tensor | None:
         return None
     size = 0 if spec is None else len(spec.q01)
     if len(noise) != size:
-        raise ConfigError(f'proprio_noise: {len(noise)} numbers; the state has {size}')
+        raise ConfigError(f'proprio_noise has {len(noise)} numbers, but the state has {size}')
     return 2 * torch.tensor(noise) / (torch.tensor(spec.q99) - torch.tensor(spec.q01))

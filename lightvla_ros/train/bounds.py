@@ -1,8 +1,8 @@
-"""Bounds of actions and state that hold all of the data, where OpenVLA's leave out 2 %.
+"""Bounds of actions and state that include all of the data; OpenVLA's leave out 2 %.
 
-Normalised numbers end at -1 and 1. Between q01 and q99 that cuts off what few tasks need: here the
-turns of the hand at a tilted bowl and its height above a cabinet. A manifest calls them q01 and q99
-either way.
+Normalised numbers are clipped to -1 and 1. With q01 and q99 as bounds, that cuts off values that
+few tasks need: here the turns of the hand at a tilted bowl and its height above a cabinet. A
+manifest calls the bounds q01 and q99 in both cases.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from lightvla_ros.demonstrations.statistics import (
 from lightvla_ros.errors import TrainError
 from lightvla_ros.vla.model import LightVLA
 
-ROUNDING = 1e-5  # of normalised float32: the extremes themselves are inside
+ROUNDING = 1e-5  # of normalised float32, so that the extremes themselves are inside
 
 
 def set_bounds(document: dict[str, Any], found: Statistics) -> None:
-    """Write the least and largest numbers of all data into a manifest's document."""
+    """Write the smallest and largest numbers of all data into a manifest's document."""
     for name, figures in (('action', found.action), ('proprio', found.proprio)):
         if document.get(name):  # a policy need not take the state
             low, high = _extremes(figures)
@@ -37,17 +37,17 @@ def set_bounds(document: dict[str, Any], found: Statistics) -> None:
 
 @torch.no_grad()
 def move_bounds(model: LightVLA, document: dict[str, Any], found: Statistics) -> None:
-    """Set the bounds, and change the layers next to them so that the model does what it did.
+    """Set the bounds, and change the adjacent layers so that the model computes the same as before.
 
-    What was cut off, a policy has to learn; all else it knows.
+    The policy then has to learn only the values that were cut off.
 
-    :raises TrainError: When the state stands in another layout than the data's, or a number had no
-        bounds to move.
+    :raises TrainError: When the layout of the state differs from the data's, or a number has
+        q01 = q99.
     """
     state = document.get('proprio')
     if state and tuple(state['layout']) != PROPRIO_LAYOUT:
         raise TrainError(
-            f'model.bounds: data needs the state as {list(PROPRIO_LAYOUT)}, the policy has '
+            f'model.bounds: data needs the state layout {list(PROPRIO_LAYOUT)}, but the policy has '
             f'{state["layout"]}; set model.bounds to kept'
         )
     before = {name: _pair(document[name]) for name in ('action', 'proprio') if document.get(name)}
@@ -66,10 +66,10 @@ def move_bounds(model: LightVLA, document: dict[str, Any], found: Statistics) ->
 
 
 def cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> dict[str, float]:
-    """Find what lies outside of a policy's bounds, and so is cut off.
+    """Find the share of the data that lies outside a policy's bounds and is cut off.
 
     :param chunks: [N, chunk, 7]; ``proprio`` [N, 8], both as in :class:`Frames`.
-    :returns: Shares by number, such as ``action[5]``, of those where there are any.
+    :returns: Shares above 0, by dimension such as ``action[5]``.
     """
     actions = normalise_actions(chunks, manifest.action, clip=False).reshape(-1, ACTION_SIZE)
     numbers = {'action': np.where(manifest.action.mask, actions, 0)}
@@ -83,13 +83,13 @@ def cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> dict
 
 
 def report_cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> None:
-    """Print what :func:`cut_off` finds, if anything."""
+    """Print the shares of :func:`cut_off`, if there are any."""
     shares = cut_off(chunks, proprio, manifest)
     if shares:
         parts = ', '.join(f'{100 * share:.2g} % of {name}' for name, share in shares.items())
         print(
-            f"cut off, as it lies outside of the policy's bounds: {parts}; model.bounds: data "
-            'would hold it all',
+            f"cut off, because it lies outside the policy's bounds: {parts}; model.bounds: data "
+            'would include everything',
             flush=True,
         )
 
@@ -114,7 +114,7 @@ def _line(
     spread = before[1] - before[0]
     for index in np.flatnonzero(used & (spread <= 0)):
         raise TrainError(
-            f'model.bounds: the policy has q01 = q99 in {name}[{index}], which cannot be moved; '
+            f'model.bounds: the policy has q01 = q99 in {name}[{index}], and cannot be rescaled; '
             'set model.bounds to kept'
         )
     spread = np.where(used, spread, 1.0)

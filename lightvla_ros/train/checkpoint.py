@@ -1,7 +1,7 @@
-"""A run's state in its folder: whole at any time, also when the machine stops while it is written.
+"""A run's state in its folder, written atomically: it survives a crash of the machine.
 
-Random numbers and the order of the frames follow from seed and step (``data.py``), so the step
-stands for both.
+Random numbers and the order of the frames follow from seed and step (``data.py``), so they are not
+stored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from lightvla_ros.files import replace_whole
 
 CHECKPOINT = 'checkpoint.pt'
 FORM = 1
-# What may change when a run goes on: nothing that decides which weights come out
+# Settings that may change when a run is resumed, because they do not affect the weights
 FREE = {'log_every', 'checkpoint_every', 'threads', 'name'}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors and plain values, replacing an older one at once.
+    """Write a state of tensors and plain values; atomically replace an older one.
 
     :raises WriteError: When the disk is full; the older one stays.
     """
@@ -40,14 +40,14 @@ def _tensor_bytes(value: Any) -> int:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a state back.
 
-    :raises TrainError: When there is none, or it is damaged or of another release.
+    :raises TrainError: When the file is missing, damaged or from another release.
     """
     if not path.is_file():
         raise TrainError(f'{path}: no such checkpoint')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception:  # a damaged pickle raises anything, and PyTorch's text advises to execute it
-        raise TrainError(f'{path}: damaged, or no checkpoint of a training run') from None
+    except Exception:  # of any type; PyTorch's message advises executing the file's contents
+        raise TrainError(f'{path}: damaged, or not a checkpoint of a training run') from None
     if not isinstance(state, dict) or state.get('form') != FORM:
         raise TrainError(f'{path}: not a checkpoint of this release')
     return state
@@ -56,11 +56,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     """Compare the configuration of a checkpoint with the present one.
 
-    :raises TrainError: When one that decides about weights has changed.
+    :raises TrainError: When a setting that affects the weights has changed.
     """
     for name in sorted(then.keys() | now.keys()):
         if name not in FREE and then.get(name) != now.get(name):
             raise TrainError(
-                f'{path}: {name} was {then.get(name)!r}, is now {now.get(name)!r}; go on with the '
-                'old one, or begin a new run with model.from'
+                f'{path}: {name} was {then.get(name)!r}, is now {now.get(name)!r}; resume with the '
+                'old value, or begin a new run with model.from'
             )

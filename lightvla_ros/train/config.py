@@ -1,4 +1,4 @@
-"""What there is to choose about a training run. A wrong or unknown choice raises at once."""
+"""Configuration of a training run. An invalid or unknown setting raises an error at the start."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BOUNDS = ('kept', 'data')
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the model comes from: a preset with random weights, or an earlier one.
+    """Source of the model: a preset with random weights, or an earlier model.
 
-    :param preset: Of ``vla.config``; for a model from scratch.
-    :param start: A policy folder or the folder of an earlier run (key ``from`` in the file):
-        weights, tokenizer and statistics are taken over.
+    :param preset: Name of a preset in ``vla.config``, for a model from scratch.
+    :param start: A policy folder or the folder of an earlier run (key ``from`` in the file), whose
+        weights, tokenizer and statistics are used.
     :param changes: Fields of ``VLAConfig`` to change, nested: ``{language: {layers: 4}}``.
-    :param bounds: Of actions and state: ``kept`` takes over those of the earlier model, outside of
-        which all is cut off; ``data`` takes the extremes of the data (``bounds.py``).
+    :param bounds: Bounds of actions and state: ``kept`` uses those of the earlier model, and values
+        outside are cut off; ``data`` uses the extremes of the data (``bounds.py``).
     """
 
     preset: str | None = None
@@ -38,7 +38,7 @@ class ModelSource:
         """Say what cannot be."""
         found = []
         if (self.preset is None) == (self.start is None):
-            found.append('preset and from: exactly one of them must be there')
+            found.append('preset and from: exactly one of them must be given')
         if self.bounds not in BOUNDS:
             found.append(f'bounds {self.bounds!r} is not one of {", ".join(BOUNDS)}')
         return found
@@ -48,7 +48,7 @@ class ModelSource:
 class DataSource:
     """A file or folder of demonstrations.
 
-    :param weight: How often an epoch shows each of its frames; 0.5 shows every other one.
+    :param weight: How often an epoch shows each of its frames; 0.5 shows half of them.
     """
 
     path: str
@@ -61,11 +61,11 @@ class DataSource:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to learn from.
+    """The training data.
 
-    :param paths: Each a path, or a path with its weight.
+    :param paths: List of paths, each with or without a weight.
     :param held_out: Share of the episodes that is never trained on.
-    :param held_out_frames: So many frames of those are looked at in each evaluation.
+    :param held_out_frames: Number of held-out frames that each evaluation uses.
     """
 
     paths: tuple[DataSource, ...] = ()
@@ -76,7 +76,7 @@ class DataConfig:
         """Say what cannot be."""
         found = [f'paths.{problem}' for path in self.paths for problem in path.problems()]
         if not self.paths:
-            found.append('paths: name at least one file or folder of demonstrations')
+            found.append('paths: give at least one file or folder of demonstrations')
         if not 0 <= self.held_out < 1:
             found.append(f'held_out {self.held_out} is not in [0, 1)')
         return found + _not_positive(self, ('held_out_frames',))
@@ -84,15 +84,16 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How weights change.
+    """The optimiser and its schedule.
 
     :param name: ``adamw``, or ``muon``: Muon for the matrices of towers, projector and decoder,
         AdamW for embeddings, norms, biases and heads.
-    :param lr: Of AdamW.
-    :param muon_lr: Of Muon, whose updates are scaled to the size of AdamW's; None takes ``lr``.
-    :param weight_decay: Of matrices; embeddings, norms and biases have none.
-    :param clip_norm: Largest norm of the gradient; 0 clips nothing.
-    :param warmup: Steps over which the rate rises from 0.
+    :param lr: Learning rate of AdamW.
+    :param muon_lr: Learning rate of Muon, whose updates are scaled to the size of AdamW's; None
+        uses ``lr``.
+    :param weight_decay: Weight decay of matrices; embeddings, norms and biases have none.
+    :param clip_norm: Largest norm of the gradient; 0 turns clipping off.
+    :param warmup: Steps in which the learning rate rises from 0.
     :param schedule: ``step`` (times ``gamma`` at each of ``milestones``), ``cosine`` (to 0 at the
         last step) or ``constant``.
     """
@@ -116,9 +117,9 @@ class OptimizerConfig:
         if self.muon_lr is not None:
             found += _not_positive(self, ('muon_lr',))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            found.append(f'betas {list(self.betas)}: two numbers in [0, 1) are needed')
+            found.append(f'betas {list(self.betas)} must be two numbers in [0, 1)')
         if self.milestones and self.schedule != 'step':
-            found.append(f'milestones go with schedule step, not {self.schedule}')
+            found.append(f'milestones need schedule step, not {self.schedule}')
         if self.schedule == 'step' and list(self.milestones) != sorted(set(self.milestones)):
             found.append(f'milestones {list(self.milestones)} must ascend')
         return found
@@ -129,7 +130,7 @@ class NoiseConfig:
     """The pruner's noise in training, U(0, alpha).
 
     :param schedule: See ``vla.config.noise_bound``.
-    :param scale: Factor on alpha. Scores span +-sqrt(D): 1.0 is less in a wide model.
+    :param scale: Factor on alpha. Scores span +-sqrt(D), so 1.0 has less effect in a wide model.
     """
 
     schedule: str = 'linear'
@@ -142,9 +143,10 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Changes to training images, per camera; ``off`` or ``published`` in a file.
+    """Random changes to training images, per camera; ``off`` or ``published`` in a file.
 
-    The published ones are those of OpenVLA-OFT's prismatic/vla/datasets (``docs/how-to/train.md``).
+    The published changes are those of OpenVLA-OFT's prismatic/vla/datasets
+    (``docs/how-to/train.md``).
 
     :param crop: A random crop of 90 % of the area; the policy then crops the centre.
     :param colour: Brightness, contrast, saturation and hue.
@@ -165,14 +167,14 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """Patches are taught to look like the words for what they show; see ``alignment.py``.
+    """The loss that makes patches similar to words for their objects; see ``alignment.py``.
 
-    :param weight: Of this loss beside the L1 loss; 0 leaves it out.
-    :param where: Of the error in where things are centred (``alignment.py``), beside this loss.
-    :param only_steps: So many steps first train encoder and words by this loss alone.
-    :param background: Word for what is no object. Choose a word that never occurs in a
+    :param weight: Weight of this loss relative to the L1 loss; 0 leaves it out.
+    :param where: Weight of the position error (``alignment.py``) relative to this loss.
+    :param only_steps: Number of first steps that train encoder and words by this loss alone.
+    :param background: Word for background patches. Choose a word that never occurs in a
         prompt, so that no query selects background patches by name.
-    :param names: Words for names of the simulator's objects that ``alignment.py`` does not know.
+    :param names: Words for simulator objects that are not in ``object_words.py``.
     """
 
     weight: float = 0.0
@@ -183,7 +185,7 @@ class AlignmentConfig:
 
     @property
     def used(self) -> bool:
-        """Whether this loss is ever computed."""
+        """Whether this loss is computed."""
         return self.weight > 0 or self.only_steps > 0
 
     def problems(self) -> list[str]:
@@ -193,10 +195,11 @@ class AlignmentConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters on all linear layers but the heads'; merged when a policy is written.
+    """Low-rank adapters on all linear layers except the heads, merged when a policy is written.
 
     :param alpha: Deltas are scaled by alpha / rank.
-    :param reinitialise_heads: Begin with new action head and proprio projector, as released.
+    :param reinitialise_heads: Start with new weights in action head and proprio projector, as in
+        the released code.
     """
 
     rank: int = 32
@@ -214,7 +217,10 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class CheckpointEvery:
-    """When a checkpoint is written, besides at the end: whichever comes first; 0 is never."""
+    """Interval of checkpoints: the first limit reached counts, and 0 turns one off.
+
+    A checkpoint is always written at the end.
+    """
 
     steps: int = 0
     minutes: float = 10.0
@@ -228,19 +234,20 @@ class CheckpointEvery:
 class TrainConfig:
     """A training run.
 
-    :param name: Of the policy that is written.
-    :param batch_size: Of one process and one gradient computation.
-    :param accumulate: So many of those before the weights change.
+    :param name: Name of the policy that is written.
+    :param batch_size: Frames in one gradient computation of one process.
+    :param accumulate: Gradient computations per update of the weights.
     :param proprio_noise: Standard deviation of noise on each number of the state, in its unit (m,
-        rad): without, a policy reaches for where things mostly are instead of looking. Empty: none.
+        rad); empty for none. Without noise, a policy reaches for the usual positions of objects
+        instead of using the images.
     :param proprio_dropout: Probability that a state is replaced by zeros.
-    :param autocast: Compute in bf16 where PyTorch's autocast does.
+    :param autocast: Compute with PyTorch's autocast to bf16.
     :param ema: Decay of the running mean of the weights, which is evaluated and written; 0 is off.
     :param interpolation: Where between the initial (0) and the trained (1) weights the exported
         weights lie. Evaluation always uses the trained ones (``weights.py``).
-    :param threads: Of PyTorch; 0 leaves its own choice.
-    :param freeze_towers: Train all but the vision towers; where images are not augmented, on
-        features that are computed once.
+    :param threads: Threads of PyTorch; 0 keeps its default.
+    :param freeze_towers: Train everything except the vision towers; without augmentation their
+        features are computed only once.
     :param attention: ``auto`` (PyTorch chooses) or ``plain`` (matrix products and softmax).
     """
 
@@ -288,21 +295,21 @@ class TrainConfig:
             problems.append(f'interpolation {self.interpolation} is not in (0, 1]')
         if self.interpolation < 1 and (self.model.start is None or self.lora):
             problems.append(
-                'interpolation: needs model.from, and goes without lora (lower lora.alpha instead)'
+                'interpolation: needs model.from, and excludes lora (lower lora.alpha instead)'
             )
         if self.alignment.only_steps > self.steps:
             problems.append(
                 f'alignment.only_steps {self.alignment.only_steps} is more than steps {self.steps}'
             )
         if self.freeze_towers and self.lora:
-            problems.append('freeze_towers: goes without lora, which trains adapters alone')
+            problems.append('freeze_towers: excludes lora, which trains only adapters')
         if self.freeze_towers and self.parallel != 'none':
-            problems.append('freeze_towers: works in one process; set parallel to none')
+            problems.append('freeze_towers: works only in one process; set parallel to none')
         if problems:
             raise ConfigError('; '.join(problems))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values with the file's own names; :func:`from_dict` is the inverse."""
+        """Return plain values with the file's names; :func:`from_dict` is the inverse."""
         document = _plain(asdict(self))
         document['model']['from'] = document['model'].pop('start')
         return document
@@ -311,7 +318,7 @@ class TrainConfig:
 def read_config(path: Path) -> TrainConfig:
     """Read a YAML file.
 
-    :raises ConfigError: With the file and the field, on anything unknown, missing or impossible.
+    :raises ConfigError: When a field is unknown, missing or invalid; it names file and field.
     """
     document = read_yaml(path)
     try:
@@ -323,10 +330,10 @@ def read_config(path: Path) -> TrainConfig:
 def from_dict(document: Any) -> TrainConfig:
     """Build a configuration from a file's content.
 
-    :raises ConfigError: As :func:`read_config`.
+    :raises ConfigError: See :func:`read_config`.
     """
     if not isinstance(document, dict):
-        raise ConfigError('holds no mapping of names to values')
+        raise ConfigError('does not hold a mapping of names to values')
     document = dict(document)
     if isinstance(document.get('model'), dict):
         model = dict(document['model'])
@@ -343,7 +350,7 @@ def from_dict(document: Any) -> TrainConfig:
 
 def _sources(paths: Any) -> list[dict[str, Any]]:
     if not isinstance(paths, list):
-        raise ConfigError('data.paths: a list is needed')
+        raise ConfigError('data.paths must be a list')
     return [{'path': each} if isinstance(each, str) else each for each in paths]
 
 
@@ -358,7 +365,7 @@ def _augment(value: Any) -> Any:
 
 
 def _build(kind: type, document: Any, where: str) -> Any:
-    """Build a dataclass from a mapping, nested ones too; ``where`` is the path to it."""
+    """Build a dataclass, with nested ones, from a mapping; ``where`` is the path of its field."""
     if not isinstance(document, dict):
         raise ConfigError(f'{where.rstrip(".")}: a mapping is needed, not {document!r}')
     hints = get_type_hints(kind)
@@ -400,15 +407,15 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def _plain_value(kind: type, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, str):
-        # YAML 1.1 reads 5e-4 as text: it wants 5.0e-4
+        # YAML 1.1 reads 5e-4 as text; only 5.0e-4 is a number
         try:
             value = float(value)
         except ValueError:
-            raise ConfigError(f'{where}: {value!r} is no number') from None
+            raise ConfigError(f'{where}: {value!r} is not a number') from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f'{where}: {value!r} is no {kind.__name__}')
+        raise ConfigError(f'{where}: {value!r} is not of type {kind.__name__}')
     return value
 
 

@@ -1,4 +1,4 @@
-"""The frames of all sources in memory, under one row number each, and which a step sees."""
+"""The frames of all sources in memory, by row number, and the choice of frames for each step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lightvla_ros.train.object_words import IGNORED, ObjectClasses, object_class
 
 @dataclass(frozen=True)
 class Gathered:
-    """Some frames.
+    """Frames copied from the store.
 
     :param images: uint8 [B, cameras, H, W, 3].
-    :param instances: uint8 [B, cameras, H, W], of ``FrameStore.classes``; None where not asked for.
+    :param instances: uint8 [B, cameras, H, W], of ``FrameStore.classes``; None if not requested.
     :param instruction: int64 [B], an index into ``FrameStore.instructions``.
     """
 
@@ -29,18 +29,18 @@ class Gathered:
 
 
 class FrameStore:
-    """Frames of several sources; images stay where they are, the small arrays are put together.
+    """Frames of several sources; images are not copied, the small arrays are concatenated.
 
     :param sources: At least one, with images of one size.
     :param words: See :func:`object_classes`.
-    :raises TrainError: When the images have several sizes.
+    :raises TrainError: When the images differ in size.
     """
 
     def __init__(self, sources: Sequence[Frames], words: Mapping[str, str] | None = None) -> None:
         self._sources = list(sources)
         shapes = {each.images.shape[1:] for each in sources}
         if len(shapes) != 1:
-            raise TrainError(f'demonstrations have images of several sizes: {sorted(shapes)}')
+            raise TrainError(f'demonstrations have images of different sizes: {sorted(shapes)}')
         self.image_shape = shapes.pop()  # cameras, H, W, 3
         self._starts = np.cumsum([0, *(len(each.images) for each in sources)])
         self.proprio = np.concatenate([each.proprio for each in sources])
@@ -61,11 +61,11 @@ class FrameStore:
         return int(self._starts[-1])
 
     def rows(self, source: int) -> np.ndarray:
-        """Row numbers int64 of a source's frames."""
+        """Return the row numbers int64 of a source's frames."""
         return np.arange(self._starts[source], self._starts[source + 1])
 
     def gather(self, rows: np.ndarray, instances: bool) -> Gathered:
-        """Copy images, and what pixels show if asked for and there, of some rows."""
+        """Copy the images of some rows, and the instances of their pixels if requested."""
         images = np.empty((len(rows), *self.image_shape), np.uint8)
         shown = None
         if instances and self.classes is not None:
@@ -83,11 +83,11 @@ class FrameStore:
 
 @dataclass(frozen=True)
 class Data:
-    """All that a run learns from and is measured on.
+    """Training and evaluation data of a run.
 
-    :param training: Row numbers of each path.
-    :param weights: Of each path.
-    :param held_out: Row numbers of all paths.
+    :param training: Row numbers of the training frames of each path.
+    :param weights: Weight of each path.
+    :param held_out: Row numbers of the held-out frames of all paths.
     """
 
     store: FrameStore
@@ -101,14 +101,14 @@ def load_data(
 ) -> Data:
     """Read demonstrations into memory.
 
-    Which episodes are held out does not follow the run's seed: what is held out of a base is held
-    out of its fine-tuning, too.
+    The choice of held-out episodes does not depend on the run's seed, so that episodes held out
+    from a base are also held out from its fine-tuning.
 
     :param words: See :func:`object_classes`.
-    :param segmentation: Whether to load it, where there is any, of frames that are trained on; of
-        those held out it always is.
-    :raises DemonstrationError: Of the files.
-    :raises TrainError: When they do not fit together.
+    :param segmentation: Whether to load the segmentation of training frames, if there is any; that
+        of held-out frames is always loaded.
+    :raises DemonstrationError: When a file cannot be read.
+    :raises TrainError: When the sources do not fit together.
     """
     sources, training, held_out = [], [], []
     for source in config.paths:
@@ -131,13 +131,13 @@ def load_data(
 
 
 class Sampler:
-    """Which frames a step sees: epochs of seeded permutations.
+    """Chooses the frames of each step, in epochs of seeded permutations.
 
-    Everything follows from seed and step alone, so a run that goes on after a stop needs no state.
+    The choice depends only on seed and step, so a resumed run needs no stored state.
 
     :param groups: Row numbers int64 [n] of each group of frames.
-    :param weights: How often an epoch shows each frame of a group; of a fraction's remainder a new
-        random part is shown in each epoch.
+    :param weights: How often an epoch shows each frame of a group; for the fractional part each
+        epoch draws a new random share of the group.
     :param batch: Frames of one step, of all processes and accumulations together.
     """
 

@@ -11,11 +11,11 @@ from lightvla_ros.files import append, check_room, write_text
 from lightvla_ros.train.measurements import DIMENSIONS, PLACES
 
 LOG = 'log.csv'
-BOARD_ROOM = 100_000  # bytes; TensorBoard writes in a thread, where a full disk is a traceback
+BOARD_ROOM = 100_000  # bytes; a full disk would raise a traceback in TensorBoard's own thread
 
 
 def columns(cameras: tuple[str, ...]) -> list[str]:
-    """Return the columns of the CSV file; a row leaves empty what it has not measured."""
+    """Return the columns of the CSV file; a row is empty in columns that were not measured."""
     return [
         'step',
         'epoch',
@@ -47,10 +47,10 @@ def columns(cameras: tuple[str, ...]) -> list[str]:
 
 
 class Logs:
-    """Where figures go.
+    """Writer of a run's figures.
 
-    :param folder: The run's.
-    :param step: The run goes on after this step: later rows of a run that was stopped are dropped.
+    :param folder: The run's folder.
+    :param step: The run continues after this step; later rows of an interrupted run are dropped.
     """
 
     def __init__(self, folder: Path, cameras: tuple[str, ...], step: int) -> None:
@@ -66,9 +66,9 @@ class Logs:
         self._board = SummaryWriter(self._boards, purge_step=step + 1)
 
     def write(self, figures: dict[str, float]) -> None:
-        """Take a row's figures; ``step`` is one of them.
+        """Write a row of figures; ``step`` is one of them.
 
-        :raises WriteError: When the disk is full; no part of the row is in the CSV file then.
+        :raises WriteError: When the disk is full; then no part of the row is in the CSV file.
         """
         row = {name: f'{value:.6g}' for name, value in figures.items() if math.isfinite(value)}
         append(self._file, self._text([row]).encode())

@@ -1,4 +1,4 @@
-"""LoRA on the model's linear layers, for a 7B on a GPU. peft is imported where it is used."""
+"""LoRA on the model's linear layers, for a 7B model on a GPU. It needs the package peft."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ A, B = '.lora_A.default.weight', '.lora_B.default.weight'
 
 
 def add_adapters(model: LightVLA, config: LoraConfig, autocast: bool) -> None:
-    """Freeze a model, add adapters to its linear layers, and leave its heads to be trained whole.
+    """Freeze a model, add adapters to its linear layers, and keep its heads fully trainable.
 
-    As released (finetune.py): all linear layers of towers, projector and decoder; head and proprio
-    projector have no adapters. What is trained is fp32, whatever the frozen weights are.
+    As in the released finetune.py, all linear layers of towers, projector and decoder get adapters;
+    head and proprio projector do not. Trained weights are fp32; the frozen weights keep their type.
 
-    :raises ConfigError: When frozen weights are not fp32 and nothing converts between the two.
+    :raises ConfigError: When the frozen weights are not fp32 and ``autocast`` is off.
     """
     from peft import LoraConfig as Adapters
     from peft import inject_adapter_in_model
 
     number = model.projector.fc1.weight.dtype
     if number != torch.float32 and not autocast:
-        raise ConfigError(f'lora: the weights to start from are {number}: set autocast to true')
+        raise ConfigError(f'lora: the initial weights are {number}; set autocast to true')
     targets = [
         name
         for name, module in model.named_modules()
@@ -61,10 +61,10 @@ def add_adapters(model: LightVLA, config: LoraConfig, autocast: bool) -> None:
 def merge_adapters(
     weights: Mapping[str, Tensor], trained: Mapping[str, Tensor], scale: float
 ) -> dict[str, Tensor]:
-    """Return a model's weights with what was trained.
+    """Return a model's weights with the trained adapters and heads.
 
-    :param weights: All frozen ones, by ``LightVLA``'s names.
-    :param trained: Adapters, and weights that were trained whole, which replace frozen ones.
+    :param weights: All frozen weights, by ``LightVLA``'s names.
+    :param trained: Adapters, and fully trained weights, which replace frozen ones.
     :param scale: alpha / rank.
     """
     found = {}

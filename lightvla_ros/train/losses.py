@@ -1,4 +1,4 @@
-"""One pass through the model in training or evaluation; everything that is wrapped for DDP."""
+"""One pass through the model and its losses, as one module that DDP can wrap."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lightvla_ros.vla.pruner import in_fp32, rms
 
 @dataclass(frozen=True)
 class Batch:
-    """What one pass takes.
+    """Inputs and targets of one pass.
 
     :param pixels: float32 [B, cameras, 6, H, W].
     :param ids: int64 [B, P]; ``mask`` bool [B, P].
-    :param proprio: float32 [B, S], normalised; None without.
+    :param proprio: float32 [B, S], normalised; None for a model without state.
     :param targets: float32 [B, chunk, 7], normalised.
-    :param labels: int64 [B, Lv], what patches show (``alignment.patch_labels``); None without.
-    :param places: float32 [B, Lv, 2], ``found`` bool [B, Lv]: where that is centred
-        (``alignment.patch_places``); None without.
+    :param labels: int64 [B, Lv], classes of the patches (``alignment.patch_labels``), or None.
+    :param places: float32 [B, Lv, 2], ``found`` bool [B, Lv]: positions of the patches' objects
+        (``alignment.patch_places``), or None.
     """
 
     pixels: Tensor
@@ -39,7 +39,7 @@ class Batch:
     found: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return it on a device."""
+        """Return the batch on a device."""
         return Batch(
             *(None if each is None else each.to(device) for each in self.__dict__.values())
         )
@@ -48,9 +48,9 @@ class Batch:
 class Losses(nn.Module):
     """The model with its losses.
 
-    :param aligner: None where alignment is neither trained nor measured.
-    :param weight: Of the alignment loss beside L1.
-    :param where: Of the error in where things are centred, wherever alignment is trained.
+    :param aligner: None if alignment is neither trained nor measured.
+    :param weight: Weight of the alignment loss relative to L1.
+    :param where: Weight of the position error relative to the alignment loss.
     :raises ConfigError: When the pruning method hides the projected patches.
     """
 
@@ -61,7 +61,7 @@ class Losses(nn.Module):
         self.model, self.aligner, self.weight, self.where = model, aligner, weight, where
         method = model.config.pruning.method
         if aligner is not None and method not in ('off', 'lightvla'):
-            raise ConfigError(f'alignment: works with pruning off or lightvla, not with {method}')
+            raise ConfigError(f'alignment works only with pruning off or lightvla, not {method}')
 
     def forward(
         self, batch: Batch, alpha: float = 0.0, mode: str = 'both', *, measure: bool = False
@@ -69,11 +69,11 @@ class Losses(nn.Module):
         """Return tensors by name.
 
         ``loss`` (to minimise), ``l1``, ``alignment`` (where used), ``picks`` (distinct kept tokens
-        [B]). With ``measure`` besides: ``error`` [B, chunk, 7], ``kept`` bool [B, Lv], ``tied``
+        [B]). With ``measure`` also ``error`` [B, chunk, 7], ``kept`` bool [B, Lv], ``tied``
         [B], ``spread`` [B] (mean cosine between two queries), ``right`` (share of patches that
         alignment classifies correctly).
 
-        :param mode: ``both``, or ``alignment``: the encoder alone, by its own loss.
+        :param mode: ``both``, or ``alignment``: only the encoder, with the alignment loss.
         """
         model = self.model
         words = model.language_model.model.embed_tokens(batch.ids[:, 1:])
@@ -118,13 +118,13 @@ class Losses(nn.Module):
         if measure:
             labelled = labels != NO_LABEL
             right = (logits.argmax(-1) == labels) & labelled
-            shown = labelled & (labels > 0)  # by an object: background is easy
+            shown = labelled & (labels > 0)  # patches of objects; background is easy
             found['right'] = right.sum() / labelled.sum().clamp_min(1)
             found['right_objects'] = (right & shown).sum() / shown.sum().clamp_min(1)
         return found
 
     def _pruning(self, patches: Tensor, context: Context) -> dict[str, Tensor]:
-        """Measure what LightVLA's pruner does with patches, or would do where it is off."""
+        """Measure what LightVLA's pruner keeps, or would keep if pruning is off."""
         scores = self.model.token_scores(patches, context)
         return {
             'kept': pruner.kept_mask(scores),
@@ -136,15 +136,15 @@ class Losses(nn.Module):
 def see(
     model: LightVLA, pixels: Tensor, context: Context, alpha: float
 ) -> tuple[DecoderInput, Tensor]:
-    """Do what ``LightVLA.encode`` does, and return all candidates [B, Lv, ...] besides."""
+    """Do what ``LightVLA.encode`` does, and also return all candidates [B, Lv, ...]."""
     tokens, scores, context = model.candidates(pixels, context)
     return model.choose(tokens, scores, context, alpha), tokens
 
 
 def query_spread(model: LightVLA, patches: Tensor, context: Context) -> Tensor:
-    """Mean cosine between two different queries of eq. 1, [B]: 1 when all are the same."""
-    # eq. 1 stands here a second time: pruner.token_scores multiplies by 1 / sqrt(D), which for
-    # widths such as 128 rounds otherwise and would change the last bits of the logged number
+    """Return the mean cosine between two different queries of eq. 1, [B]: 1 if all are equal."""
+    # eq. 1 is repeated here because pruner.token_scores multiplies by 1 / sqrt(D), which for widths
+    # such as 128 rounds differently and would change the last bits of the logged number
     task, mask = model.task(context)
     with in_fp32(patches):
         patches, task = patches.float(), task.float()

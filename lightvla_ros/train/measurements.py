@@ -1,4 +1,4 @@
-"""What is measured on held-out frames: errors, and what the pruner keeps and why."""
+"""Measurements on held-out frames: errors, and what the kept patches show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def places_of(
     :param labels: int64 [B, Lv] (``alignment.patch_labels``).
     :param instruction: int64 [B], index into ``texts``.
     :returns: int64 [B, Lv], index into ``PLACES``: an object named in the instruction, the robot
-        (its gripper: the arm is background), another object, background.
+        (only its gripper; the arm is background), another object, background.
     """
     named = torch.from_numpy(np.stack([classes.named_in(texts[index]) for index in instruction]))
     table = torch.full((len(labels), len(classes.words) + 1), PLACES.index('other'))
@@ -32,7 +32,7 @@ def places_of(
     if ROBOT in classes.words:
         table[:, classes.words.index(ROBOT)] = PLACES.index('robot')
     table[:, 0] = PLACES.index('background')
-    # what has no words counts as another object: the last column
+    # the last column: an object without words counts as another object
     return table.gather(1, labels.where(labels != NO_LABEL, len(classes.words)))
 
 
@@ -45,7 +45,7 @@ def measure(
 ) -> dict[str, float]:
     """Run the model in evaluation mode.
 
-    :param batches: Each with the places of its patches (:func:`places_of`), or None.
+    :param batches: Batches with the places of their patches (:func:`places_of`), or None.
     :param mode: See :meth:`Losses.forward`.
     :returns: Means by name, for the log.
     """

@@ -1,4 +1,4 @@
-"""The words for what a segmentation shows, as instructions say them."""
+"""The words for the objects in a segmentation, as used in instructions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 IGNORED = 255  # class of a pixel whose object has no words
 BACKGROUND, ROBOT = 'background', 'robot'
-# Beginnings of the simulator's names; the longest that fits is taken. Every prompt says 'robot', so
-# the gripper's patches pick one of themselves; the arm tells nothing that the state does not.
+# Prefixes of the simulator's names; the longest match counts. Every prompt contains 'robot', so a
+# patch of the gripper is always selected; the arm is background, as the state describes it fully.
 WORDS = {
     'akita_black_bowl': 'black bowl',
     'alphabet_soup': 'alphabet soup',
@@ -36,10 +36,10 @@ WORDS = {
 
 @dataclass(frozen=True)
 class ObjectClasses:
-    """What the segmentations of all data show.
+    """The object classes in the segmentations of all data.
 
-    :param words: Of each class; class 0 is the background and has :data:`BACKGROUND` here.
-    :param instances: Names of single things, of all sources; two bowls are two of them.
+    :param words: Words of each class; class 0 is :data:`BACKGROUND`.
+    :param instances: Names of single objects in all sources; two bowls are two instances.
     :param tables: For each source of data uint8 [256]: its segmentation value -> instance, or
         :data:`IGNORED`.
     :param of_instance: uint8 [256], the class of each instance, or :data:`IGNORED`.
@@ -53,7 +53,7 @@ class ObjectClasses:
     unknown: tuple[str, ...]
 
     def named_in(self, instruction: str) -> np.ndarray:
-        """Tell which classes an instruction names: bool [classes]."""
+        """Return which classes an instruction names: bool [classes]."""
         text = f' {" ".join(instruction.lower().split())} '
         named = [word != ROBOT and f' {word} ' in text for word in self.words]
         return np.array([False, *named[1:]])
@@ -65,7 +65,7 @@ def object_classes(
     """Find the classes of all names.
 
     :param sources: The segmentation names of each source; value 0 is the background.
-    :param more: Words for further beginnings of names; they win over :data:`WORDS`.
+    :param more: Words for further prefixes of names; they override :data:`WORDS`.
     """
     table = WORDS | dict(more or {})
     found = {name: _words(name, table) for names in sources for name in names[1:]}

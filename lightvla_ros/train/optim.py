@@ -1,8 +1,8 @@
 """Optimisers: AdamW and Muon with schedules, and their state.
 
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) runs in fp32: ``torch.optim.Muon``
-orthogonalises in bf16 whatever the weights are; a CPU without bf16 emulates that ten times slower
-than fp32, which made a step of the small policy take three times as long.
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) runs in fp32. ``torch.optim.Muon``
+always orthogonalises in bf16, which a CPU without bf16 emulates ten times slower than fp32; a step
+of the small policy then took three times as long.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from lightvla_ros.train.config import OptimizerConfig
 
-# Matrices between embeddings and heads: Muon is for these
+# Muon is for the matrices between embeddings and heads
 HIDDEN = ('vision_backbone.', 'projector.', 'language_model.model.layers.')
 
 ROUNDS = 5
@@ -26,7 +26,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic
 
 
 def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
-    """Return the optimizers of all weights that are trained; ``initial_lr`` is in each group."""
+    """Return the optimizers of all trained weights; each group has ``initial_lr``."""
     muon, decayed, plain = [], [], []
     for name, weight in model.named_parameters():
         if not weight.requires_grad:
@@ -56,7 +56,7 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer
 
 
 def rate_factor(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Return what the learning rates are multiplied by at a step from 0 to ``steps`` - 1."""
+    """Return the factor on the learning rates at a step from 0 to ``steps`` - 1."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     if config.schedule == 'step':
         return warm * config.gamma ** bisect.bisect_right(config.milestones, step)
@@ -74,10 +74,10 @@ def set_rate(optimizers: list[Optimizer], factor: float) -> None:
 
 
 class Muon(Optimizer):
-    """Momentum whose update is orthogonalised, and scaled to the size of AdamW's.
+    """Momentum with an orthogonalised update, scaled to the size of AdamW's.
 
     :param weights: Matrices, 2-D.
-    :param decay: Decoupled, as AdamW's.
+    :param decay: Decoupled weight decay, as in AdamW.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def optimizers_state(model: nn.Module, optimizers: list[Optimizer], parallel: str) -> Any:
-    """Return the state of all optimizers; all processes must ask where weights are sharded."""
+    """Return the state of all optimizers; all processes must call it if weights are sharded."""
     if parallel != 'fsdp2':
         return [optimizer.state_dict() for optimizer in optimizers]
     from torch.distributed.checkpoint.state_dict import (
@@ -136,7 +136,7 @@ def optimizers_state(model: nn.Module, optimizers: list[Optimizer], parallel: st
 def load_optimizers(
     model: nn.Module, optimizers: list[Optimizer], state: Any, parallel: str
 ) -> None:
-    """Put the states back; the inverse of :func:`optimizers_state`."""
+    """Restore the states; the inverse of :func:`optimizers_state`."""
     if parallel != 'fsdp2':
         for optimizer, each in zip(optimizers, state, strict=True):
             optimizer.load_state_dict(each)

@@ -1,4 +1,4 @@
-"""One process or several: torchrun's, with DDP, or FSDP2 where a model does not fit one GPU."""
+"""Training in one process, or in several with torchrun: DDP, or FSDP2 for the largest models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightvla_ros.vla.vision import Block
 
 @dataclass(frozen=True)
 class Process:
-    """Which of how many processes this is, and what it computes on."""
+    """Rank of this process, number of processes, and device."""
 
     rank: int
     world: int
@@ -26,15 +26,15 @@ class Process:
 
 
 def join(parallel: str) -> Process:
-    """Join the other processes, if there shall be any.
+    """Join the group of processes, unless ``parallel`` is ``none``.
 
-    :raises TrainError: When torchrun has not started this one.
+    :raises TrainError: When this process was not started by torchrun.
     """
     if parallel == 'none':
         return Process(0, 1, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
     if 'RANK' not in os.environ:
         raise TrainError(
-            f'parallel: {parallel} is started by torchrun: '
+            f'parallel: {parallel} must be started with torchrun: '
             'torchrun --nproc-per-node N -m lightvla_ros.cli train --config FILE'
         )
     device = torch.device('cpu')
@@ -53,10 +53,10 @@ def leave() -> None:
 
 
 def spread(losses: Losses, parallel: str, process: Process) -> nn.Module:
-    """Wrap a model for several processes; its weights may be other objects afterwards."""
+    """Wrap a model for several processes; this may replace its weight objects."""
     if parallel == 'ddp':
         ids = [process.device] if process.device.type == 'cuda' else None
-        # the alignment steps leave the decoder out, as do frozen parts
+        # the decoder in alignment steps, and frozen parts, get no gradients
         return DistributedDataParallel(losses, device_ids=ids, find_unused_parameters=True)
     if parallel == 'fsdp2':
         from torch.distributed.device_mesh import init_device_mesh
@@ -71,14 +71,14 @@ def spread(losses: Losses, parallel: str, process: Process) -> nn.Module:
 
 
 def gathering(module: nn.Module, last: bool) -> AbstractContextManager:
-    """Exchange gradients in the last backward pass of a step only, where DDP can."""
+    """With DDP, exchange gradients only in the last backward pass of a step."""
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
     return nullcontext()
 
 
 def any_of_all(wish: bool, process: Process) -> bool:
-    """Tell whether any process wishes something, so that all do the same at the same step."""
+    """Return whether ``wish`` is true in any process, so that all act alike at the same step."""
     if process.world == 1:
         return wish
     wishes = torch.tensor(int(wish), device=process.device)
@@ -87,7 +87,7 @@ def any_of_all(wish: bool, process: Process) -> bool:
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return all of a tensor on the CPU; of a sharded one, all processes must ask."""
+    """Return a whole tensor on the CPU; all processes must call it if the tensor is sharded."""
     if hasattr(value, 'full_tensor'):
         value = value.full_tensor()
     return value.detach().cpu()

@@ -18,9 +18,9 @@ UNKNOWN = '<unk>'
 
 
 class PromptTable:
-    """Token ids by instruction.
+    """Table of token ids by instruction.
 
-    :raises TrainError: When an instruction is too long or holds a word that the policy lacks.
+    :raises TrainError: When an instruction is too long or holds a word unknown to the policy.
     """
 
     def __init__(self, instructions: Sequence[str], spec: Prompt, tokenizer: Path) -> None:
@@ -41,17 +41,17 @@ class PromptTable:
         self.used_ids = sorted(set(self._ids[self._masks].tolist()))
 
     def __call__(self, instructions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return ids int64 [B, P] and mask bool [B, P], no longer than the batch's longest."""
+        """Return ids int64 [B, P] and mask bool [B, P], as long as the batch's longest prompt."""
         index = torch.from_numpy(instructions)
         ids, masks = self._ids[index], self._masks[index]
-        first = int(masks.any(0).int().argmax())  # padding stands in front
+        first = int(masks.any(0).int().argmax())  # padding is in front
         return ids[:, first:], masks[:, first:]
 
 
 def word_ids(words: Sequence[str], tokenizer: Path, lowercase: bool) -> list[list[int]]:
     """Return the ids of each entry's words, without the special tokens of a prompt.
 
-    :raises TrainError: When the tokenizer does not know one.
+    :raises TrainError: When the tokenizer does not know a word.
     """
     loaded = Tokenizer.from_file(str(tokenizer))
     unknown = loaded.token_to_id(UNKNOWN)

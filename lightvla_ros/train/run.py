@@ -53,9 +53,9 @@ OBSERVATIONS = 'observations.npz'
 class Run:
     """A run in its folder.
 
-    :param data: What :func:`load_data` returns; None reads it.
-    :param resume: Go on from the folder's checkpoint, bit for bit as if nothing had happened.
-    :raises TrainError: When it cannot start.
+    :param data: Result of :func:`load_data`; None reads the data.
+    :param resume: Continue from the folder's checkpoint, with bit-identical results.
+    :raises TrainError: When the run cannot start.
     :raises ConfigError: When the configuration does not fit the model.
     """
 
@@ -92,7 +92,7 @@ class Run:
         viewer = Viewer(self.manifest.cameras, self.manifest.preprocessing, config.augment.colour)
         self.batches = Batches(data, viewer, self.manifest, self.tokenizer, config)
         if process.rank == 0 and not viewer.fits(data.store.image_shape[1:3]):
-            print("images are turned or resized to the policy's in every step", flush=True)
+            print("every step turns or resizes images to the policy's form", flush=True)
         self.model = model
         losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
         self.losses = losses.to(process.device)
@@ -122,14 +122,14 @@ class Run:
         self._stopped = False
 
     def stop(self) -> None:
-        """Ask :meth:`train` to write a checkpoint and return after the present step."""
+        """Make :meth:`train` write a checkpoint and return after the current step."""
         self._stopped = True
 
     def train(self) -> bool:
         """Train to the last step, with logs and checkpoints, and write the policy.
 
         :returns: Whether the last step was reached.
-        :raises TrainError: When the loss is no number any more.
+        :raises TrainError: When the loss is not finite.
         """
         config, logs = self.config, None
         if self.process.rank == 0:
@@ -157,7 +157,9 @@ class Run:
         self.save()
         if self.step < config.steps:
             return False
-        if not (self.folder / POLICY / MANIFEST_NAME).exists():  # else it was stopped after that
+        if not (
+            self.folder / POLICY / MANIFEST_NAME
+        ).exists():  # an earlier call may have written it
             self.write_policy(self.folder / POLICY)
         if self.process.rank == 0 and len(self.data.held_out):
             write_observations(self.folder / OBSERVATIONS, self.data)
@@ -166,7 +168,7 @@ class Run:
     def train_step(self) -> dict[str, float]:
         """Change the weights once; return the step's losses.
 
-        :raises TrainError: When the loss is no number.
+        :raises TrainError: When the loss is not finite.
         """
         config = self.config
         set_rate(self._optimizers, rate_factor(config.optimizer, self.step, config.steps))
@@ -174,7 +176,7 @@ class Run:
         if not np.isfinite(figures['loss']):
             raise TrainError(
                 f'step {self.step}: the loss is {figures["loss"]}; lower optimizer.lr or set '
-                'optimizer.clip_norm, and go on from the last checkpoint'
+                'optimizer.clip_norm, and continue from the last checkpoint'
             )
         if config.optimizer.clip_norm:
             weights = [weight for weight in self.model.parameters() if weight.requires_grad]
@@ -188,14 +190,14 @@ class Run:
         return figures
 
     def add_gradients(self) -> dict[str, float]:
-        """Compute the gradients of the present step; return its losses."""
+        """Compute the gradients of the current step; return its losses."""
         config, step = self.config, self.step
         mode, alpha = self._phase(step)
         rows = self._sampler.rows(step).reshape(self.process.world, config.accumulate, -1)
         figures: dict[str, float] = {'alpha': alpha}
         for part in range(config.accumulate):
-            # all that is random in this part follows from this seed: a run that goes on needs no
-            # state of random numbers
+            # this seed determines all random numbers of this part, so a resumed run needs no
+            # stored random state
             torch.manual_seed(step_seed(config.seed, step, self.process.rank, part))
             batch = self.batches.training(rows[self.process.rank, part]).to(self.process.device)
             last = part == config.accumulate - 1
@@ -261,18 +263,20 @@ class Run:
         return tuple(camera.name for camera in self.manifest.cameras)
 
     def _check_folder(self, resume: bool) -> dict[str, Any] | None:
-        """Return the checkpoint to go on from, or begin a folder."""
+        """Return the checkpoint to resume from, or begin a new folder."""
         if resume:
             state = load_checkpoint(self._path)
             check_same(self._path, state['config'], self.config.to_dict())
             if state['world'] != self.process.world:
-                raise TrainError(f'{self._path}: of {state["world"]} processes; start as many')
+                raise TrainError(
+                    f'{self._path}: was written by {state["world"]} processes; start as many'
+                )
             return state
         if self.process.rank == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 raise TrainError(
-                    f'{self.folder}: holds a run; go on with --resume, or name another --out'
+                    f'{self.folder}: holds a run; continue it with --resume, or give another --out'
                 )
             document = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
             write_text(self.folder / CONFIG, document)
@@ -281,8 +285,8 @@ class Run:
     def _load(self, state: dict[str, Any]) -> None:
         if state['frames'] != len(self.data.store):
             raise TrainError(
-                f'{self._path}: of {state["frames"]} frames, now there are '
-                f'{len(self.data.store)}: with other data begin a new run with model.from'
+                f'{self._path}: was trained on {state["frames"]} frames, but now there are '
+                f'{len(self.data.store)}; for other data begin a new run with model.from'
             )
         self.step, self._seconds = state['step'], state['seconds']
         for target, source in (
@@ -336,7 +340,7 @@ class Run:
     def _figures(
         self, sums: dict[str, list[float]], steps: int, seconds: float
     ) -> dict[str, float]:
-        """Means since the last log, and how fast it goes."""
+        """Return means since the last log, and the speed of training."""
         samples = steps * self._sampler.batch
         figures = {
             'step': float(self.step),
@@ -353,7 +357,7 @@ class Run:
             logs.write(figures)
 
     def _due(self) -> bool:
-        """Whether a checkpoint is due, by the clock of any process."""
+        """Return whether a checkpoint is due, by the steps or by the clock of any process."""
         every = self.config.checkpoint_every
         late = time.perf_counter() - self._saved > 60 * every.minutes
         return (every.steps > 0 and self.step % every.steps == 0) or any_of_all(
@@ -391,7 +395,7 @@ class Run:
 
 
 def _prepare_blocks(model: torch.nn.Module, config: TrainConfig) -> None:
-    """Recompute or compile each block of towers and decoder; names of weights stay."""
+    """Make each block of towers and decoder recomputed or compiled; weights keep their names."""
     for module in model.modules():
         if not isinstance(module, Block | LlamaBlock):
             continue

@@ -1,4 +1,4 @@
-"""What a run begins with: a model, its tokenizer, and the manifest that its policy will have."""
+"""Start of a run: its model, its tokenizer, and the manifest of its future policy."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ POLICY = 'policy'  # the folder in a run's folder
 
 @dataclass(frozen=True)
 class Start:
-    """A model and what belongs to it.
+    """A model with its manifest and tokenizer.
 
-    :param document: Of the manifest, without weights' and files' names.
-    :param tokenizer: Path of the file.
+    :param document: Document of the manifest, without names of weights and files.
+    :param tokenizer: Path of the tokenizer file.
     """
 
     model: LightVLA
@@ -75,7 +75,7 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     """Build the model, and write document and tokenizer into the run's folder.
 
     :raises TrainError: When the model does not fit the data, or the folder to start from.
-    :raises ConfigError: When the model cannot be.
+    :raises ConfigError: When the configuration of the model is invalid.
     """
     if config.model.start is None:
         begun = _from_scratch(config, store, folder)
@@ -89,7 +89,7 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
 def changed(config: VLAConfig, changes: Mapping[str, Any]) -> VLAConfig:
     """Return a configuration with some fields changed, nested ones by nested mappings.
 
-    :raises ConfigError: On an unknown field or a value that cannot be.
+    :raises ConfigError: When a field is unknown or a value is invalid.
     """
     document = config.to_dict()
     _merge(document, changes, 'model.changes')
@@ -124,12 +124,12 @@ def _from_scratch(config: TrainConfig, store: FrameStore, folder: Path) -> Start
 
 
 def spread_words(model: LightVLA, used: int) -> None:
-    """Begin with word embeddings at right angles, of rms 1 each.
+    """Initialise the word embeddings as orthogonal vectors with an rms of 1.
 
-    With words that are alike the pruner's queries are, too, and all pick one token.
+    If words are similar, the pruner's queries are similar too, and all select one token.
 
-    :param used: Rows that stand for words; where they are more than the width, directions are
-        random, as those of the other rows.
+    :param used: Number of rows that are used for words; if it exceeds the width, all rows get
+        random directions.
     """
     table = model.language_model.model.embed_tokens.weight
     width = table.shape[1]
@@ -145,7 +145,7 @@ def _document(config: TrainConfig, model: VLAConfig, store: FrameStore) -> dict[
     document = manifest_document(config.name, model.image_size, model.patch_size)
     if model.chunk_length != store.chunks.shape[1]:
         raise TrainError(
-            f'chunk_length {model.chunk_length} is not that of the data, {store.chunks.shape[1]}'
+            f'chunk_length is {model.chunk_length}, but that of the data is {store.chunks.shape[1]}'
         )
     fields = model.to_dict()
     found = _statistics(store)
@@ -217,22 +217,22 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
 
 
 def policy_folder(source: ModelSource) -> Path:
-    """Return the folder with the manifest: the one named, or the policy in a run's folder.
+    """Return the folder with the manifest: ``source.start``, or the policy in that run's folder.
 
-    :raises TrainError: When there is neither.
+    :raises TrainError: When neither has a manifest.
     """
     folder = Path(source.start)
     for each in (folder, folder / POLICY):
         if (each / MANIFEST_NAME).is_file():
             return each
     raise TrainError(
-        f'model.from: {folder}: neither a policy nor a finished run; of an unfinished one write '
-        'the policy first: lightvla train --config FILE --write-policy CHECKPOINT --out DIR'
+        f'model.from: {folder}: neither a policy nor a finished run; if the run is unfinished, '
+        'write its policy first: lightvla train --config FILE --write-policy CHECKPOINT --out DIR'
     )
 
 
 def _rebuilt(model: LightVLA, config: VLAConfig, seed: int) -> LightVLA:
-    """Put weights into a model that is configured otherwise; LightVLA*'s queries alone are new."""
+    """Put weights into a differently configured model; only LightVLA*'s queries may be new."""
     torch.manual_seed(seed)
     queries = LightVLA(_few_layers(config)).state_dict() if _has_queries(config) else {}
     weights = model.state_dict()
@@ -247,8 +247,8 @@ def _rebuilt(model: LightVLA, config: VLAConfig, seed: int) -> LightVLA:
         if value is None or value.shape != place.shape:
             found = None if value is None else tuple(value.shape)
             raise TrainError(
-                f'model.changes: {name} would be {tuple(place.shape)}, the model to start from has '
-                f'{found}; only what needs no other weights can be changed'
+                f'model.changes: {name} would have shape {tuple(place.shape)}, but the initial '
+                f'model has {found}; only fields that do not change weights can be changed'
             )
         state[name] = value
     try:
@@ -263,7 +263,7 @@ def _has_queries(config: VLAConfig) -> bool:
 
 
 def _few_layers(config: VLAConfig) -> VLAConfig:
-    """Leave out the decoder layers above those that new queries are read from."""
+    """Leave out the decoder layers above the one from which new queries are read."""
     layers = config.pruning.layer + 1
     return replace(config, language=replace(config.language, layers=layers))
 
@@ -272,7 +272,7 @@ def _check_images(begun: Start, store: FrameStore) -> None:
     cameras, height, width, _ = store.image_shape
     wanted = begun.model.config.cameras
     if cameras != wanted:
-        raise TrainError(f'demonstrations have {cameras} cameras, the model takes {wanted}')
+        raise TrainError(f'demonstrations have {cameras} cameras, but the model takes {wanted}')
     for camera in begun.manifest.cameras:
         try:
             check_aspect(height, width, camera)

@@ -1,7 +1,7 @@
-"""Features of towers that are not trained, computed once: no step sees an image.
+"""Features of towers that are not trained, computed once, so that steps need no images.
 
-The decoder then learns several times as fast on a CPU. It is for a stage after the towers have
-learnt: what they leave out, no step can bring back.
+The decoder then trains several times as fast on a CPU. Use this only after the towers are trained,
+because later steps cannot change their features.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ BATCH = 64
 
 
 class _Given(nn.Module):
-    """Stands in the towers' place and takes their features for pixels."""
+    """Replacement for the towers that takes their features instead of pixels."""
 
     def forward(self, features: Tensor, language: None = None) -> Tensor:
         return features
 
 
 class TowerFeatures:
-    """The features of all frames, in fp16; takes the towers out of the model.
+    """The features of all frames, in fp16; the towers are removed from the model.
 
-    :param model: Without FiLM, whose towers read the instruction.
-    :param viewer: Its views must be the same in every step: no augmentation.
+    :param model: A model without FiLM, because FiLM's towers read the instruction.
+    :param viewer: Its views must be the same in every step, without augmentation.
     """
 
     def __init__(self, model: LightVLA, store: FrameStore, viewer: Viewer, progress: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the model sees of stored frames: cropped, changed in colour, normalised; whole batches."""
+"""Turns batches of stored frames into model inputs: cropped, changed in colour, normalised."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lightvla_ros.train.object_words import IGNORED
 
 CROP_AREA = 0.9  # as OpenVLA-OFT trains and evaluates
 
-BRIGHTNESS = 0.2  # added, at most, of a range of 1
+BRIGHTNESS = 0.2  # largest change, in a range of 1
 CONTRAST = SATURATION = (0.8, 1.2)
-HUE = 0.05  # of a full turn, at most
+HUE = 0.05  # largest change, as a part of a full turn
 
 
 @dataclass(frozen=True)
 class Views:
-    """A batch of images in the model's form.
+    """A batch of images as the model takes them.
 
     :param pixels: float32 [B, cameras, 3 * towers, H, W].
-    :param instances: uint8 [B, cameras, H, W], cropped as the images are; None without.
+    :param instances: uint8 [B, cameras, H, W], cropped as the images are, or None.
     """
 
     pixels: Tensor
@@ -37,11 +37,12 @@ class Viewer:
     """Turns stored frames into views.
 
     In evaluation it does what ``Preprocessor`` does; the centre crop may differ by one grey
-    value, as products are added in another order.
+    value, because products are added in another order.
 
-    :param cameras: The policy's. Where they turn or resize images, or the recipe has a JPEG round
-        trip, each image takes the robot's way first, which is slow beside a small model.
-    :param recipe: The policy's; its ``crop_area`` decides whether training crops at random.
+    :param cameras: The policy's cameras. If they turn or resize images, or the recipe has a JPEG
+        round trip, each image first passes through ``Preprocessor``, which is slow for a small
+        model.
+    :param recipe: The policy's recipe; if its ``crop_area`` is below 1, training crops at random.
     :param colour: Whether training changes colours.
     """
 
@@ -59,7 +60,7 @@ class Viewer:
         self._offset = (-mean / std).float()
 
     def fits(self, size: tuple[int, int]) -> bool:
-        """Whether images of a size [px] are taken as they are stored, which is fast."""
+        """Return whether images of a size [px] are used as stored, which is fast."""
         return (
             self._as_stored
             and tuple(size) == self._cameras[0].size
@@ -67,10 +68,10 @@ class Viewer:
         )
 
     def training(self, images: np.ndarray, instances: np.ndarray | None = None) -> Views:
-        """Crop at random and change colours, each image by itself.
+        """Crop at random and change colours, with separate random numbers for each image.
 
         :param images: uint8 [B, cameras, H, W, 3], upright RGB.
-        :param instances: uint8 [B, cameras, H, W], what each pixel shows.
+        :param instances: uint8 [B, cameras, H, W], the instance that each pixel shows.
         """
         places = None
         count = images.shape[0] * images.shape[1]
@@ -79,7 +80,7 @@ class Viewer:
         return self._views(images, instances, places, self._colour)
 
     def evaluation(self, images: np.ndarray, instances: np.ndarray | None = None) -> Views:
-        """Crop the centre. Takes what :meth:`training` takes."""
+        """Crop the centre. The parameters are those of :meth:`training`."""
         places = None
         if self._side < 1:
             places = torch.zeros(images.shape[0] * images.shape[1], 2)
@@ -94,7 +95,7 @@ class Viewer:
     ) -> Views:
         images, instances = self._of_policy(images, instances)
         batch, cameras, height, width = images.shape[:4]
-        # a permuted view: the conversion to float puts channels in front in the same pass
+        # a permuted view, so that the conversion to float also moves the channels to the front
         values = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2)
         values = values.to(torch.float32, memory_format=torch.contiguous_format)
         shown = None
@@ -104,7 +105,7 @@ class Viewer:
             grid = self._grid(places, height, width)
             values = F.grid_sample(values, grid, 'bilinear', 'border', align_corners=True)
             if not colour:
-                # as the policy does: TensorFlow's saturating conversion to uint8
+                # as in the policy: TensorFlow's saturating conversion to uint8
                 values = (values * (255.5 / 255)).floor_().clamp_(0, 255)
             if shown is not None:
                 shown = F.grid_sample(
@@ -140,9 +141,9 @@ class Viewer:
         return images, instances
 
     def _grid(self, places: Tensor, height: int, width: int) -> Tensor:
-        """Return where to sample, [N, H, W, 2]: a box of the crop's size with its centre there.
+        """Return the sampling grid [N, H, W, 2] of crops with their centres at ``places``.
 
-        With aligned corners, coordinates run over side - 1: as in ``tf.image.crop_and_resize``.
+        With aligned corners, coordinates span side - 1, as in ``tf.image.crop_and_resize``.
         """
         turn = torch.zeros(len(places), 2, 3)
         turn[:, 0, 0] = turn[:, 1, 1] = self._side
@@ -151,7 +152,7 @@ class Viewer:
 
 
 def _turned(instances: np.ndarray, camera: Camera) -> np.ndarray:
-    """Turn instances [B, H, W] as ``Preprocessor.policy_view`` does images, to the nearest."""
+    """Turn and resize instances [B, H, W] as ``Preprocessor.policy_view``, by nearest neighbour."""
     instances = np.moveaxis(fitted(np.moveaxis(instances, 0, 2), camera, fill=IGNORED), 2, 0)
     if camera.rotate_degrees == 180:
         instances = instances[:, ::-1, ::-1]
@@ -165,26 +166,26 @@ def _turned(instances: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def change_colours(images: Tensor) -> Tensor:
-    """Change each image [N, 3, H, W] of values 0 to 1 at random -> the same form, in 0 to 1.
+    """Change the colours of images [N, 3, H, W] with values 0 to 1 at random -> the same form.
 
-    As OpenVLA's training does (obs_transforms.py, and dlimp's augmentations on ``tf.image``), with
-    numbers of its own for every image: brightness, contrast about each channel's mean, and then
-    saturation and hue in HSV.
+    This follows OpenVLA's training (obs_transforms.py, and dlimp's augmentations on ``tf.image``),
+    with separate random numbers for every image: brightness, contrast about each channel's mean,
+    and then saturation and hue in HSV.
     """
     count = len(images)
     added = _uniform(count, -BRIGHTNESS, BRIGHTNESS)
     factor = _uniform(count, *CONTRAST)
     mean = images.mean((2, 3), keepdim=True) + added
-    # brightness and contrast are one line: (x + added - mean) factor + mean
+    # brightness and contrast together: (x + added - mean) factor + mean
     images = torch.addcmul((added - mean) * factor + mean, images, factor).clamp_(0, 1)
     return shift_hue(saturate(images, _uniform(count, *SATURATION)), _uniform(count, -HUE, HUE))
 
 
 def saturate(images: Tensor, factor: Tensor) -> Tensor:
-    """Multiply HSV's saturation, which is limited to 1.
+    """Multiply HSV's saturation, and limit it to 1.
 
-    The brightest channel V stays, each other one moves along its distance from V; the darkest
-    reaches 0 where the saturation is 1.
+    The brightest channel V stays; the distance of the other channels from V is scaled. At
+    saturation 1 the darkest channel is 0.
 
     :param images: [N, 3, H, W] in 0 to 1.
     :param factor: [N, 1, 1, 1].
@@ -203,7 +204,7 @@ def shift_hue(images: Tensor, turn: Tensor) -> Tensor:
     low, high = images.aminmax(dim=1, keepdim=True)
     chroma = high - low
     safe = chroma.clamp_min(1e-6)
-    # in sixths of a turn, from the channel that is brightest
+    # in sixths of a turn, by which channel is the brightest
     hue = torch.where(
         high == red,
         (green - blue) / safe,

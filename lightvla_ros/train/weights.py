@@ -1,4 +1,4 @@
-"""Trained weights: their means, and the policy folder that they end in, ready for the export."""
+"""Trained weights: their means, and the policy folder with them, ready for export."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GOLDEN_FRAMES = 6
 def between(
     start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
-    """Return the weights that lie ``share`` of the way from ``start`` to ``end``.
+    """Return the weights at a share of the way from ``start`` (0) to ``end`` (1).
 
-    Fine-tuned weights often lose some of what those they began with could do; in between, both is
-    kept to a large part (Wortsman et al. 2022, arXiv 2109.01903).
+    Fine-tuning often loses abilities of the initial weights; interpolated weights keep most of the
+    old and the new abilities (Wortsman et al. 2022, arXiv 2109.01903).
 
     :raises KeyError: When they do not have the same names.
     """
@@ -36,9 +36,9 @@ def between(
 
 
 class RunningMean:
-    """The running mean (EMA) of all weights that are trained.
+    """The running mean (EMA) of all trained weights.
 
-    :param decay: 0 keeps no mean: the weights themselves are used.
+    :param decay: 0 for no mean; then the weights themselves are used.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -50,7 +50,7 @@ class RunningMean:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after a step (from 0) in; early means reach less far back."""
+        """Update the mean after a step (from 0); the decay is smaller in early steps."""
         if not self._decay:
             return
         decay = min(self._decay, (1 + step) / (10 + step))
@@ -83,12 +83,12 @@ def write_policy(
     tokenizer: Path,
     provenance: Mapping[str, Any],
 ) -> Manifest:
-    """Write a policy folder as a whole: it appears under its name when it is complete.
+    """Write a policy folder atomically: it gets its name when it is complete.
 
-    :param weights: Of ``LightVLA``, by its names.
-    :param document: The manifest's, without names of weights.
-    :raises FileExistsError: When the folder holds something.
-    :raises WriteError: When the disk is full; there is no such folder then.
+    :param weights: Weights of ``LightVLA``, by its names.
+    :param document: Document of the manifest, without names of weights.
+    :raises FileExistsError: When the folder is not empty.
+    :raises WriteError: When the disk is full; then the folder is not created.
     """
     new_folder(folder)
     groups: list[dict[str, Tensor]] = [{}]

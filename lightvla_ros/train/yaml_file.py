@@ -1,4 +1,4 @@
-"""Reading a YAML file in which every key stands once."""
+"""Reads a YAML file in which every key occurs once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lightvla_ros.errors import ConfigError, one_line
 def read_yaml(path: Path) -> Any:
     """Return a file's content.
 
-    :raises ConfigError: When it cannot be read, is no UTF-8 or no YAML, or gives a key twice, of
-        which YAML would take the last one.
+    :raises ConfigError: When the file cannot be read, is not UTF-8 or not YAML, or gives a key
+        twice (YAML would silently use the last value).
     """
     try:
         return yaml.load(Path(path).read_text(encoding='utf-8'), _OnceLoader)
     except OSError as error:
         raise ConfigError(f'{path}: cannot be read: {error.strerror}') from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f'{path}: is no UTF-8 text ({error}); save it as UTF-8') from None
+        raise ConfigError(f'{path}: is not UTF-8 text ({error}); save it as UTF-8') from None
     except ConfigError as error:
         raise ConfigError(f'{path}: {error}') from None
     except yaml.YAMLError as error:

@@ -60,8 +60,8 @@ def test_the_command_line_s_buckets(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('{"0": 3}', '0 kept tokens; 1 to 512'),
-        ('{"600": 3}', '600 kept tokens; 1 to 512'),
+        ('{"0": 3}', '0 kept tokens; only 1 to 512'),
+        ('{"600": 3}', '600 kept tokens; only 1 to 512'),
         ('{}', 'is empty'),
         ('{"78": 0}', 'is empty'),
         ('{"x": 1}', 'JSON such as'),

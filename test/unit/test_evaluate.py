@@ -152,7 +152,7 @@ def test_flops_of_any_mixture_are_those_of_each_chunk(small_policy):
 
 
 def test_flops_that_cannot_be_counted_say_why(policy_dir, small_policy):
-    assert 'graphs alone' in chunk_flops(load_manifest(policy_dir), [3])['skipped']
+    assert 'only graphs' in chunk_flops(load_manifest(policy_dir), [3])['skipped']
     assert chunk_flops(load_manifest(small_policy), []) == {'skipped': 'no chunk'}
     assert 'not' in merged_flops([{'skipped': 'not so'}, {'skipped': 'no chunk'}])['skipped']
 
@@ -203,7 +203,7 @@ def test_episode_that_raises_is_an_error_and_is_tried_again(options, tmp_path):
     failed = [each for each in document['all_episodes'] if each['error']]
     assert [each['success'] for each in failed] == [None, None]
     assert [row['errors'] for row in document['by_task']] == [1, 1]
-    assert '2 episodes are errors and count nowhere' in table(document)
+    assert '2 episodes are errors and are not counted' in table(document)
 
     log.unlink()
     again = evaluated(options, lambda spec: [log.open('a').write(f'{spec.task}'), solved(spec)][1])
@@ -720,7 +720,7 @@ def test_comparison_refuses_other_episodes_and_errors(tmp_path, capsys):
     second = result(tmp_path / 'b.json', [True, False])
     assert main(['compare', first, second]) == 1
     said = capsys.readouterr().err
-    assert 'a.json has 2 episodes that the other lacks and 1 errors' in said
+    assert 'a.json has 2 episodes that the other result lacks and 1 errors' in said
     assert 'compare the 2 that both have with --shared' in said
     assert main(['compare', first, second, '--shared']) == 0
     assert '2 episodes are left out: they are not in both results' in capsys.readouterr().out

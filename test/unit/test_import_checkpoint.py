@@ -185,7 +185,7 @@ BROKEN = {
     ),
     'a tensor is of another model': (
         lambda f: save_file({'lm_head.bias': torch.zeros(2)}, sorted(f.glob('model-*'))[0]),
-        'lm_head.bias is not listed',
+        'holds lm_head.bias, but .* does not list it',
     ),
     'there is no head': (
         lambda f: next(f.glob('action_head--*')).unlink(),
@@ -204,7 +204,7 @@ BROKEN = {
         lambda f: change_json(f, 'dataset_statistics.json', libero_spatial_no_noops={
             'action': STATISTICS['action']
         }),
-        'libero_spatial_no_noops.proprio.q01: 8 numbers',
+        'libero_spatial_no_noops.proprio.q01: must be a list of 8 finite numbers',
     ),
     'a config is cut short': (lambda f: (f / 'config.json').write_text('{"a": '), 'not JSON'),
     'the towers are others': (

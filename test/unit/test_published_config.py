@@ -201,7 +201,7 @@ def test_an_error_in_statistics_names_their_file_and_field(folder, where):
         (STATISTICS, r'without the name of a dataset; put them under a name: \{"NAME": '),
         ({'action': STATISTICS['action']}, 'without the name of a dataset'),
         ({}, 'holds no dataset; take the file from the folder of the training run'),
-        ({KEY: None}, f'{KEY} is None, no statistics'),
+        ({KEY: None}, f'{KEY} is None, not statistics'),
     ],
 )
 def test_statistics_in_another_form_get_a_true_lead(folder, document, lead):
@@ -220,8 +220,11 @@ def test_a_dimension_without_a_range_is_named(folder, tmp_path, capsys):
     assert main(['import', '--checkpoint', str(folder), '--out', str(tmp_path / 'policy')]) == 0
     named = capsys.readouterr().err.splitlines()
     assert len(named) == 2
-    assert 'action[4] has no range, q01 0.25 and q99 0.25: the policy never commands' in named[0]
-    assert 'proprio[7] has no range, q01 0.04 and q99 0.04: the policy sees -1 up to' in named[1]
+    assert 'action[4] has no range, q01 0.25 and q99 0.25: the policy always commands' in named[0]
+    assert (
+        'proprio[7] has no range, q01 0.04 and q99 0.04: the policy sees -1 for values up to'
+        in named[1]
+    )
     notes = load_manifest(tmp_path / 'policy').provenance['notes']
     assert [line.split('note: ')[1] for line in named] == notes
 

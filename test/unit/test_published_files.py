@@ -134,7 +134,10 @@ PT_FILES = {
     'a list': (saving([torch.zeros(3)]), 'does not hold named tensors'),
     'a tensor': (saving(torch.zeros(3)), 'does not hold named tensors'),
     'of nested states': (saving({'model': {'a': torch.zeros(3)}}), 'model is a dict, not a tensor'),
-    'with a call inside': (saving({'a': Payload()}), 'holds a (builtins.)?print, and nothing of a'),
+    'with a call inside': (
+        saving({'a': Payload()}),
+        'holds a (builtins.)?print, and downloaded code',
+    ),
     'with a module inside': (saving(torch.nn.Linear(2, 2)), 'holds a torch.nn.modules.linear'),
     'of an endless name': (saving({'a' * 300: torch.zeros(3)}), 'is not a valid tensor name'),
     'of a name with line ends': (saving({'a\nb': torch.zeros(3)}), 'is not a valid tensor name'),
@@ -154,13 +157,13 @@ def test_a_training_state_that_is_none_is_one_line_without_bad_advice(tmp_path):
     path = tmp_path / 'checkpoint.pt'
     for content in ({'form': 1, 'a': Payload()}, torch.nn.Linear(2, 2)):
         torch.save(content, path)
-        with pytest.raises(TrainError, match='damaged, or no checkpoint') as caught:
+        with pytest.raises(TrainError, match='damaged, or not a checkpoint') as caught:
             load_checkpoint(path)
         assert 'weights_only' not in str(caught.value)
 
 
 INDICES = {
-    'a null': (None, "weight_map gives None for projector.fc1.weight, which is no file of this"),
+    'a null': (None, "weight_map gives None for projector.fc1.weight, which is not a file of this"),
     'a number': (7, 'weight_map gives 7 for'),
     'a list': (['model-00001-of-00003.safetensors'], 'which is not a file of this folder'),
     'a way out of the folder': ('../model.safetensors', "gives '../model.safetensors' for"),
@@ -204,7 +207,7 @@ def test_a_git_lfs_pointer_in_a_policy_folder_is_called_one(small_weights, tmp_p
 def test_a_field_that_stands_twice_in_a_json_file_is_refused(folder):
     text = (folder / 'config.json').read_text()
     (folder / 'config.json').write_text(f'{{"model_type": "x", {text[1:]}')
-    refused(folder, r"config.json: not JSON: 'model_type' stands there twice")
+    refused(folder, r"config.json: not JSON: the field 'model_type' occurs twice")
 
 
 def test_a_layer_that_is_missing_among_many_does_not_make_a_model_of_any_depth(folder):
@@ -218,19 +221,21 @@ def test_a_layer_that_is_missing_among_many_does_not_make_a_model_of_any_depth(f
     save_file(tensors, shard)
     index['weight_map'][other] = shard.name
     (folder / INDEX).write_text(json.dumps(index))
-    refused(folder, r'there is no language_model.model.layers.2; download it again')
+    refused(folder, r'language_model.model.layers.2 is missing; download it again')
 
 
 def test_parts_of_two_steps_are_refused_with_both_names(folder):
     (folder / PROPRIO).rename(folder / 'proprio_projector--50000_checkpoint.pt')
     refused(
         folder,
-        r'action_head--40000_checkpoint.pt is of step 40000, proprio_projector--50000_checkpoint.pt'
-        r' of step 50000; take all parts of one step',
+        r'action_head--40000_checkpoint.pt is from step 40000, proprio_projector'
+        r'--50000_checkpoint.pt of step 50000; use parts from one step',
     )
 
 
 def test_a_run_folder_of_another_step_than_its_parts_is_refused(folder):
     run = folder.rename(folder.parent / 'openvla-7b+libero--50000_chkpt')
-    refused(run, r'--50000_chkpt/ is of step 50000, action_head--40000_checkpoint.pt of step 40000')
+    refused(
+        run, r'--50000_chkpt/ is from step 50000, action_head--40000_checkpoint.pt from step 40000'
+    )
     import_policy(run.rename(folder.parent / 'run--40000_chkpt'), folder.parent / 'policy')

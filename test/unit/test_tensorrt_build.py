@@ -132,7 +132,7 @@ def test_what_a_target_needs_is_looked_for_at_once(monkeypatch):
 @pytest.mark.parametrize(
     ('target', 'options', 'said'),
     [
-        ('tensor-rt', {}, "no target 'tensor-rt'; choose tensorrt or tensorrt-rtx"),
+        ('tensor-rt', {}, "unknown target 'tensor-rt'; choose tensorrt or tensorrt-rtx"),
         ('tensorrt-rtx', {'workspace': 0}, '--workspace is 0 MiB'),
     ],
 )
@@ -180,9 +180,9 @@ def test_profiles_that_the_graph_contradicts_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ('inputs', 'buckets', 'said'),
     [
-        ('float16[batch, 9, 32] tokens', (16,), r'tokens is \[-1, 9, 32\]'),
-        ('float16[1, bucket, 32] context', (16,), r'context is \[1, -1, 32\]'),
-        ('float16[1, bucket, 32] tokens', (), r'tokens is \[1, -1, 32\]'),
+        ('float16[batch, 9, 32] tokens', (16,), r'tokens has the shape \[-1, 9, 32\]'),
+        ('float16[1, bucket, 32] context', (16,), r'context has the shape \[1, -1, 32\]'),
+        ('float16[1, bucket, 32] tokens', (), r'tokens has the shape \[1, -1, 32\]'),
     ],
 )
 def test_other_dynamic_inputs_are_refused(tmp_path, inputs, buckets, said):
@@ -244,9 +244,9 @@ def test_phases_say_how_long_the_longest_takes():
     for step in range(5):
         phases.step('Computing profile costs', step)
     phases.step('Timing graph nodes', 2)
-    assert phases.line(now=60.0) == 'Computing profile costs 5/25, about 200 s left of it'
+    assert phases.line(now=60.0) == 'Computing profile costs 5/25, about 200 s left'
     phases.finish('Computing profile costs')
-    assert phases.line(now=66.0) == 'Timing graph nodes 3/4, about 2 s left of it'
+    assert phases.line(now=66.0) == 'Timing graph nodes 3/4, about 2 s left'
     phases.step('unheard of', 1)
     phases.finish('unheard of')
 

@@ -83,7 +83,7 @@ def test_bounds_that_cannot_be_moved_are_refused():
     found = statistics_of(train_rig.frames())
     model, document = made()
     document['proprio']['layout'] = document['proprio']['layout'][::-1]
-    with pytest.raises(TrainError, match='model.bounds: data needs the state as'):
+    with pytest.raises(TrainError, match='model.bounds: data needs the state layout'):
         move_bounds(model, document, found)
     model, document = made()
     document['action']['q99'][6] = document['action']['q01'][6]  # the gripper has no bounds

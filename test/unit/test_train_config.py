@@ -36,14 +36,14 @@ def test_the_7b_is_the_papers():
         ({'stepz': 3}, 'stepz is unknown; there are: .*steps'),
         ({'optimizer': {'rate': 1}}, 'optimizer.rate is unknown'),
         ({'optimizer': {'name': 'sgd'}}, "optimizer.name 'sgd' is not one of adamw, muon"),
-        ({'optimizer': {'lr': 'fast'}}, "optimizer.lr: 'fast' is no number"),
-        ({'optimizer': {'schedule': 'cosine', 'milestones': [3]}}, 'milestones go with'),
+        ({'optimizer': {'lr': 'fast'}}, "optimizer.lr: 'fast' is not a number"),
+        ({'optimizer': {'schedule': 'cosine', 'milestones': [3]}}, 'milestones need'),
         ({'model': {'preset': 'libero-tiny', 'from': 'x'}}, 'exactly one'),
         ({'model': {'start': 'x'}}, "the name is 'from'"),
-        ({'data': {'paths': []}}, 'name at least one'),
+        ({'data': {'paths': []}}, 'give at least one'),
         ({'data': {'paths': [{'path': 'x', 'weight': 0}]}}, 'weight 0.0 must be a positive'),
         ({'steps': 0}, 'steps 0 must be a positive'),
-        ({'steps': None}, 'steps: None is no int'),
+        ({'steps': None}, 'steps: None is not of type int'),
         ({'alignment': {'only_steps': 7}}, 'only_steps 7 is more than steps 6'),
         ({'augment': 'some'}, "augment 'some' is not off"),
         ({'interpolation': 0}, r'interpolation 0.0 is not in \(0, 1\]'),
@@ -100,7 +100,7 @@ def test_a_file_in_another_encoding_is_one_line(tmp_path, capsys, encoding):
     path.write_bytes('name: Münze\n'.encode(encoding))
     assert main(['train', '--config', str(path)]) == 1
     said = capsys.readouterr().err
-    assert f'{path}: is no UTF-8 text' in said
+    assert f'{path}: is not UTF-8 text' in said
     assert said.count('\n') == 1
 
 

@@ -295,5 +295,5 @@ def test_whole_episodes_are_held_out_and_sources_keep_their_weights(tmp_path):
 
 
 def test_images_of_two_sizes_are_refused():
-    with pytest.raises(TrainError, match='several sizes'):
+    with pytest.raises(TrainError, match='different sizes'):
         FrameStore([train_rig.frames(4, 32), train_rig.frames(4, 16)])

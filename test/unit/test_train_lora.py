@@ -59,7 +59,7 @@ def test_a_run_trains_adapters_and_heads_and_merges(tmp_path):
 
 def test_half_precision_needs_autocast(tmp_path):
     model = begin(tmp_path / 'run').model.to(torch.bfloat16)
-    with pytest.raises(ConfigError, match='torch.bfloat16: set autocast'):
+    with pytest.raises(ConfigError, match='torch.bfloat16; set autocast'):
         add_adapters(model, LoraConfig(), autocast=False)
     add_adapters(model, LoraConfig(rank=2), autocast=True)
     assert model.action_head.model.fc1.weight.dtype == torch.float32

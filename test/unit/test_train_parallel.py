@@ -37,5 +37,5 @@ def test_gradients_are_those_of_one_process(found, parallel, tmp_path):
 
 def test_several_processes_are_torchruns(monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
-    with pytest.raises(TrainError, match='parallel: ddp is started by torchrun'):
+    with pytest.raises(TrainError, match='parallel: ddp must be started with torchrun'):
         join('ddp')

@@ -207,7 +207,7 @@ def test_a_run_starts_from_another_with_another_pruner(tmp_path):
     star = {'pruning': {'method': 'lightvla_star_encoder', 'queries': 5}}
     begun = begin(tmp_path / 'star', model={'from': str(tmp_path / 'base'), 'changes': star})
     assert begun.train_step()['picks'] <= 5
-    with pytest.raises(TrainError, match='head_width|would be'):
+    with pytest.raises(TrainError, match='head_width|would have shape'):
         begin(
             tmp_path / 'wide', model={'from': str(tmp_path / 'base'), 'changes': {'head_width': 64}}
         )
@@ -267,7 +267,7 @@ def test_noise_on_the_state_is_in_its_own_units(tmp_path):
     states = run.batches.training(rows).proprio
     assert (states[:, [0, 1, 3, 4, 5, 6, 7]] == states[0, [0, 1, 3, 4, 5, 6, 7]]).all()
     assert states[:, 2].std().item() * (spec.q99[2] - spec.q01[2]) / 2 == pytest.approx(0.02, 0.1)
-    with pytest.raises(ConfigError, match='proprio_noise: 1 numbers; the state has 8'):
+    with pytest.raises(ConfigError, match='proprio_noise has 1 numbers, but the state has 8'):
         begin(tmp_path / 'short', proprio_noise=[0.02], **rest)
 
 
