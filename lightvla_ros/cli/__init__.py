@@ -1,8 +1,8 @@
 """The command `lightvla`: one module for each of its commands.
 
 A command's module has a docstring whose first line says what the command does, ``add_arguments``,
-which declares its options, and ``run``, which does the work and returns the exit code. It imports
-what the work needs when it runs, so that the others need neither ROS nor PyTorch nor a simulator.
+which declares its options, and ``run``, which does the work and returns the exit code. Modules
+import ROS, PyTorch or the simulator only in ``run``, so that other commands work without them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and run what it asks for; return the exit code."""
+    """Parse the command line and run its command; return the exit code."""
     parser = make_parser()
     parsed = parser.parse_args(arguments)
     if parsed.command is None:

@@ -17,52 +17,52 @@ if TYPE_CHECKING:
     from lightvla_ros.evaluate.episodes import EvalOptions
 
 LARGEST_SEED = 2**31 - 1
-MOST = 10_000  # numbers in a list; a slip of the finger must not fill the memory
+MOST = 10_000  # numbers in a list, so that a typing error does not fill the memory
 
 
 def parse_range(text: str) -> tuple[int, ...]:
     """Parse ``0-3,7`` -> (0, 1, 2, 3, 7).
 
-    :raises argparse.ArgumentTypeError: When it is no such list, or names a number twice.
+    :raises argparse.ArgumentTypeError: When it is not such a list, or has a number twice.
     """
     numbers: list[int] = []
     for part in text.split(','):
         match = re.fullmatch(r'(\d{1,9})(?:-(\d{1,9}))?', part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
         if first > last:
-            raise argparse.ArgumentTypeError(f'{text!r} is no list such as 0-3,7')
+            raise argparse.ArgumentTypeError(f'{text!r} is not a list such as 0-3,7')
         if last - first >= MOST:
-            raise argparse.ArgumentTypeError(f'{text!r} are more than {MOST} numbers')
+            raise argparse.ArgumentTypeError(f'{text!r} has more than {MOST} numbers')
         numbers.extend(range(first, last + 1))
     if len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f'{text!r} names a number twice')
+        raise argparse.ArgumentTypeError(f'{text!r} has a number twice')
     return tuple(numbers)
 
 
 def parse_count(text: str) -> int:
     """Parse a whole number above 0.
 
-    :raises argparse.ArgumentTypeError: When it is none.
+    :raises argparse.ArgumentTypeError: When the text is not such a number.
     """
     if not re.fullmatch(r'\d{1,18}', text, re.ASCII) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number above 0')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
     return int(text)
 
 
 def parse_seed(text: str) -> int:
     """Parse a whole number from 0 to 2147483647.
 
-    :raises argparse.ArgumentTypeError: When it is none.
+    :raises argparse.ArgumentTypeError: When the text is not such a number.
     """
     if not re.fullmatch(r'\d{1,18}', text, re.ASCII) or int(text) > LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 0 to {LARGEST_SEED}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to {LARGEST_SEED}')
     return int(text)
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """Return what parses a number from ``low`` to ``high``.
+    """Return a function that parses a number from ``low`` to ``high``.
 
-    It raises :class:`argparse.ArgumentTypeError` when the text is none.
+    It raises :class:`argparse.ArgumentTypeError` when the text is not such a number.
     """
 
     def parse(text: str) -> float:
@@ -71,7 +71,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not low <= value <= high:  # also for NaN
-            raise argparse.ArgumentTypeError(f'{text!r} is no number from {low:g} to {high:g}')
+            raise argparse.ArgumentTypeError(f'{text!r} is not a number from {low:g} to {high:g}')
         return value
 
     return parse
@@ -80,9 +80,9 @@ def number(low: float, high: float) -> Callable[[str], float]:
 def check_episodes(
     suites: Iterable[str], tasks: Iterable[int], inits: Iterable[int] = (0,)
 ) -> None:
-    """See that LIBERO has what is asked for.
+    """Check that LIBERO has the requested tasks and initial states.
 
-    :raises ArgumentError: Naming the first task or saved initial state that there is not.
+    :raises ArgumentError: Naming the first missing task or saved initial state.
     """
     for suite in suites:
         if over := [task for task in tasks if task >= TASKS[suite]]:
@@ -98,7 +98,7 @@ def check_episodes(
 def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) -> None:
     """Declare policy, episodes and conditions.
 
-    :param suites: That can be chosen, besides ``all``.
+    :param suites: Suites that can be chosen, in addition to ``all``.
     """
     parser.add_argument('--policy', type=Path, required=True, metavar='DIR', help='policy folder')
     parser.add_argument(
@@ -111,7 +111,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) 
 
 
 def add_conditions(parser: argparse.ArgumentParser) -> None:
-    """Declare what every command that runs episodes takes."""
+    """Declare the options of every command that runs episodes."""
     parser.add_argument(
         '--seed',
         type=parse_seed,
@@ -161,7 +161,7 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
 
 
 def add_render(parser: argparse.ArgumentParser) -> None:
-    """Declare how the simulation is drawn."""
+    """Declare the option for rendering."""
     parser.add_argument(
         '--render',
         choices=('cheap', 'standard'),
@@ -171,10 +171,10 @@ def add_render(parser: argparse.ArgumentParser) -> None:
 
 
 def add_episodes(parser: argparse.ArgumentParser, tasks: str, inits: str) -> None:
-    """Declare which tasks and initial states.
+    """Declare the options for tasks and initial states.
 
-    :param tasks: The default, in words.
-    :param inits: Likewise.
+    :param tasks: Text of the default tasks.
+    :param inits: Text of the default initial states.
     """
     for name, what, default in (('task', 'tasks', tasks), ('init', 'saved initial states', inits)):
         parser.add_argument(
@@ -189,10 +189,10 @@ def add_episodes(parser: argparse.ArgumentParser, tasks: str, inits: str) -> Non
 def eval_options(
     parsed: argparse.Namespace, tasks: tuple[int, ...], inits: tuple[int, ...], out: Path
 ) -> EvalOptions:
-    """Put parsed arguments into what ``lightvla eval`` runs by.
+    """Turn parsed arguments into the options of an evaluation.
 
-    :param tasks: Where ``--tasks`` was not given.
-    :param inits: Where ``--inits`` was not given.
+    :param tasks: Tasks if ``--tasks`` was not given.
+    :param inits: Initial states if ``--inits`` was not given.
     :raises ArgumentError: When LIBERO has no such episodes.
     """
     from lightvla_ros.evaluate.episodes import Conditions, EvalOptions

@@ -1,4 +1,4 @@
-"""`lightvla bench`: measures what the node and the engines cost."""
+"""`lightvla bench`: measures the time of the node and of the engines."""
 
 from __future__ import annotations
 
@@ -132,21 +132,21 @@ def _run_engine(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    """Refuse options that cannot be, or are not of what is measured.
+    """Refuse options that are invalid or do not apply to the measurement.
 
     :raises ArgumentError: Naming the option.
     """
     for name in ('rounds', 'threads'):
         value = getattr(parsed, name)
         if value is not None and value < 1:
-            raise ArgumentError(f'--{name} {value}: at least 1 is needed')
+            raise ArgumentError(f'--{name} {value}: give at least 1')
     for subject, names in ONLY.items():
         for name in names:
             if getattr(parsed, subject) is None and getattr(parsed, name) is not None:
-                raise ArgumentError(f'--{name} goes with --{subject} only')
+                raise ArgumentError(f'--{name} works only with --{subject}')
     if parsed.policy is not None and parsed.kept is not None and len(parsed.kept) > 1:
         raise ArgumentError(
-            '--kept takes one number with --policy; every bucket is measured anyway'
+            '--kept takes only one number with --policy; every bucket is measured anyway'
         )
 
 

@@ -1,6 +1,6 @@
 """`lightvla collect`: collects demonstrations in LIBERO, in one process per core.
 
-Run it again to continue where it stopped. ``models/collect.py`` is another door to this command.
+Run it again to continue where it stopped. ``models/collect.py`` also runs this command.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lightvla_ros.files import one_writer
 if TYPE_CHECKING:
     from lightvla_ros.collect.recorder import CollectPlan
 
-SILENCE = 600.0  # s without an episode; then a worker was killed (the pool does not say so)
+SILENCE = 600.0  # s without an episode, after which a worker is taken for killed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +108,7 @@ def run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.collect.recorder import CollectPlan
 
     first_seed = parsed.first_seed
-    if first_seed is None:  # a policy drives in layouts that it was not trained on
+    if first_seed is None:  # a policy drives in layouts on which it was not trained
         first_seed = 100_000 if parsed.policy is None else 200_000
     plan = CollectPlan(
         parsed.out,
@@ -131,13 +131,13 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def collect(jobs: list[tuple[CollectPlan, str, int]], workers: int) -> list[str]:
-    """Run the jobs in processes of their own, with one bar for all episodes.
+    """Run each job in its own process, with one progress bar for all episodes.
 
-    :returns: What went wrong, a line for each task that could not be finished.
+    :returns: A line for each task that could not be finished.
     """
     from tqdm import tqdm
 
-    context = multiprocessing.get_context('spawn')  # a rendering context survives no fork
+    context = multiprocessing.get_context('spawn')  # a rendering context does not survive a fork
     news = context.Manager().Queue()
     total = sum(plan.episodes for plan, _, _ in jobs)
     frames = failed = 0
@@ -151,8 +151,8 @@ def collect(jobs: list[tuple[CollectPlan, str, int]], workers: int) -> list[str]
                 message = news.get(timeout=SILENCE)
             except Empty:
                 errors.append(
-                    f'no episode in {SILENCE:.0f} s, a worker was killed (out of memory? each '
-                    'takes 2 GB); run the same command again to continue'
+                    f'no episode has finished for {SILENCE:.0f} s, so a worker was probably killed '
+                    '(out of memory? each takes 2 GB); run the same command again to continue'
                 )
                 break
             if message is None:

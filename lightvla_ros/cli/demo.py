@@ -86,7 +86,7 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
     from lightvla_ros.sim.episode import EpisodeSpec
 
     if arguments.replay and arguments.mode != 'lockstep':
-        raise ArgumentError('--replay needs --mode lockstep: only there is it the same every time')
+        raise ArgumentError('--replay needs --mode lockstep, because only lockstep is reproducible')
     suites = EXPERT_SUITES if arguments.suite == 'all' else (arguments.suite,)
     check_episodes(suites, arguments.tasks, arguments.inits)
     specs = tuple(

@@ -1,4 +1,4 @@
-"""`lightvla eval`: tells how often a policy solves the tasks of LIBERO."""
+"""`lightvla eval`: measures how often a policy solves the tasks of LIBERO."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_shard(text: str) -> tuple[int, int]:
     """Parse ``2/4`` -> (2, 4).
 
-    :raises argparse.ArgumentTypeError: When it is no such part.
+    :raises argparse.ArgumentTypeError: When it is not such a part.
     """
     match = re.fullmatch(r'(\d+)/(\d+)', text)
     part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= part <= parts:
-        raise argparse.ArgumentTypeError(f'{text!r} is no part such as 1/4 or 4/4')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a part such as 1/4 or 4/4')
     return part, parts
 
 
@@ -134,8 +134,8 @@ def options_from(arguments: argparse.Namespace) -> EvalOptions:
 def run(parsed: argparse.Namespace) -> int:
     """Evaluate or merge, and print the table.
 
-    :returns: 0; 1 when an episode is an error or missing, or nothing could be done. Ctrl-C leaves
-        the journal to go on with.
+    :returns: 0; 1 when an episode is an error or missing, or the evaluation fails. After Ctrl-C the
+        same command continues from the journal.
     """
     from lightvla_ros.evaluate.result import missing, table
 
@@ -143,7 +143,7 @@ def run(parsed: argparse.Namespace) -> int:
     print(table(document))
     lacking = missing(document) if parsed.merge else 0
     if lacking:
-        print(f'{lacking} of the episodes that were asked for are in none of the files')
+        print(f'{lacking} of the requested episodes are in none of the files')
     return int(bool(document['errors'] or lacking))
 
 

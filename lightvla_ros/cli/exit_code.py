@@ -1,4 +1,4 @@
-"""From what stops a command to one line on stderr and an exit code."""
+"""Turns the error that stops a command into one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 def exit_code(command: str, work: Callable[[], int], stopped: str = 'stopped') -> int:
-    """Do the work and return its code, or say in one line on stderr what stopped it.
+    """Do the work and return its code, or print one line on stderr about the error.
 
-    :param command: Such as ``lightvla eval``.
-    :param stopped: What to say after Ctrl-C.
-    :returns: The work's own code; 1 after an error that says what is wrong, 2 after one in the
-        arguments, 130 after Ctrl-C or SIGTERM.
+    :param command: Name of the command, such as ``lightvla eval``.
+    :param stopped: Text to print after Ctrl-C.
+    :returns: The work's own code; 1 after an error, 2 after an error in the arguments, 130 after
+        Ctrl-C or SIGTERM.
     """
     try:
         with _interruptible():
@@ -36,7 +36,7 @@ def exit_code(command: str, work: Callable[[], int], stopped: str = 'stopped') -
     return code
 
 
-# What brings a module: an extra of setup.py, or the ROS 2 install
+# Modules by what installs them: an extra of setup.py, or ROS 2
 _EXTRAS = {
     'train': ('h5py', 'onnx', 'onnx_ir', 'onnxscript', 'safetensors', 'torch', 'tqdm'),
     'sim': ('PIL', 'libero', 'matplotlib', 'mujoco', 'robosuite', 'scipy'),
@@ -47,26 +47,26 @@ _ROS = ('rclpy', 'launch', 'ament_index_python', 'sensor_msgs', 'geometry_msgs',
 
 
 def _cure(module: str) -> str:
-    """Say what to do about a module that is not installed."""
+    """Return advice on how to install a missing module."""
     top = module.split('.')[0]
     for extra, modules in _EXTRAS.items():
         if top in modules:
             return f"; this needs pip install 'lightvla_ros[{extra}]'"
     if module.startswith('lightvla_ros.msg'):
         return (
-            '; pip does not bring the ROS messages: source the workspace that colcon built, or run '
+            '; pip does not install the ROS messages: source the workspace built by colcon, or run '
             "the repository's tools/build_messages.sh VENV"
         )
     if top in _ROS:
-        return '; this needs ROS 2: source its setup.bash, and that of the workspace'
+        return '; this needs ROS 2: source its setup.bash and that of the workspace'
     return ''
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have SIGTERM end the workers as Ctrl-C does, by default it would leave them behind.
+    """Make SIGTERM and SIGINT raise KeyboardInterrupt, so that both end the workers.
 
-    And SIGINT, which a shell lets its background jobs ignore.
+    By default SIGTERM would leave them running, and a shell makes background jobs ignore SIGINT.
     """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]

@@ -1,7 +1,7 @@
 """`lightvla export`: exports a policy to ONNX graphs, and builds engines for a GPU.
 
-PyTorch is imported only where it is used: engines for an exported policy are built on the robot's
-computer, which has none. ``models/export_trt.py`` is another door to this command.
+PyTorch is imported only where it is used, because engines are built on the robot's computer, which
+does not have it. ``models/export_trt.py`` also runs this command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lightvla_ros.files import lock_beside, one_writer, whole_folder
 from lightvla_ros.verify.tolerances import TOLERANCES
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
 
-# Options that not every source takes
+# Options that only some sources accept
 ONLY = {
     'policy': {'out', 'observations', 'no_weights', 'dry_run'},
     'checkpoint': {'out', 'observations', 'no_weights', 'dry_run', 'unnorm_key', 'pruning'},
@@ -131,19 +131,19 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _check_options(parsed: argparse.Namespace) -> None:
-    """Refuse options that belong to another source: none is ignored."""
+    """Refuse options that belong to another source, instead of ignoring them."""
     source = next(name for name in ONLY if getattr(parsed, name) is not None)
     for name in sorted({each for names in ONLY.values() for each in names} - ONLY[source]):
         if getattr(parsed, name) not in (None, False):
-            raise ExportError(f'--{name.replace("_", "-")} does not go with --{source}')
+            raise ExportError(f'--{name.replace("_", "-")} does not work with --{source}')
     if parsed.workspace is not None and parsed.target == 'onnx':
-        raise ExportError('--workspace is for a TensorRT target; add --target')
+        raise ExportError('--workspace works only with a TensorRT target; add --target')
 
 
 def _prove(parsed: argparse.Namespace, say: Steps) -> None:
-    """Build layers of a preset's shapes without a GPU."""
+    """Test without a GPU that layers with a preset's shapes build."""
     if parsed.target != 'tensorrt-rtx':
-        raise ExportError('--preset only proves that shapes build: add --target tensorrt-rtx')
+        raise ExportError('--preset only tests that shapes build; add --target tensorrt-rtx')
     from lightvla_ros.export.import_checkpoint import PROMPT_LENGTH
     from lightvla_ros.export.shape_proof import prove
 
@@ -156,20 +156,20 @@ def _prove(parsed: argparse.Namespace, say: Steps) -> None:
 
 
 def _check_built(parsed: argparse.Namespace) -> None:
-    """Refuse what would need another export of a folder that has one."""
+    """Refuse options that need a new export of a folder that is already exported."""
     if parsed.target == 'onnx':
-        raise ExportError(f'{parsed.policy}: is exported already; name --out for another export')
+        raise ExportError(f'{parsed.policy}: is exported already; give --out for another export')
     for option in ('precision', 'buckets', 'histogram', 'observations', 'no_weights'):
         if getattr(parsed, option) not in (None, False):
             raise ExportError(
-                f'--{option.replace("_", "-")} was settled when {parsed.policy} was exported; '
-                'export from the folder with weights, with --out, to change it'
+                f'--{option.replace("_", "-")} cannot change after {parsed.policy} was exported; '
+                'export again from the folder with weights, with --out'
             )
 
 
 def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, say: Steps) -> None:
     if parsed.out is None:
-        raise ExportError('--out DIR is missing: name a folder for the exported policy')
+        raise ExportError('--out DIR is missing: give a folder for the exported policy')
     precision = parsed.precision or ('fp32' if parsed.target == 'onnx' else 'fp16')
     config, length = _model(parsed, manifest)
     context = config.context_length(length)
@@ -177,10 +177,10 @@ def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, s
     observations = None
     if parsed.observations is not None:
         observations = read_observations(parsed.observations, config.cameras, config.proprio_size)
-    elif manifest is not None and manifest.golden is not None:  # they may have cost a robot's time
+    elif manifest is not None and manifest.golden is not None:  # they may be from a real robot
         file = parsed.policy / manifest.golden.file
         observations = read_observations(file, config.cameras, config.proprio_size)
-        print(f'golden observations: the {len(observations["images"])} of {parsed.policy}')
+        print(f'golden observations: {len(observations["images"])}, copied from {parsed.policy}')
     source = parsed.policy or parsed.checkpoint
     print(f'{source} -> {parsed.out}: target {parsed.target}, {precision}')
     copied = parsed.checkpoint is not None
@@ -190,7 +190,7 @@ def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, s
 
 
 def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLAConfig, int]:
-    """Return the configuration of what is exported, and its prompt length."""
+    """Return the configuration of the exported model, and its prompt length."""
     if manifest is None:
         from lightvla_ros.export.import_checkpoint import PROMPT_LENGTH, check_published
         from lightvla_ros.export.published import read_published

@@ -66,5 +66,7 @@ def _config(parsed: argparse.Namespace) -> VLAConfig:
         return preset(parsed.preset)
     manifest = load_manifest(parsed.policy)
     if manifest.model is None:
-        raise ArgumentError(f'{parsed.policy}: holds graphs alone, which do not say their shapes')
+        raise ArgumentError(
+            f'{parsed.policy}: holds only graphs, from which the model cannot be read'
+        )
     return config_of(manifest)

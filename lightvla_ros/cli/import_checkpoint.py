@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--pruning',
         choices=('lightvla', 'off'),
         default='lightvla',
-        help='how the model prunes, which its weights do not tell: off for OpenVLA-OFT; '
+        help='how the model prunes, which its weights do not show; off for OpenVLA-OFT; '
         'default: lightvla',
     )
     parser.add_argument(
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Import, and say what was done."""
+    """Import a checkpoint, and print a summary."""
     from lightvla_ros.export.import_checkpoint import import_policy
 
     manifest = import_policy(
@@ -61,5 +61,5 @@ def run(parsed: argparse.Namespace) -> int:
     print(
         f'{parsed.out}: {len(manifest.model.weights)} files of weights, LoRA: {provenance["lora"]}'
     )
-    print(f'dropped, as it does no work: {len(provenance["dropped"])} tensors (see provenance)')
+    print(f'dropped {len(provenance["dropped"])} unused tensors (listed in the provenance)')
     return 0

@@ -1,4 +1,4 @@
-"""`lightvla listen`: tests whether a policy does what it is told."""
+"""`lightvla listen`: tests whether a policy follows its instruction."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Try the requests and print the tables.
 
-    :returns: 0; 1 when a scene is an error or nothing could be done.
+    :returns: 0; 1 when a scene is an error or the test fails.
     """
     from lightvla_ros.evaluate.listen import listen
     from lightvla_ros.evaluate.listen_result import table
 
     options = eval_options(parsed, TASKS, INITS, parsed.json or Path())
-    if parsed.json is not None:  # a folder that cannot be made is better known before
+    if parsed.json is not None:  # so that an error of the folder comes before the episodes
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
     document = listen(options, parsed.others)
     print(table(document))

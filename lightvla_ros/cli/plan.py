@@ -1,4 +1,4 @@
-"""`lightvla plan`: computes the physical limit of a GPU, and which engine to build for it."""
+"""`lightvla plan`: computes the physical limit of a GPU, and the engine to build for it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lightvla_ros.cli.arguments import parse_count
 from lightvla_ros.errors import ArgumentError
 
 LABEL = 'physical limit computed from spec-sheet peaks, not a measurement'
-GOOD, BEST = 45, 65  # per cent of the floor (our own marks: ``docs/explanation/engines.md``)
-CACHE_GB = 0.1  # weights under this may stay in the cache; then bytes do not bind
+GOOD, BEST = 45, 65  # per cent of the limit (our own thresholds: ``docs/explanation/engines.md``)
+CACHE_GB = 0.1  # smaller weights may stay in the cache; then bandwidth is not the limit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,15 +111,15 @@ def _check_measured(parsed: argparse.Namespace) -> None:
     if not measured:
         return
     if not parsed.precision:
-        raise ArgumentError('--measured needs --precision: which one was measured?')
+        raise ArgumentError('--measured needs --precision, the precision that was measured')
     if len(measured) != len(parsed.kept or ()):
         raise ArgumentError(
-            f'--measured has {len(measured)} times and --kept {len(parsed.kept or ())} counts: '
-            'give a time for each'
+            f'--measured has {len(measured)} times and --kept {len(parsed.kept or ())} counts; '
+            'give one time for each count'
         )
     for ms in measured:
         if not (math.isfinite(ms) and ms > 0):
-            raise ArgumentError(f'--measured {ms:g}: a time in ms is over 0')
+            raise ArgumentError(f'--measured {ms:g}: give a time above 0 [ms]')
 
 
 def _warnings(plans: Sequence[GpuPlan]) -> list[str]:
@@ -128,12 +128,12 @@ def _warnings(plans: Sequence[GpuPlan]) -> list[str]:
         if plan.weights_gb < CACHE_GB:
             found.append(
                 f'{plan.precision.name}: {plan.weights_gb * 1e3:.0f} MB of weights may stay in the '
-                'cache; a floor bound by bytes can then be beaten'
+                'cache; then a time below a floor set by bandwidth is possible'
             )
         found += [
-            f'{row.kept} kept: {row.measured_ms:g} ms beats the floor of {_ms(row.floor_ms)} ms, '
-            'which is impossible: something was not timed (a stage, or the wait for the GPU), or '
-            'the precision, the GPU or --kept is another'
+            f'{row.kept} kept: {row.measured_ms:g} ms is below the floor of {_ms(row.floor_ms)} '
+            'ms, which is impossible: a part was not timed (a stage, or the wait for the GPU), or '
+            'the precision, the GPU or --kept is not the measured one'
             for row in plan.rows
             if row.percent is not None and row.percent > 100
         ]

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Print all tables, or write them into a file.
 
-    :raises MissingMarkersError: When the file has no place for a table.
+    :raises MissingMarkersError: When the file has no markers for a table.
     """
     from lightvla_ros.nodes.reference import MissingMarkersError, tables, updated
 
@@ -30,7 +30,7 @@ def run(parsed: argparse.Namespace) -> int:
     try:
         text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as error:
-        raise ArgumentError(f'--update {path}: is no UTF-8 text ({error})') from None
+        raise ArgumentError(f'--update {path}: is not UTF-8 text ({error})') from None
     try:
         write_text(path, updated(text))
     except MissingMarkersError as error:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Run the episodes, write the files and print the figures.
 
-    :returns: 0; 1 when an episode is an error or nothing could be done.
+    :returns: 0; 1 when an episode is an error or the command fails.
     """
     tasks, inits = (TASKS, INITS) if parsed.stats_only else ((0,), (0,))
     options = eval_options(parsed, tasks, inits, parsed.out)

@@ -1,6 +1,6 @@
 """`lightvla train`: trains a policy on demonstrations.
 
-``models/train.py`` is another door to this command, for ``torchrun``.
+``models/train.py`` also runs this command, for ``torchrun``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
 
     place = join(config.parallel)
     try:
-        # of several processes one alone writes
+        # only one of several processes writes
         with one_writer(out) if place.rank == 0 else nullcontext():
             training = Run(config, out, place, resume=resume)
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -72,13 +72,13 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
 
 
 def _write(checkpoint: Path, out: Path | None) -> int:
-    """Write the policy of a checkpoint, also of a run that is still going on."""
+    """Write the policy of a checkpoint, which may be that of an unfinished run."""
     from lightvla_ros.train.checkpoint import CHECKPOINT, load_checkpoint
     from lightvla_ros.train.start import DOCUMENT, TOKENIZER, policy_folder
     from lightvla_ros.train.weights import between, write_policy
 
     if out is None:
-        raise TrainError('--write-policy: --out DIR is missing: name a folder for the policy')
+        raise TrainError('--write-policy: --out DIR is missing; give a folder for the policy')
     if checkpoint.is_dir():
         checkpoint = checkpoint / CHECKPOINT
     state = load_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""`lightvla verify`: checks that the engines of a policy compute what was trained."""
+"""`lightvla verify`: checks that the engines of a policy compute what the trained model does."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Verify, write what is new into the manifest, and print.
+    """Verify, write new results into the manifest, and print them.
 
-    :returns: 0 when there is an engine and each that had to pass passed, else 1.
+    :returns: 0 when at least one engine was verified and all passed, else 1.
     """
     if parsed.count < 0 or parsed.threads < 1:
         raise ArgumentError('--count must be 0 or more, and --threads 1 or more')
@@ -71,7 +71,7 @@ def run(parsed: argparse.Namespace) -> int:
         for line in unusable:
             print(f'unavailable: {line}')
         if not found:
-            print('no engine could be used, so none is verified')
+            print('no engine could be used, so none was verified')
     written, said = _write(parsed.policy, found)
     if not parsed.json:
         print(said)
@@ -88,14 +88,14 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _write(policy_dir: Path, found: list[Verification]) -> tuple[bool, str]:
-    """Write what the manifest does not say yet; return whether, and a line about it.
+    """Write new results into the manifest; return whether it was written, and a line about it.
 
-    :raises OSError: When that fails, unless the folder is read-only: then the line says so.
+    :raises OSError: When writing fails, unless the folder is read-only: then the line says so.
     """
     path = policy_dir / MANIFEST_NAME
     new = news(policy_dir, found)
     if not new:
-        return False, f'{path}: unchanged, nothing new was found'
+        return False, f'{path}: unchanged, because there are no new results'
     what = ', '.join(
         f'{each.backend} {each.precision} {"passed" if each.passed else "FAILED"}' for each in new
     )
@@ -105,8 +105,8 @@ def _write(policy_dir: Path, found: list[Verification]) -> tuple[bool, str]:
         if error.errno not in READ_ONLY:
             raise
         return False, (
-            f'{path}: cannot be written ({error.strerror}), so no node will run what was found '
-            f'now: {what}; verify a copy of the folder that can be written'
+            f'{path}: cannot be written ({error.strerror}), so nodes do not know the new results: '
+            f'{what}; verify a writable copy of the folder'
         )
     return True, f'{path}: written: {what}'
 

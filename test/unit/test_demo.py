@@ -56,15 +56,15 @@ def test_policy_runs_what_it_is_asked_to():
 def test_ranges_are_never_guessed(text, capsys):
     with pytest.raises(SystemExit):
         main(['demo', f'--tasks={text}'])
-    assert f'{text!r} is no list such as 0-3,7' in capsys.readouterr().err
+    assert f'{text!r} is not a list such as 0-3,7' in capsys.readouterr().err
     assert parse_range('0-3,7') == (0, 1, 2, 3, 7)
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--episodes', '0'], "'0' is no whole number above 0"),
-        (['--episodes=-1'], "'-1' is no whole number above 0"),
+        (['--episodes', '0'], "'0' is not a whole number above 0"),
+        (['--episodes=-1'], "'-1' is not a whole number above 0"),
         (['--replay', '--mode', 'wall_clock'], '--replay needs --mode lockstep'),
         (['--replay', '--policy', 'p'], 'not allowed with argument'),
         (['--suite', 'libero_subject'], 'invalid choice'),

@@ -421,7 +421,7 @@ def test_merged_shards_are_the_whole(options, tmp_path, capsys):
     assert missing(merged) == 0
 
     assert main(['eval', '--merge', str(paths[0]), '--json', str(out)]) == 1
-    assert '3 of the episodes that were asked for are in none' in capsys.readouterr().out
+    assert '3 of the requested episodes are in none' in capsys.readouterr().out
 
 
 def test_merge_refuses_overlaps_and_other_conditions(options, tmp_path):
@@ -441,7 +441,7 @@ def test_merge_refuses_overlaps_and_other_conditions(options, tmp_path):
 
 @pytest.mark.parametrize('text', ['0/2', '3/2', '1', '1/0', 'a/b', '1/2/3'])
 def test_shard_that_is_none(text):
-    with pytest.raises(argparse.ArgumentTypeError, match='is no part such as 1/4 or 4/4'):
+    with pytest.raises(argparse.ArgumentTypeError, match='is not a part such as 1/4 or 4/4'):
         parse_shard(text)
     assert parse_shard('2/4') == (2, 4)
 

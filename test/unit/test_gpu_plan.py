@@ -189,7 +189,7 @@ def test_a_measurement_that_beats_the_floor_is_called_impossible(capsys):
     assert command(*tiny, '--measured', '50', '1e-6') == 0
     text = capsys.readouterr().out
     assert LABEL in text
-    assert '16 kept: 1e-06 ms beats the floor' in text
+    assert '16 kept: 1e-06 ms is below the floor' in text
     assert '128 kept' not in text
 
 
@@ -202,10 +202,10 @@ def test_a_measurement_that_beats_the_floor_is_called_impossible(capsys):
         ),
         (('--gpu', 'H20', '--precision', 'int8'), 'use one of bf16, fp8, w4a16'),
         (('--gpu', 'H20', '--measured', '9'), '--measured needs --precision'),
-        (('--gpu', 'H20', '--precision', 'bf16', '--measured', '9'), 'give a time for each'),
+        (('--gpu', 'H20', '--precision', 'bf16', '--measured', '9'), 'give one time for each'),
         (
             ('--gpu', 'H20', '--precision', 'bf16', '--kept', '9', '--measured', '0'),
-            'a time in ms is over 0',
+            'give a time above 0',
         ),
         (('--gpu', 'H20', '--preset', 'nonsense'), "preset 'nonsense' is not one of"),
         (('--gpu', 'H20', '--preset', 'libero-tiny', '--kept', '129'), 'kept 129 is not in 1 to'),

@@ -89,7 +89,7 @@ def test_finding_what_the_manifest_says_leaves_the_file_byte_for_byte(copy, caps
     assert (copy / MANIFEST_NAME).read_bytes() == before
     assert (copy / MANIFEST_NAME).stat().st_mtime_ns == changed
     said = capsys.readouterr().out
-    assert 'manifest.json: unchanged, nothing new was found' in said
+    assert 'manifest.json: unchanged, because there are no new results' in said
     assert 'unavailable: openvino-cpu bf16: not tried, because the folder is in fp32' in said
 
 
