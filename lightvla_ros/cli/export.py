@@ -135,7 +135,7 @@ def _check_options(parsed: argparse.Namespace) -> None:
     source = next(name for name in ONLY if getattr(parsed, name) is not None)
     for name in sorted({each for names in ONLY.values() for each in names} - ONLY[source]):
         if getattr(parsed, name) not in (None, False):
-            raise ExportError(f'--{name.replace("_", "-")} does not work with --{source}')
+            raise ExportError(f'--{name.replace("_", "-")} does not fit --{source}')
     if parsed.workspace is not None and parsed.target == 'onnx':
         raise ExportError('--workspace works only with a TensorRT target; add --target')
 
@@ -162,8 +162,8 @@ def _check_built(parsed: argparse.Namespace) -> None:
     for option in ('precision', 'buckets', 'histogram', 'observations', 'no_weights'):
         if getattr(parsed, option) not in (None, False):
             raise ExportError(
-                f'--{option.replace("_", "-")} cannot change after {parsed.policy} was exported; '
-                'export again from the folder with weights, with --out'
+                f'--{option.replace("_", "-")} was fixed when {parsed.policy} was exported; '
+                'to change it, export again from the folder with weights, with --out'
             )
 
 
