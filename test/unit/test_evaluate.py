@@ -721,7 +721,7 @@ def test_comparison_refuses_other_episodes_and_errors(tmp_path, capsys):
     assert main(['compare', first, second]) == 1
     said = capsys.readouterr().err
     assert 'a.json has 2 episodes that the other result lacks and 1 errors' in said
-    assert 'compare the 2 that both have with --shared' in said
+    assert 'use --shared to compare the 2 common episodes' in said
     assert main(['compare', first, second, '--shared']) == 0
     assert '2 episodes are left out: they are not in both results' in capsys.readouterr().out
     none = result(tmp_path / 'c.json', [None])

@@ -229,7 +229,7 @@ def test_parts_of_two_steps_are_refused_with_both_names(folder):
     refused(
         folder,
         r'action_head--40000_checkpoint.pt is from step 40000, proprio_projector'
-        r'--50000_checkpoint.pt of step 50000; use parts from one step',
+        r'--50000_checkpoint.pt from step 50000; use parts from one step',
     )
 
 
