@@ -1,4 +1,4 @@
-"""An engine that is asked for chunks of a given number of visual tokens, with a time for each."""
+"""Runs an engine on chunks with a given number of visual tokens, and times each of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightvla_ros.policy.policy import Policy
 class ChunkTimes:
     """Seconds of one chunk.
 
-    :param host: What engine and bucket choice took besides the graphs; None where that is unknown.
+    :param host: Time of engine and bucket choice outside the graphs; None if unknown.
     """
 
     encode: float

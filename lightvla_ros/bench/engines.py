@@ -1,4 +1,4 @@
-"""Measure the engines of a policy folder: pruned against not, and all against eager PyTorch."""
+"""Measures the engines of a policy folder, pruned and unpruned, against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WARM_UP = 5  # rounds
 
 @dataclass(frozen=True)
 class PolicyBench:
-    """What to measure.
+    """Options of the measurement.
 
     :param kept: Visual tokens of a pruned chunk, K; the mean of the golden observations when None.
     :param engine: Only engines of this name; all when None.
@@ -49,7 +49,7 @@ class PolicyBench:
 
 @dataclass(frozen=True)
 class EngineSamples:
-    """What an engine took: seconds by number of visual tokens, of every round."""
+    """Times of an engine [s] in every round, by number of visual tokens."""
 
     runner: ChunkRunner
     rounds: list[dict[int, ChunkTimes]]
@@ -59,11 +59,11 @@ class EngineSamples:
         return [each.encode for times in self.rounds for each in times.values()]
 
     def act(self, size: int) -> list[float]:
-        """Every act with so many tokens."""
+        """Return the times of every act with a number of tokens."""
         return [times[size].act for times in self.rounds]
 
     def chunk(self, size: int) -> list[float]:
-        """Every chunk with so many tokens."""
+        """Return the times of every chunk with a number of tokens."""
         return [times[size].encode + times[size].act for times in self.rounds]
 
     def host(self) -> list[float]:
@@ -82,7 +82,7 @@ class EngineRow:
     :param pruned: ``encode`` and ``act`` with K tokens; ``unpruned`` with all of them.
     :param ratio_p50: Pruned over unpruned, medians; ``ratio_min`` of the quickest ones, which says
         more where others use the machine.
-    :param host_ms: What the calls took besides the graphs; None where that is unknown.
+    :param host_ms: Time of the calls outside the graphs; None if unknown.
     :param matrix_share: Share of the machine's own matrix rate, pruned and unpruned, by the FLOPs
         that K tokens need; None where one of both is unknown.
     :param against_torch: Speed-up over eager PyTorch with the same number of threads, and PyTorch's

@@ -39,7 +39,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Costs:
-    """What the model asks of any GPU.
+    """Costs of the model on any GPU.
 
     :param parameters: Of each stage. The embeddings are not among them: they stay on the host.
     :param tflop: By the number of kept tokens, then by stage [TFLOP].

@@ -18,8 +18,8 @@ class Gpu:
     :param bandwidth: Peak bandwidth of its memory [GB/s, 1e9 bytes].
     :param memory: Nominal size of its memory [GiB]; None when no source at hand says it.
     :param aliases: Other names, ``nvidia-smi``'s among them.
-    :param note: What the figures above hide.
-    :param measured: What engines reached on it, with the date; empty: nothing was measured.
+    :param note: Limitation of the figures above.
+    :param measured: Measured results of engines, with the date; empty if there are none.
     """
 
     name: str

@@ -33,7 +33,7 @@ KEPT_SHARE = 78 / 512  # of visual tokens: what the paper reports
 
 @dataclass(frozen=True)
 class LayerBench:
-    """What to measure.
+    """Options of the measurement.
 
     :param layers: Of the preset's decoder layers; all when None.
     :param kept: Numbers of visual tokens; all and the paper's share when None.

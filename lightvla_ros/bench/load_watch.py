@@ -1,4 +1,4 @@
-"""Whether the machine that is measured on had anything else to do."""
+"""Detects other load on the machine during a measurement."""
 
 from __future__ import annotations
 

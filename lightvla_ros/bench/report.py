@@ -1,4 +1,4 @@
-"""What was measured, for people."""
+"""Reports of measurements as text."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class EpisodeIndex:
     """Where an episode lies and what its file says about it, without its frames.
 
     :param name: Of its group, such as ``demo_3``.
-    :param instruction: What the robot was told.
+    :param instruction: The instruction of the episode.
     :param order: ``before`` where a row's observation was made before the row's action, else
         ``after``.
     :param steps: Executed actions.

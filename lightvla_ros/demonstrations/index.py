@@ -1,4 +1,4 @@
-"""What one file of demonstrations holds: its episodes, checked, without their frames."""
+"""Index of one file of demonstrations: its episodes, checked, without their frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which observation goes with which actions."""
+"""Pairs observations with their actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens a policy keeps, and what share of them lies on what its task is about."""
+"""Number of kept tokens, and the share of them that shows the objects of the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two plots: how many tokens were kept over an episode, and what they lay on."""
+"""Two plots: the number of kept tokens over an episode, and what they show."""
 
 from __future__ import annotations
 

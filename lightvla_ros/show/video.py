@@ -20,7 +20,7 @@ BACKGROUND = (24, 26, 30)
 
 @dataclass(frozen=True)
 class Caption:
-    """What stands below the pictures."""
+    """The text below the pictures."""
 
     title: str
     instruction: str

@@ -20,8 +20,8 @@ def write_episode(
 ) -> dict[str, Any]:
     """Write ``NAME-frames.png``, ``-kept.png``, ``-concentration.png``, ``.gif`` and ``.json``.
 
-    :param header: What the JSON begins with.
-    :returns: What stands in the JSON.
+    :param header: First fields of the JSON.
+    :returns: Contents of the JSON.
     """
     files = [
         out / f'{seen.name}{end}' for end in ('-frames.png', '-kept.png', '-concentration.png')

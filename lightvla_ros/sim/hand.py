@@ -1,4 +1,4 @@
-"""Which object the hand takes hold of, read from the simulator."""
+"""Finds the object that the hand grasps, from the simulator."""
 
 from __future__ import annotations
 

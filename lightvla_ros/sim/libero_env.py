@@ -175,7 +175,7 @@ class LiberoEnv:
 
         simulation = self._wrapper.env
         simulation.hard_reset = hard
-        # Not the wrapper's own reset(): that one tries again for ever, whatever went wrong.
+        # Not the wrapper's own reset(): it retries endlessly after any error.
         for _ in range(PLACEMENT_TRIES):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(RandomizationError):
                 simulation.reset()

@@ -1,4 +1,4 @@
-"""A moment of an episode, kept and brought back."""
+"""Saves and restores the state of an episode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each pixel shows, by the simulator: objects, fixtures, robot and gripper."""
+"""Segmentation by the simulator: objects, fixtures, robot and gripper in each pixel."""
 
 from __future__ import annotations
 
