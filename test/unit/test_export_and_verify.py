@@ -284,7 +284,7 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
         (['--policy', '{weights}', '--out', '{new}', '--target', 'tensorrt'], 'cannot be imported'),
         (['--preset', 'libero-tiny', '--dry-run'], '--dry-run does not fit --preset'),
         (['--policy', '{weights}', '--out', '{new}', '--buckets', '8,x'], "'auto' or numbers"),
-        (['--policy', '{weights}', '--out', '{new}', '--buckets', '64'], 'must be in 2 to 32'),
+        (['--policy', '{weights}', '--out', '{new}', '--buckets', '64'], 'must be from 2 to 32'),
         (['--policy', '{weights}', '--out', '{new}', '--histogram', '{new}'], 'JSON such as'),
         (['--policy', '{weights}', '--out', '{new}', '--observations', '{new}'], 'No such file'),
         (['--policy', '{exported}'], 'is exported already'),
