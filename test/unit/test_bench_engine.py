@@ -244,7 +244,7 @@ def test_weights_are_made_in_bf16_from_a_seed(monkeypatch):
         (['--preset', 'libero-tiny', '--layers', '7'], '--layers 7: libero-tiny has 1 to 6'),
         (['--preset', 'libero-tiny', '--kept', '129'], '--kept 129: libero-tiny has 1 to 128'),
         (['--preset', 'libero-tiny', '--text', '1'], '--text 1: BOS and stop alone are 2'),
-        (['--preset', 'libero-tiny', '--threads', '0'], '--threads 0: at least 1 is needed'),
+        (['--preset', 'libero-tiny', '--threads', '0'], '--threads 0: give at least 1'),
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_one_line(arguments, message, exported, capsys):
