@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
-from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Vector3
+from geometry_msgs.msg import PoseStamped, Transform
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from lightvla_ros.errors import LightVLAError, quoted
@@ -109,12 +109,20 @@ def chunk_to_message(chunk: Chunk, header: ChunkHeader) -> ActionChunk:
     message.header.stamp = time_message(header.stamp)
     message.header.frame_id = header.frame_id
     message.steps = [
-        Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw))
-        for (x, y, z), (qx, qy, qz, qw) in zip(
-            chunk.translations.tolist(), chunk.rotations.tolist(), strict=True
-        )
+        _transform(*step)
+        for step in zip(chunk.translations.tolist(), chunk.rotations.tolist(), strict=True)
     ]
     message.gripper = chunk.gripper.tolist()
+    return message
+
+
+def _transform(translation: list[float], rotation: list[float]) -> Transform:
+    # The parts that it makes itself are filled: given to it, they would be made twice.
+    message = Transform()
+    part = message.translation
+    part.x, part.y, part.z = translation
+    part = message.rotation
+    part.x, part.y, part.z, part.w = rotation
     return message
 
 
