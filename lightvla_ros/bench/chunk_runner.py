@@ -45,10 +45,10 @@ class ChunkRunner:
         self._inputs = policy.prepare(observation)
 
     def turn(self, number: int) -> dict[int, ChunkTimes]:
-        """Time a chunk of every size; the size to begin with moves with the number of the round.
+        """Time a chunk of every size; each round begins with another size.
 
-        A chunk that does not count comes first: the other engines have had the caches, and their
-        threads may still spin.
+        A chunk that is not counted comes first, because other engines have used the caches and
+        their threads may still spin.
         """
         self.time(self.pruned)
         return {size: self.time(size) for size in rotated(self.sizes, number)}
@@ -126,7 +126,7 @@ class GraphClock:
 
 
 class _Timed:
-    """Another object, whose calls of some names are added to a clock."""
+    """Wraps an object and adds the time of some of its calls to a clock."""
 
     def __init__(self, wrapped: Any, clock: GraphClock, calls: tuple[str, ...]) -> None:
         self._wrapped = wrapped

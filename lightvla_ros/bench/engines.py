@@ -55,7 +55,7 @@ class EngineSamples:
     rounds: list[dict[int, ChunkTimes]]
 
     def encode(self) -> list[float]:
-        """Every encode: it does not know how many tokens will follow."""
+        """Return the times of every encode, which are the same for all sizes."""
         return [each.encode for times in self.rounds for each in times.values()]
 
     def act(self, size: int) -> list[float]:
@@ -67,7 +67,7 @@ class EngineSamples:
         return [times[size].encode + times[size].act for times in self.rounds]
 
     def host(self) -> list[float]:
-        """Every chunk's time besides the graphs; empty where that is unknown."""
+        """Return every chunk's time outside the graphs; empty if it is unknown."""
         times = [each.host for times in self.rounds for each in times.values()]
         return [each for each in times if each is not None]
 
@@ -109,7 +109,7 @@ class EngineRow:
 def measure_policy(options: PolicyBench) -> dict[str, Any]:
     """Measure, and return a document for JSON.
 
-    :raises BenchError: When an option cannot be.
+    :raises BenchError: When an option is invalid.
     :raises ContractError: When the folder cannot be trusted or holds no graphs.
     """
     manifest = load_manifest(options.policy)
@@ -168,7 +168,7 @@ def _golden(policy_dir: Path, manifest: Manifest) -> tuple[Observation, int]:
 def _load(
     chosen: list[Variant], options: PolicyBench, observation: Observation, kept: int
 ) -> tuple[list[ChunkRunner], list[str]]:
-    """Return what can be loaded, and a line for each that cannot."""
+    """Return the engines that can be loaded, and a line for each one that cannot."""
     runners, not_here = [], []
     for each in chosen:
         try:
@@ -216,7 +216,7 @@ def _torch_numbers(manifest: Manifest, policy_dir: Path) -> list[str]:
 
 
 def _matrix_numbers() -> list[str]:
-    """Return the numbers whose matrix rate means something here."""
+    """Return the precisions whose matrix rate is a useful yardstick here."""
     return ['fp32', 'bf16'] if has_bf16() and has_torch() else ['fp32']
 
 

@@ -53,7 +53,7 @@ class LayerBench:
 def measure_layers(options: LayerBench) -> dict[str, Any]:
     """Measure, and return a document for JSON. What memory is needed goes to stderr first.
 
-    :raises BenchError: When an option cannot be, or the layers do not fit into memory.
+    :raises BenchError: When an option is invalid, or the layers do not fit into memory.
     """
     if not has_torch():
         raise BenchError("--preset needs PyTorch: pip install 'lightvla_ros[train]'")
@@ -132,7 +132,7 @@ def _resolve(options: LayerBench) -> tuple[VLAConfig, tuple[int, ...]]:
 
 
 def _check_memory(size: int, layers: int, options: LayerBench) -> None:
-    """Say what the layers take, and refuse what would swap."""
+    """Report the memory of the layers; refuse them if the machine would swap."""
     available = available_memory()
     print(
         f'{layers} layers of {options.preset} in {options.precision}: {size / 2**30:.1f} GiB of '

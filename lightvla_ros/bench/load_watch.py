@@ -12,7 +12,7 @@ WARNING = 'the machine was not idle: ratios of medians may stand, times and tail
 class LoadWatch:
     """Load averages before and after a measurement.
 
-    :param threads: That the measurement runs, and may add.
+    :param threads: Number of threads that the measurement itself runs.
     """
 
     def __init__(self, threads: int) -> None:
@@ -31,5 +31,5 @@ class LoadWatch:
 
 
 def not_idle(before: float, after: float, threads: int) -> bool:
-    """Whether load averages tell of others at work, besides ``threads`` of our own at the end."""
+    """Whether load averages show other load than the ``threads`` of the measurement."""
     return before > BUSY or after > threads + BUSY

@@ -36,7 +36,7 @@ def take_turns(
 
 
 def rotated(items: Sequence[Any], number: int) -> list[Any]:
-    """Return the items with another one first for every number."""
+    """Return the items rotated, so that each number begins with another item."""
     start = number % len(items)
     return [*items[start:], *items[:start]]
 
@@ -48,7 +48,7 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def ratio_p50(these: Sequence[float], those: Sequence[float]) -> float:
-    """Divide the median of these samples by the median of those."""
+    """Divide the median of the first samples by the median of the second."""
     return round(float(np.median(these) / np.median(those)), 4)
 
 

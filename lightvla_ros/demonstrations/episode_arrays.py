@@ -20,11 +20,11 @@ from lightvla_ros.policy.state import wrap_axis_angles
 
 @dataclass(frozen=True)
 class Pairs:
-    """What of an episode becomes frames.
+    """The frames that are made from an episode.
 
     :param positions: int64 [N] in its ``obs``, ascending.
     :param chunks: float32 [N, 8, 7].
-    :param lowest: Of all actions; ``highest`` likewise.
+    :param lowest: Smallest number of all actions; ``highest``: the largest.
     """
 
     positions: np.ndarray
@@ -39,7 +39,7 @@ class Pictures:
 
     :param images: uint8 [N, 2, H, W, 3].
     :param proprio: float32 [N, 8].
-    :param masks: uint8 [N, 2, H, W], with the ids of all files; None where not asked for.
+    :param masks: uint8 [N, 2, H, W], with the ids of all files; None if they were not requested.
     """
 
     images: np.ndarray
@@ -76,9 +76,10 @@ def read_pictures(
     """Read images and states at chosen positions of a file's episodes.
 
     :param masks: Whether to read the segmentation.
-    :param segmentation_names: Of all files.
-    :raises DamagedFileError: When the file is.
-    :raises DemonstrationError: When data are not finite or belong to nothing.
+    :param segmentation_names: Names of all files.
+    :raises DamagedFileError: When the file is damaged.
+    :raises DemonstrationError: When data are not finite, or a segmentation has an index without a
+        name.
     """
     with open_file(path) as file, np.errstate(over='ignore'):
         for episode, positions in episodes:

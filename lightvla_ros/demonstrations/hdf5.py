@@ -17,8 +17,8 @@ from lightvla_ros.errors import DamagedFileError, DemonstrationError, one_line
 def open_file(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading.
 
-    :raises DamagedFileError: When it is missing, corrupt or no HDF5; also when damage comes to
-        light while it is open.
+    :raises DamagedFileError: When it is missing, corrupt or not HDF5; also when damage is found
+        while it is open.
     :raises DemonstrationError: When it is being written.
     """
     try:
@@ -52,7 +52,7 @@ def text_attribute(group: h5py.Group, name: str) -> str | None:
 def json_attribute(group: h5py.Group, name: str) -> Any:
     """Read a JSON attribute; None where it is missing.
 
-    :raises DemonstrationError: When it is no JSON.
+    :raises DemonstrationError: When it is not JSON.
     """
     text = text_attribute(group, name)
     try:

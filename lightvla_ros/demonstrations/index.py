@@ -28,11 +28,10 @@ SCENE = re.compile(r'^[A-Z_]*SCENE\d+_')  # LIBERO-90's and LIBERO-10's names be
 
 @dataclass(frozen=True)
 class FileIndex:
-    """What a file holds.
+    """Contents of a file.
 
-    :param episodes: By their numbers.
-    :param notes: What somebody should know who takes the file, a line each: every episode that is
-        left out, and what had to be assumed.
+    :param episodes: In the order of their numbers.
+    :param notes: One line for each episode that is left out and for each assumption that was made.
     """
 
     episodes: tuple[EpisodeIndex, ...]
@@ -69,7 +68,7 @@ def index_file(path: Path, order: str | None = None) -> Iterator[FileIndex]:
 
 
 def _demos(path: Path, data: h5py.Group) -> tuple[list[str], list[str]]:
-    """List the names of whole episodes, by number, and a note of each that is left out.
+    """List the names of complete episodes by number, and a note for each one that is left out.
 
     Our writer and LIBERO's script write ``num_samples`` last: in a file that has it, an episode
     without it is what a killed run left.
@@ -96,7 +95,7 @@ def _demos(path: Path, data: h5py.Group) -> tuple[list[str], list[str]]:
 
 
 def _bottom_up(path: Path, data: h5py.Group, notes: list[str]) -> bool:
-    """Whether the images' first row is the lowest; what is assumed is noted."""
+    """Whether the first row of the images is the lowest; an assumption is noted."""
     convention = text_attribute(data, 'macros_image_convention')
     if convention is None:
         notes.append(
@@ -164,7 +163,7 @@ def _episode(
 def _shape(
     demo: h5py.Group, name: str, place: str, wanted: tuple, dtype: str | None = None
 ) -> tuple[int, ...]:
-    """Check a dataset's shape, where None is any length, and type; any number where not given."""
+    """Check a dataset's shape and its type; None allows any length or number type."""
     dataset = demo.get(name)
     if not isinstance(dataset, h5py.Dataset):
         raise DemonstrationError(f'{place}: has no dataset {name}; download or record it again')

@@ -28,7 +28,7 @@ def load_frames(
     segmentation: bool,
     progress: bool,
 ) -> Frames:
-    """Load episodes, each with the number that :class:`Frames` shall give it.
+    """Load episodes, each with the number that it gets in :class:`Frames`.
 
     A damaged file is left out as a whole and named in the log, and so is an episode without a
     frame.

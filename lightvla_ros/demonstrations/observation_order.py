@@ -22,7 +22,7 @@ CLEARLY = 4.0
 
 
 def find_order(data: h5py.Group, demos: list[str]) -> str:
-    """Find a file's order: its own word, else its contents, else the script that wrote it.
+    """Find a file's order: from its attribute, else its contents, else the script that wrote it.
 
     :param data: The file's group ``data``.
     :param demos: Names of the groups of its episodes.

@@ -1,7 +1,7 @@
-"""HDF5 files are read in a process of their own, which ends when a file is too much for it.
+"""Reads HDF5 files in a separate process, which is killed when a file hangs or crashes it.
 
-HDF5 trusts what it reads: of files with eight bytes set at random, some made it run for ever and
-some crashed it. In the process that trains, either would be the end.
+HDF5 trusts the contents of a file: of files with eight random bytes, some made it run endlessly and
+some crashed it. In the training process, either would end the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WHAT_ENDED_IT = {
 
 
 class ReadingProcess:
-    """One such process; it is started when it is first needed, and again when it has ended."""
+    """The process; it is started when it is first needed, and restarted after it has ended."""
 
     def __init__(self) -> None:
         self._owner = 0
@@ -36,7 +36,7 @@ class ReadingProcess:
     def stream(
         self, function: Callable[..., Iterator[Any]], path: Path, *arguments: Any
     ) -> Iterator[Any]:
-        """Yield what a generator function of a module yields of a file.
+        """Yield the results of a generator function that reads a file in the process.
 
         :param function: Called there with ``path`` and ``arguments``. The process is killed when
             the caller stops before the end.
@@ -93,7 +93,7 @@ stream = _process.stream
 
 
 def _serve(connection: Connection) -> None:
-    """Answer until nobody asks any more."""
+    """Answer requests until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends this
     while True:
         try:

@@ -20,7 +20,7 @@ MIN_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures per dimension; ``min`` and ``max`` are true, q01 and q99 at least 1e-3 apart.
+    """Figures per dimension; ``min`` and ``max`` are exact, q01 and q99 are at least 1e-3 apart.
 
     :param mask: True where a number is normalised; None stands for all.
     """
@@ -48,7 +48,7 @@ class Statistics:
     num_trajectories: int
 
     def as_openvla(self) -> dict[str, Any]:
-        """Return what stands under a data set's name in OpenVLA's ``dataset_statistics.json``."""
+        """Return a data set's entry in OpenVLA's ``dataset_statistics.json``."""
         found = {
             'action': _lists(self.action),
             'proprio': _lists(self.proprio),
@@ -102,7 +102,7 @@ def normalise_actions(chunks: np.ndarray, spec: Action, clip: bool = True) -> np
     1, -1, 1) where the mask is set. The gripper is turned into the policy's numbers first.
 
     :param chunks: [..., 7], OSC_POSE units, gripper -1 open, +1 closed.
-    :param clip: False leaves numbers outside of the bounds what they are.
+    :param clip: False leaves numbers outside the bounds unchanged.
     :returns: float32 [..., 7].
     """
     actions = with_policy_gripper(chunks, spec.gripper_open, spec.gripper_closed)

@@ -1,6 +1,6 @@
 """Writes demonstrations in LIBERO's own HDF5 layout (``scripts/create_dataset.py``, robomimic's).
 
-One file per task. What that layout has no place for stands beside it: which steps were rendered
+One file per task. Additional datasets hold what that layout lacks: which steps were rendered
 (``obs/rows``), the labels of each (``obs/chunks``), what each pixel shows
 (``obs/*_segmentation``), and that a row's observation is the one before its action.
 """
@@ -112,17 +112,17 @@ class DemonstrationWriter:
 
     @property
     def episodes(self) -> int:
-        """How many the file holds."""
+        """Number of episodes in the file."""
         return len(self._data)
 
     @property
     def frames(self) -> int:
-        """How many rendered steps they have."""
+        """Number of their rendered steps."""
         return sum(len(demo['obs/rows']) for demo in self._data.values())
 
     @property
     def seeds(self) -> set[int]:
-        """Seeds that need not be tried again."""
+        """Seeds that the file holds or that have failed; they are not tried again."""
         failed = self._data.attrs.get('failed_seeds', [])
         return {int(demo.attrs['seed']) for demo in self._data.values()} | set(map(int, failed))
 
@@ -133,7 +133,7 @@ class DemonstrationWriter:
             self._data.attrs['failed_seeds'] = np.array(failed, np.int64)
 
     def add(self, episode: Episode) -> None:
-        """Append an episode, and see that it reaches the disk.
+        """Append an episode and write it to the disk.
 
         :raises WriteError: When the disk has no room for it; the file is as before.
         """
@@ -186,7 +186,7 @@ class DemonstrationWriter:
 
     @contextmanager
     def _room(self, needed: int) -> Iterator[None]:
-        """Have the disk set so much aside: HDF5 would leave a damaged file on a full one."""
+        """Reserve disk space before writing: on a full disk HDF5 would leave a damaged file."""
         with room_for(self.path, needed):
             yield
             self._file.flush()

@@ -79,7 +79,7 @@ def write_key_frames(seen: Seen, manifest: Manifest, path: Path) -> Path:
 def write_animation(seen: Seen, manifest: Manifest, path: Path, most: int = MOST_BYTES) -> Path:
     """Write the GIF in real time, with as many colours and frames as fit into the bytes.
 
-    :raises ValueError: When even the plainest one is larger.
+    :raises ValueError: When even the smallest variant is larger.
     """
     for colours, chunks_alone in SETTINGS:
         last = seen.moments[-1]

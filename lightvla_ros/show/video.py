@@ -119,7 +119,7 @@ class VideoWriter:
             self.discard()
 
     def discard(self) -> None:
-        """Leave no file, unless it is finished."""
+        """Remove the file unless it is finished."""
         if self._writer is not None:
             self._writer.release()
             self._writer = None
@@ -151,7 +151,7 @@ def _text(
     colour: tuple[int, int, int],
     shadow: bool = False,
 ) -> None:
-    """Write a line; one that is too long for the picture is written smaller."""
+    """Write a line of text, smaller if it is too long for the picture."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     (width, _), _ = cv2.getTextSize(text, font, size, 1)
     size *= min(1.0, (image.shape[1] - at[0] - 8) / width)

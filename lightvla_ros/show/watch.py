@@ -1,6 +1,6 @@
-"""Runs an episode and keeps what the policy saw, what it kept and what that lay on.
+"""Runs an episode and records what the policy saw, which tokens it kept and what they showed.
 
-Which moments of it tell most is chosen here, too.
+The most informative moments for pictures are chosen here, too.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Events:
 
 @dataclass(frozen=True)
 class Seen:
-    """An episode as it was seen.
+    """A recorded episode.
 
     :param total_steps: Steps of the whole episode.
     """
@@ -137,7 +137,8 @@ def watch_episode(
     """Run a task's own episode to its end.
 
     :param replan: Steps executed of each chunk; None for all of them.
-    :param look_every: Look each so many steps between chunks too, and at the end; None for not.
+    :param look_every: Also look every so many steps between chunks, and at the end; None: only at
+        chunks.
     :raises EngineError: When the engine fails.
     :raises PolicyOutputError: When the policy's output must not move a robot.
     """
@@ -209,7 +210,7 @@ class _Watcher:
             self.look()
 
     def look(self) -> None:
-        """Ask the pruner what it would keep now, for a picture; the policy has no memory."""
+        """Run the pruner for a picture; this does not affect the policy, which has no memory."""
         observation = observe(self._env, self._policy.manifest, self._env.instruction)
         self._add(observation, self._policy.infer(observation), acted=False)
 

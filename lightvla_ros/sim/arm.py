@@ -34,7 +34,7 @@ class Arm:
         return float(np.arctan2(axis[1], axis[0]))
 
     def nearest_yaw(self, yaw: float) -> float:
-        """Of the two equal grasps (modulo pi), the one nearer to where the hand is."""
+        """Return the one of two equal grasps (modulo pi) that is nearer to the hand."""
         return self.yaw + ((yaw - self.yaw + np.pi / 2) % np.pi - np.pi / 2)
 
     def action_towards(self, position: np.ndarray, yaw: float, gripper: float) -> np.ndarray:
@@ -47,7 +47,7 @@ class Arm:
 
 
 def _only(model: mujoco.MjModel, kind: mujoco.mjtObj, count: int, suffix: str) -> int:
-    """Find the gripper's part of that name; robosuite puts prefixes in front."""
+    """Find the gripper's part with this name; robosuite adds prefixes."""
     for index in range(count):
         name = mujoco.mj_id2name(model, kind, index) or ''
         if name.startswith('gripper0') and name.endswith(suffix):

@@ -1,4 +1,4 @@
-"""A policy drives an episode: it looks, executes steps of its chunk, and looks again."""
+"""A policy drives an episode: it observes, executes steps of its chunk, and observes again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_closed_loop(
 ) -> None:
     """Run an episode to its end.
 
-    :param runner: At the start of the episode.
+    :param runner: Runner at the start of the episode.
     :param instruction: What the policy is told; the goal is the environment's.
     :param replan: Steps executed of each chunk; None for all of them.
     :param on_chunk: Called before a chunk is executed.
@@ -56,7 +56,7 @@ def run_closed_loop(
 
 
 def observe(env: LiberoEnv, manifest: Manifest, instruction: str) -> Observation:
-    """Render and read what the policy takes. Rendering takes longer than 5 steps of physics."""
+    """Render and read the policy's inputs. Rendering takes longer than 5 steps of physics."""
     images = env.render()
     seen = {camera.name: images[camera.name] for camera in manifest.cameras}
     return Observation(seen, instruction, env.state())
@@ -65,10 +65,11 @@ def observe(env: LiberoEnv, manifest: Manifest, instruction: str) -> Observation
 def executed_actions(chunk: Chunk) -> np.ndarray:
     """Return the OSC_POSE actions [N, 7] that the bridge would execute of a chunk.
 
-    The node limits the steps; ``ActionChunk`` carries the gripper in float32; who reads one makes
-    its quaternions unit again. To the last bit, so that episodes end in the same state.
+    The node limits the steps, ``ActionChunk`` carries the gripper in float32, and its reader
+    normalises the quaternions. All of this is repeated here to the last bit, so that episodes end
+    in the same state.
 
-    :raises PolicyOutputError: When a step is far over the limits.
+    :raises PolicyOutputError: When a step is far beyond the limits.
     """
     chunk, _ = limit_chunk(chunk, MAX_STEP_TRANSLATION, MAX_STEP_ROTATION)
     norms = np.linalg.norm(chunk.rotations, axis=1)

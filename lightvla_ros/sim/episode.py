@@ -12,7 +12,7 @@ from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """Which episode: suite, task, saved initial state, and the seed of the fixtures' poses."""
+    """Identifies an episode: suite, task, saved initial state, seed of the fixtures' poses."""
 
     suite: str
     task: int
@@ -25,7 +25,7 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """How an episode ended. An ``error`` is no failure of the policy: then nothing was measured.
+    """How an episode ended. An ``error`` is not a failure of the policy: nothing was measured then.
 
     :param steps: Steps after settling, up to success or the limit.
     :param renderer: OpenGL that drew the images, ``none`` without images.
@@ -80,7 +80,7 @@ class EpisodeRunner:
         return np.array([0, 0, 0, 0, 0, 0, self._gripper])
 
     def result(self, error: str = '') -> EpisodeResult:
-        """Return how it ended, or how it stands."""
+        """Return the result so far."""
         return EpisodeResult(
             spec=self._spec,
             instruction=self._env.instruction,

@@ -1,4 +1,4 @@
-"""What else a scene could be asked for: other objects that LIBERO's instructions name.
+"""Other requests for a scene: other objects that LIBERO's instructions name.
 
 From a task's own initial states alone a policy could learn to ignore the words.
 """
@@ -35,17 +35,17 @@ class Request:
 
     @property
     def object(self) -> str:
-        """Name of what is to be moved, such as ``milk_1``."""
+        """Name of the object to move, such as ``milk_1``."""
         return self.goal[1]
 
 
 def own_request(env: LiberoEnv) -> Request:
-    """Return what the task itself asks for."""
+    """Return the task's own request."""
     return Request(env.instruction, tuple(env.task_goal[0]))
 
 
 def other_requests(env: LiberoEnv) -> list[Request]:
-    """Return what another task's instruction asks for in this scene; empty for other suites.
+    """Return the requests of other tasks that fit this scene; empty for other suites.
 
     :raises SimulationError: When LIBERO-Spatial has a bowl where no instruction puts one.
     """

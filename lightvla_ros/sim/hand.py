@@ -44,10 +44,11 @@ class Hand:
         self.first = NONE
 
     def look(self) -> None:
-        """Look at the present moment; call it after every step.
+        """Read the present state; call it after every step.
 
-        Then ``held`` names what both fingers touch, ``lifted`` what is 2 cm above where it lay, and
-        ``first`` the first object of the episode that was either: the nearest of several.
+        ``held`` names the object that both fingers touch, ``lifted`` the object that is 2 cm above
+        its first place, and ``first`` the first object of the episode that was either; of several,
+        the nearest.
         """
         pairs = self._data.contact.geom[: self._data.ncon]
         touched = np.zeros((len(self.names) + 1, 3), bool)  # the last row is of no object

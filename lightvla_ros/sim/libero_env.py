@@ -91,18 +91,18 @@ class LiberoEnv:
 
     @property
     def init_states(self) -> int:
-        """How many saved initial states the task has."""
+        """Number of the task's saved initial states."""
         return len(self._init_states)
 
     @property
     def simulation(self) -> Any:
-        """Robosuite's environment, for what reads the scene itself (the scripted expert)."""
+        """Robosuite's environment, for code that reads the scene (the scripted expert)."""
         return self._wrapper.env
 
     def reset(self, init_state: int, seed: int) -> None:
         """Start from a saved initial state, and let it settle.
 
-        :param seed: Of what the saved state does not hold: the fixtures' poses.
+        :param seed: Seed of the fixtures' poses, which the saved state does not hold.
         :raises SimulationError: When there is no such initial state, or no room for the objects.
         """
         if not 0 <= init_state < self.init_states:
@@ -184,7 +184,7 @@ class LiberoEnv:
 
     @property
     def goal(self) -> list[list[str]]:
-        """What counts as success: predicates with their objects, such as ['in', 'milk_1', ...]."""
+        """Conditions of success: predicates with their objects, such as ['in', 'milk_1', ...]."""
         return self._wrapper.env.parsed_problem['goal_state']
 
     @goal.setter
@@ -193,7 +193,7 @@ class LiberoEnv:
 
     @property
     def solved(self) -> bool:
-        """Whether the goal is fulfilled as things stand."""
+        """Whether the goal is fulfilled now."""
         return bool(self._wrapper.env._check_success())
 
     def step(self, action: np.ndarray) -> bool:
@@ -248,5 +248,5 @@ class LiberoEnv:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides an episode's outcome."""
+    """Versions of the packages that decide an episode's outcome."""
     return {name: version(name) for name in PACKAGES}

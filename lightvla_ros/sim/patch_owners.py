@@ -1,4 +1,4 @@
-"""What each visual token of a policy lies on, by the simulator's segmentation.
+"""Finds what each visual token of a policy shows, from the simulator's segmentation.
 
 A patch belongs to the thing, other than background, that covers most of it, if that covers a
 quarter of it at least; but for the share, the rule is that of ``train/alignment.py``.
@@ -24,7 +24,7 @@ SIZE = 256  # px of the segmentation; what it is resized from makes no differenc
 
 
 class PatchOwners:
-    """Tells the roles of all patches in the present moment of an environment.
+    """Finds the roles of all patches in the present state of an environment.
 
     Make it after the environment's reset, and again after its goal has changed.
     """
@@ -52,8 +52,8 @@ class PatchOwners:
 class Shares:
     """Patches by role, counted over frames. Add them up with ``+`` or :func:`sum_of`.
 
-    :param kept: int64 [roles], in the order of ``ROLES``: those that the pruner kept.
-    :param patches: int64 [roles]: all there were.
+    :param kept: int64 [roles], in the order of ``ROLES``: patches that the pruner kept.
+    :param patches: int64 [roles]: all patches.
     :param frames: How many frames were counted.
     """
 
@@ -100,7 +100,7 @@ class Shares:
 
 
 def sum_of(shares: Sequence[Shares]) -> Shares:
-    """Add up; nothing adds up to zeros."""
+    """Add up counts; the sum of none is zeros."""
     zeros = np.zeros(len(ROLES), np.int64)
     return sum(shares, start=Shares(zeros, zeros, 0))
 
@@ -147,7 +147,7 @@ def in_policy_view(shown: np.ndarray, camera: Camera, crop_area: float) -> np.nd
 
 
 def owners_of_patches(view: np.ndarray, patch_size: int) -> np.ndarray:
-    """Find what covers each patch; 0, the background, where nothing covers a quarter of it.
+    """Find the thing that covers each patch; 0, the background, if nothing covers a quarter of it.
 
     :param view: uint8 [height, width] of indices.
     :returns: uint8 [patches], row by row.

@@ -22,8 +22,8 @@ class Recording:
 
     :param actions: float64 [T, 7], OSC_POSE; the episode ended with the last.
     :param end_state: Joint positions at the end: whether a replay was exact.
-    :param versions: Of the simulator; with others a replay need not end the same. Empty when the
-        file does not say.
+    :param versions: Versions of the simulator; with others a replay may end differently. Empty if
+        unknown.
     """
 
     spec: EpisodeSpec
@@ -47,7 +47,7 @@ class Recording:
 
 
 def recording_path(folder: Path, spec: EpisodeSpec) -> Path:
-    """Return where the recording of an episode lies."""
+    """Return the path of an episode's recording."""
     return Path(folder) / f'{spec.suite}-{spec.task}-{spec.init_state}-{spec.seed}.npz'
 
 
@@ -76,7 +76,7 @@ def record(env: LiberoEnv, spec: EpisodeSpec) -> Recording:
 
 
 def replay_direct(env: LiberoEnv, recording: Recording) -> Recording:
-    """Run recorded actions again, to see whether the simulator repeats itself."""
+    """Run recorded actions again, to check that the simulator repeats the episode."""
     runner = EpisodeRunner(env, recording.spec)
     for action in recording.actions:
         runner.step(action)
@@ -102,5 +102,5 @@ def record_all(specs: Iterable[EpisodeSpec]) -> Iterator[Recording]:
 
 
 def end_state(env: LiberoEnv) -> np.ndarray:
-    """All joint positions of the simulation, as they are now."""
+    """Return all joint positions of the simulation."""
     return np.array(env.simulation.sim.data.qpos)

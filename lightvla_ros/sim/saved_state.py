@@ -13,7 +13,7 @@ _WHOLE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 @dataclass(frozen=True)
 class SavedState:
-    """All that decides how an episode goes on."""
+    """Everything that decides how an episode continues."""
 
     physics: np.ndarray
     fingers: np.ndarray
@@ -22,7 +22,7 @@ class SavedState:
 
 
 def save_state(simulation: Any) -> SavedState:
-    """Keep the moment, for :func:`restore_state` in the same episode.
+    """Save the state, for :func:`restore_state` in the same episode.
 
     :param simulation: Robosuite's environment.
     """
@@ -36,7 +36,7 @@ def save_state(simulation: Any) -> SavedState:
 
 
 def restore_state(simulation: Any, saved: SavedState) -> None:
-    """Go back to a saved moment: the steps in between never happened."""
+    """Restore a saved state, as if the steps since then had not happened."""
     model, data = simulation.sim.model._model, simulation.sim.data._data
     mujoco.mj_setState(model, data, saved.physics, _WHOLE)
     mujoco.mj_forward(model, data)

@@ -39,7 +39,7 @@ class Segmentation:
 
     @staticmethod
     def _owner(model: mujoco.MjModel, body: int, owner: dict[int, int]) -> int:
-        """Climb from a body to the thing that it is part of."""
+        """Find the thing that a body is part of."""
         while body:
             if body in owner:
                 return owner[body]

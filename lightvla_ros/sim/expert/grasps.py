@@ -1,4 +1,4 @@
-"""A pick-and-place made for how a scene looks: where to grasp, and at which heights to move.
+"""Plans a pick-and-place for a scene: where to grasp, and at which heights to move.
 
 Heights and positions are in metres in the world frame; a yaw is the angle of the axis along which
 the fingers open, in radians, modulo pi.
@@ -135,7 +135,7 @@ def _crowding(
 
 @dataclass(frozen=True)
 class GraspPlan:
-    """What an expert does, in metres in the world frame.
+    """Plan of an expert, in metres in the world frame.
 
     :param grasp: Of the hand [3].
     :param yaw: Axis along which the fingers open, the equal one that is nearer to the hand's.
@@ -183,17 +183,17 @@ class PickAndPlace:
         self._others = [body for name, body in bodies.items() if name != self._object]
 
     def object_position(self) -> np.ndarray:
-        """Where the object's body is now [3]."""
+        """Present position of the object's body [3]."""
         return self.data.xpos[self.body].copy()
 
     def target_xy(self) -> np.ndarray:
-        """Where it belongs [2]."""
+        """Position where it belongs [2]."""
         if self.predicate == 'in':
             return self.data.site_xpos[self.model.site(self._target).id][:2].copy()
         return self.data.xpos[self._container][:2].copy()
 
     def plan(self) -> GraspPlan:
-        """Plan for what the scene looks like now."""
+        """Plan for the present scene."""
         arm, start = self.arm, self.object_position()
         points = self._points(self.body)
         bottom, top = points[:, 2].min(), points[:, 2].max()

@@ -1,4 +1,4 @@
-"""A teacher that needs no history: what is right to do in *this* state, whatever came before.
+"""An expert without memory: its action depends on the present state alone.
 
 The scripted expert counts steps and follows stages; from a state that it did not bring about it
 knows nothing. This one reads the stage from the scene (is the object held, is it placed, where is
@@ -21,14 +21,14 @@ MOST_PLANS = 30  # per episode; an object that rolls away is not chased for ever
 
 
 class Memory(NamedTuple):
-    """The little that is kept between states: the present plan, and how many there were."""
+    """State between calls: the present plan, and the number of plans so far."""
 
     plan: GraspPlan
     plans: int
 
 
 class _Reach(NamedTuple):
-    """How far the hand is from the grasp: across [m], in height [m], in turn [rad].
+    """Distance of the hand from the grasp: across [m], in height [m], in rotation [rad].
 
     :param along: The part of ``across`` along which the fingers open [m].
     """
@@ -74,7 +74,7 @@ class MemorylessExpert:
         self.memory = Memory(self._task.plan(), 1)
 
     def act(self) -> np.ndarray:
-        """Return the action [7] for the present state; ``stage`` and ``finished`` tell of it."""
+        """Return the action [7] for the present state; ``stage`` and ``finished`` describe it."""
         position = self._arm.position
         self.finished = False
         if self._held():
@@ -150,7 +150,7 @@ class MemorylessExpert:
         return self._arm.action_towards(position, yaw, gripper)
 
     def _reach(self) -> tuple[np.ndarray, _Reach]:
-        """Where to grasp, as the object lies now, and how far that is."""
+        """Return the grasp for the object's present pose, and the hand's distance from it."""
         plan, position = self.memory.plan, self._arm.position
         # moved along with the object
         grasp = self._data.xpos[self._body] + (plan.grasp - plan.object_position)
