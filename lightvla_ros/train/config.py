@@ -35,7 +35,7 @@ class ModelSource:
     bounds: str = 'kept'
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         found = []
         if (self.preset is None) == (self.start is None):
             found.append('preset and from: exactly one of them must be given')
@@ -55,7 +55,7 @@ class DataSource:
     weight: float = 1.0
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         return _not_positive(self, ('weight',))
 
 
@@ -73,7 +73,7 @@ class DataConfig:
     held_out_frames: int = 128
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         found = [f'paths.{problem}' for path in self.paths for problem in path.problems()]
         if not self.paths:
             found.append('paths: give at least one file or folder of demonstrations')
@@ -110,7 +110,7 @@ class OptimizerConfig:
     gamma: float = 0.1
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         found = _not_positive(self, ('lr', 'gamma'))
         found += _negative(self, ('weight_decay', 'clip_norm', 'warmup'))
         found += _not_one_of(self, {'name': OPTIMIZERS, 'schedule': LEARNING_RATES})
@@ -137,7 +137,7 @@ class NoiseConfig:
     scale: float = 1.0
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         return _not_one_of(self, {'schedule': NOISE_SCHEDULES}) + _negative(self, ('scale',))
 
 
@@ -161,7 +161,7 @@ class AugmentConfig:
         return self.crop or self.colour
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         return []
 
 
@@ -189,7 +189,7 @@ class AlignmentConfig:
         return self.weight > 0 or self.only_steps > 0
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         return _negative(self, ('weight', 'where', 'only_steps'))
 
 
@@ -208,7 +208,7 @@ class LoraConfig:
     reinitialise_heads: bool = False
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         found = _not_positive(self, ('rank', 'alpha'))
         if not 0 <= self.dropout < 1:
             found.append(f'dropout {self.dropout} is not in [0, 1)')
@@ -226,7 +226,7 @@ class CheckpointEvery:
     minutes: float = 10.0
 
     def problems(self) -> list[str]:
-        """Say what cannot be."""
+        """Return a line for each invalid field."""
         return _negative(self, ('steps', 'minutes'))
 
 
