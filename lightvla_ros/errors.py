@@ -23,7 +23,6 @@ Those that one module alone raises are declared there, which is named beside the
     ├── LockedError             files
     ├── MessageError            nodes.conversions
     ├── MissingMarkersError     nodes.reference
-    ├── NotReadyError           runtime.inbox
     ├── ParameterError          nodes.parameters
     ├── PolicyOutputError
     ├── RenderingError

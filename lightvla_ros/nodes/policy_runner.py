@@ -22,7 +22,7 @@ from lightvla_ros.policy.actions import limit_chunk
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.prompt import check_instruction, stop_words_in
 from lightvla_ros.runtime.chunk_schedule import starting
-from lightvla_ros.runtime.inbox import Job, NotReadyError, seconds
+from lightvla_ros.runtime.inbox import Job, seconds
 from lightvla_ros.runtime.instruction_gate import InstructionGate
 from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.supervisor import Situation, State, Supervisor
@@ -250,10 +250,7 @@ class PolicyRunner:
         steps = self._values.replan_steps or action.chunk_length
         # a quarter of a period less, because with a camera's jitter every other frame would be lost
         interval = nanoseconds((steps - 0.25) * action.control_period)
-        try:
-            return self.inbox.take(self._now(), time.monotonic_ns(), interval)
-        except NotReadyError:
-            return None
+        return self.inbox.take(self._now(), time.monotonic_ns(), interval)
 
     def _run(self, job: Job) -> Result:
         return run_job(self.policy, job, self._now() - job.stamp, self.inputs.pictures)

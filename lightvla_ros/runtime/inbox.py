@@ -18,21 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightvla_ros.errors import LightVLAError
 from lightvla_ros.runtime.reasons import reason
 
 FUTURE_TOLERANCE = 50_000_000
 SET_BACK = 1_000_000_000  # if stamps go back by more and continue there, the clock was set back
 FRAMES = 16  # kept per camera: bridges a delay of 0.26 s between two cameras at 60 Hz
 STATES = 128  # kept per state topic: 0.6 s at 200 messages per second
-
-
-class NotReadyError(LightVLAError):
-    """No observation can be made now. ``reason`` says why; it is empty when none is due yet."""
-
-    def __init__(self, why: str = '') -> None:
-        super().__init__(why)
-        self.reason = why
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,24 +229,21 @@ class Inbox:
             matched, since = self._matched
             return self._mismatch(matched + 1) if steady - since > self.freshness.silence else ''
 
-    def take(self, now: int, steady: int, interval: int) -> Job:
+    def take(self, now: int, steady: int, interval: int) -> Job | None:
         """Take the newest matching set of images and the states nearest to it; each set only once.
 
         :param interval: The next job is due this long after this one, by the images' stamps.
-        :raises NotReadyError: When no set matches, or none is due.
+        :returns: None when there is no instruction, no set that matches, or none that is due;
+            :meth:`fault` says what keeps sets from matching.
         """
         with self.lock:
-            why = self._absence(now, steady)
-            if why:
-                raise NotReadyError(why)
-            if not self.instruction:
-                raise NotReadyError(reason('no_instruction'))
+            if not self.instruction or self._absence(now, steady):
+                return None
             newest = self._newest_set(self._due)
             if newest is None:
-                if min(self._kept[name][-1].stamp for name in self._cameras) < self._due:
-                    raise NotReadyError
-                self.counts['skewed'] += 1
-                raise NotReadyError(self._mismatch(self._due))
+                due = min(self._kept[name][-1].stamp for name in self._cameras) >= self._due
+                self.counts['skewed'] += due
+                return None
             job = Job(*newest, self.instruction, self._generation)
             # + 1: at least a newer stamp, when the interval is 0
             self._due = job.stamp + max(interval, 1)
