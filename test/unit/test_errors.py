@@ -80,8 +80,8 @@ def drawing_of(names, classes):
         (
             ModuleNotFoundError("No module named 'lightvla_ros.msg'", name='lightvla_ros.msg'),
             1,
-            "lightvla x: No module named 'lightvla_ros.msg'; pip does not bring the ROS messages: "
-            "source the workspace that colcon built, or run the repository's "
+            "lightvla x: No module named 'lightvla_ros.msg'; pip does not install the ROS "
+            "messages: source the workspace built by colcon, or run the repository's "
             'tools/build_messages.sh VENV',
         ),
         (KeyboardInterrupt(), 130, 'lightvla x: stopped'),

@@ -119,8 +119,8 @@ def test_truncation_and_padding_are_taken_out_and_said_at_import(folder, tmp_pat
     change(folder, edit)
     assert main(['import', '--checkpoint', str(folder), '--out', str(tmp_path / 'policy')]) == 0
     said = capsys.readouterr().err
-    assert 'tokenizer.json: truncation is stored inside; the policy has it without' in said
-    assert 'tokenizer.json: padding is stored inside; the policy has it without' in said
+    assert 'tokenizer.json: it stores a truncation setting; the policy folder leaves it out' in said
+    assert 'tokenizer.json: it stores a padding setting; the policy folder leaves it out' in said
     tokenizer = read_tokenizer(tmp_path / 'policy' / 'tokenizer.json')
     long = TEMPLATE.replace('{instruction}', 'pick up the robot and place it on the robot')
     assert len(tokenizer.encode(long).ids) > 12
