@@ -160,6 +160,23 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Declare the options for the shapes of a model and the length of its prompt."""
+    parser.add_argument(
+        '--preset',
+        default='openvla-oft-7b',
+        metavar='NAME',
+        help='a model by name; default: openvla-oft-7b',
+    )
+    parser.add_argument(
+        '--text',
+        type=parse_count,
+        default=35,
+        metavar='N',
+        help='text tokens: BOS, the words and the stop token; default: 35',
+    )
+
+
 def add_render(parser: argparse.ArgumentParser) -> None:
     """Declare the option for rendering."""
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from lightvla_ros.cli.arguments import parse_count
+from lightvla_ros.cli.arguments import add_preset, parse_count
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.vla.config import VLAConfig, preset
@@ -14,12 +14,7 @@ from lightvla_ros.vla.config import VLAConfig, preset
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla flops``."""
-    parser.add_argument(
-        '--preset',
-        default='openvla-oft-7b',
-        metavar='NAME',
-        help='a model by name; default: openvla-oft-7b',
-    )
+    add_preset(parser)
     parser.add_argument('--policy', type=Path, metavar='DIR', help='a policy folder with weights')
     parser.add_argument(
         '--kept',
@@ -27,13 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         metavar='K',
         help='numbers of kept visual tokens; default: all tokens',
-    )
-    parser.add_argument(
-        '--text',
-        type=parse_count,
-        default=35,
-        metavar='N',
-        help='text tokens: BOS, the words and the stop token; default: 35',
     )
     parser.add_argument('--json', action='store_true', help='print JSON alone')
 

@@ -20,7 +20,7 @@ from lightvla_ros.bench.gpu_plan import (
     recommend,
 )
 from lightvla_ros.bench.gpus import GPUS, Gpu, find_gpu
-from lightvla_ros.cli.arguments import parse_count
+from lightvla_ros.cli.arguments import add_preset, parse_count
 from lightvla_ros.errors import ArgumentError
 
 LABEL = 'physical limit computed from spec-sheet peaks, not a measurement'
@@ -35,25 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--precision', metavar='P', help='only this precision, such as bf16, fp8 or w4a16'
     )
-    parser.add_argument(
-        '--preset',
-        default='openvla-oft-7b',
-        metavar='NAME',
-        help='a model by name; default: openvla-oft-7b',
-    )
+    add_preset(parser)
     parser.add_argument(
         '--kept',
         type=parse_count,
         nargs='+',
         metavar='K',
         help='numbers of kept visual tokens; default: all tokens, and 78',
-    )
-    parser.add_argument(
-        '--text',
-        type=parse_count,
-        default=35,
-        metavar='N',
-        help='text tokens: BOS, the words and the stop token; default: 35',
     )
     parser.add_argument(
         '--measured',

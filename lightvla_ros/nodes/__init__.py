@@ -1,4 +1,4 @@
-"""The ROS 2 nodes: the only part of the package that uses ROS, besides ``cli``.
+"""The ROS 2 nodes: the only part of the package that imports ROS.
 
 - ``bridge_modes``: how the simulated robot executes chunks: in lockstep, or by the clock
 - ``bridge_output``: the LIBERO bridge's publishers

@@ -149,7 +149,7 @@ class PolicyRunner:
                 alive=self._worker.alive,
             )
             state, why = self.supervisor.judge(situation, self._values.max_inference_time)
-            if state in (State.WAITING, State.HOLDING) and self.output.moving:
+            if state != State.RUNNING and self.output.moving:
                 self._hold(why)
                 self.inbox.invalidate()
         return state, why

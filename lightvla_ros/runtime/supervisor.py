@@ -74,8 +74,9 @@ class Supervisor:
 
         :param max_inference_time: An inference that takes longer is a fault [s].
         """
-        if not self.fault:
-            self.fault = _fault_of_the_engine(situation, max_inference_time)
+        found = _fault_of_the_engine(situation, max_inference_time)
+        if found and not self.fault:
+            self.fault = found
         if self.fault:
             return State.FAULT, self.fault
         if self.paused:

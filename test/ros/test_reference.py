@@ -8,7 +8,10 @@ from lightvla_ros.cli import main
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('no place', 'nothing was written: the file has no part that begins with <!-- generated: '),
+        (
+            'no place',
+            'no part that begins with <!-- generated: NAME --> and ends with <!-- end -->',
+        ),
         ('<!-- generated: reasons -->\nnever ends', 'nothing was written'),
         ('<!-- generated: lessons -->\n<!-- end -->', "there is no table 'lessons'"),
     ],

@@ -235,7 +235,7 @@ def test_weights_are_made_in_bf16_from_a_seed(monkeypatch):
         (['--policy', '{exported}', '--engine', 'oracle'], '--engine oracle: this folder and this'),
         (['--policy', '{exported}', '--kept', '0'], '--kept 0: the policy has 1 to 32 visual'),
         (['--policy', '{exported}', '--kept', '33'], '--kept 33: the policy has 1 to 32 visual'),
-        (['--policy', '{exported}', '--kept', '3', '4'], '--kept takes only one number'),
+        (['--policy', '{exported}', '--kept', '3', '4'], 'only one number with --policy'),
         (['--policy', '{exported}', '--rounds', '0'], '--rounds 0: give at least 1'),
         (['--policy', '{exported}', '--layers', '1'], '--layers works only with --preset'),
         (['--policy', '{exported}/nowhere'], 'no manifest.json'),

@@ -121,7 +121,7 @@ def test_the_files_under_models_are_doors_to_commands(monkeypatch, capsys):
         assert capsys.readouterr().out.startswith(f'usage: lightvla {words[0]} ')
 
 
-def test_every_option_says_what_it_is(capsys):
+def test_every_option_says_what_it_is():
     parser = cli.make_parser()
     for name, command in parser._subparsers._group_actions[0].choices.items():
         for action in command._actions:

@@ -250,6 +250,8 @@ def test_a_fault_of_what_is_read_or_written_is_one_line(
 ):
     said = answer(f'{command} {words}', cut=cut_off)
     assert said.startswith(f'lightvla {command}')
+    if '{cut}' in words and command != 'import':  # a policy folder is not a checkpoint at all
+        assert f'{cut_off}/act.onnx: SHA-256 is' in said
     where = {'{cut}': str(cut_off)} | {
         f'{{{name}}}': str(tmp_path / name) for name in ('missing', 'text', 'taken')
     }

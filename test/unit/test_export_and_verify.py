@@ -278,9 +278,9 @@ def test_a_checkpoint_as_downloaded_is_exported_in_one_step(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['--policy', '{weights}'], '--out DIR is missing'),
-        (['--policy', '{weights}', '--out', '{new}', '--workspace', '9'], 'a TensorRT target'),
+        (['--policy', '{weights}', '--out', '{new}', '--workspace', '9'], 'with a TensorRT target'),
         (['--policy', '{weights}', '--out', '{new}', '--pruning', 'off'], '--pruning does not fit'),
-        (['--policy', '{weights}', '--out', '{new}', '--layers', '2'], '--layers does not fit'),
+        (['--policy', '{weights}', '--out', '{new}', '--layers', '2'], '--layers does not fit --'),
         (['--policy', '{weights}', '--out', '{new}', '--target', 'tensorrt'], 'cannot be imported'),
         (['--preset', 'libero-tiny', '--dry-run'], '--dry-run does not fit --preset'),
         (['--policy', '{weights}', '--out', '{new}', '--buckets', '8,x'], "'auto' or numbers"),
