@@ -28,7 +28,7 @@ test: setup-train lint docs  ## all: lint, site, unit, ROS, closed loop in LIBER
 	tools/colcon_check.sh
 	tools/wheel_check.sh
 
-lint: setup  ## style, and the types of the public face
+lint: setup  ## style, and the types of the public face and of what uses TensorRT
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy

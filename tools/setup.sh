@@ -77,6 +77,13 @@ python_packages() {
   # No torch: neither the robot nor the demo needs it (the extra `train` does).
   "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt -e '.[sim,dev,docs]' \
     "${wheels[@]}"
+  # TensorRT's types for mypy, without TensorRT, which they require. They lie where Python does not
+  # import from: beside the other packages they would pass for an installed TensorRT.
+  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt --no-deps --upgrade \
+    --target "$venv/stubs" tensorrt-stubs
+  # five lines are no Python: an argument called `in`, and one without a default behind some with
+  sed -i -E 's/, in: /, in_: /; s/(= None), (channel_axis: int\))/\1, *, \2/' \
+    "$venv/stubs/tensorrt_bindings/tensorrt.pyi"
   mark_done python "$key"
 }
 

@@ -106,7 +106,7 @@ class Buffers:
         """Return a view of the pinned memory of a tensor that the host writes or reads."""
         tensor = self._layout.tensors[name]
         raw = (ctypes.c_byte * tensor.nbytes).from_address(self._pinned + tensor.offset)
-        return np.frombuffer(raw, tensor.dtype).reshape(tensor.shape)
+        return np.frombuffer(memoryview(raw), tensor.dtype).reshape(tensor.shape)
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Copy values into a tensor's pinned array.

@@ -24,7 +24,12 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Encoded, PromptIds
 from lightvla_ros.engine.embedding import PromptWords
 from lightvla_ros.engine.signature import policy_ports
-from lightvla_ros.engine.tensorrt.machine import find_built, import_tensorrt, machine_facts
+from lightvla_ros.engine.tensorrt.machine import (
+    exported_graphs,
+    find_built,
+    import_tensorrt,
+    machine_facts,
+)
 from lightvla_ros.engine.tensorrt.memory import aligned, lay_out, profile_index
 from lightvla_ros.errors import EngineError
 
@@ -46,7 +51,7 @@ class TensorRTEngine:
     def __init__(self, policy_dir: Path, manifest: Manifest, threads: int = 1) -> None:
         policy_dir = Path(policy_dir)
         built = find_built(policy_dir, manifest, machine_facts())
-        self.precision = manifest.graphs.precision
+        self.precision = exported_graphs(manifest).precision
         self.fingerprint = built.fingerprint
         self._buckets = manifest.tokens.buckets
         self._takes_proprio = manifest.proprio is not None
@@ -62,7 +67,7 @@ class TensorRTEngine:
         buffers = self._buffers
         self._runs += 1
         buffers.write('pixels', pixels)
-        if self._takes_proprio:
+        if proprio is not None:
             buffers.write('proprio', proprio)
         if prompt is not self._prompt:
             self._upload_prompt(prompt)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from lightvla_ros.contract import BuiltEngine, Manifest, fingerprint
+from lightvla_ros.contract import BuiltEngine, Graphs, Manifest, fingerprint
+from lightvla_ros.engine.tensorrt.api import TensorRT
 from lightvla_ros.errors import EngineError, one_line
 
 TARGET = 'tensorrt'
 
 
-def import_tensorrt() -> ModuleType:
+def import_tensorrt() -> TensorRT:
     """Import ``tensorrt``.
 
     :raises EngineError: When it cannot be imported.
@@ -30,7 +30,7 @@ def import_tensorrt() -> ModuleType:
             f'tensorrt cannot be imported ({error}); JetPack has it (apt install '
             'python3-libnvinfer), for other machines it is on PyPI (pip install tensorrt-cu13)'
         ) from None
-    return tensorrt
+    return tensorrt  # type: ignore[return-value]  # mypy misses the __version__ of modules
 
 
 def machine_facts() -> dict[str, str]:
@@ -50,14 +50,25 @@ def engine_facts(manifest: Manifest, machine: dict[str, str]) -> dict[str, Any]:
     """Return everything that a plan depends on, for :func:`fingerprint`.
 
     :param machine: See :func:`machine_facts`.
+    :raises EngineError: When the policy was not exported.
     """
     return {
         'engine': TARGET,
         'graphs': manifest.graph_hashes,
         **machine,
-        'precision': manifest.graphs.precision,
+        'precision': exported_graphs(manifest).precision,
         'profiles': list(manifest.tokens.buckets),
     }
+
+
+def exported_graphs(manifest: Manifest) -> Graphs:
+    """Return the graphs of a policy.
+
+    :raises EngineError: When there are none.
+    """
+    if manifest.graphs is None:
+        raise EngineError('the policy has no graphs; export it first')
+    return manifest.graphs
 
 
 def differences(built: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -78,7 +89,7 @@ def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) ->
     :raises EngineError: When there is none. The message names the command that builds it and, if
         the folder holds other engines, how the most similar one differs.
     """
-    differing = []
+    differing: list[list[str]] = []
     facts = engine_facts(manifest, machine)
     for engine in manifest.engines:
         if engine.fingerprint == fingerprint(facts):
@@ -86,8 +97,8 @@ def find_built(policy_dir: Path, manifest: Manifest, machine: dict[str, str]) ->
         differing.append(differences(engine.facts, facts))
     fault = 'holds no TensorRT engine'
     if differing:
-        nearest = '; '.join(min(differing, key=len))
-        fault = f'its TensorRT engine is for another machine or export ({nearest})'
+        nearest = min(differing, key=len)
+        fault = f'its TensorRT engine is for another machine or export ({"; ".join(nearest)})'
     raise EngineError(f'{policy_dir}: {fault}; build one here: {build_command(policy_dir)}')
 
 
@@ -97,7 +108,7 @@ def build_command(policy_dir: Path) -> str:
 
 
 @functools.cache
-def error_log(trt: ModuleType) -> Any:
+def error_log(trt: TensorRT) -> Any:
     """Return the process's only log of a TensorRT module: an ``ILogger`` that keeps its errors.
 
     There is only one, because TensorRT keeps using the first log that it receives. Its method
@@ -106,7 +117,7 @@ def error_log(trt: ModuleType) -> Any:
     :param trt: ``tensorrt`` or ``tensorrt_rtx``.
     """
 
-    class ErrorLog(trt.ILogger):
+    class ErrorLog(trt.ILogger):  # type: ignore[name-defined]  # known only at run time
         def __init__(self) -> None:
             super().__init__()
             self._errors: list[str] = []

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lightvla_ros.engine.signature import ANY, Ports, check_ports
+from lightvla_ros.engine.tensorrt.api import TensorRT, sizes_of
 from lightvla_ros.engine.tensorrt.cuda import Buffers
 from lightvla_ros.engine.tensorrt.machine import error_log
 from lightvla_ros.engine.tensorrt.memory import profile_index, sized
 from lightvla_ros.errors import EngineError
+
+if TYPE_CHECKING:
+    import tensorrt
 
 DTYPES = {
     'FLOAT': 'float32',
@@ -37,9 +40,7 @@ class Plan:
     :raises EngineError: When TensorRT cannot load the file, or it is of another policy.
     """
 
-    def __init__(
-        self, trt: ModuleType, path: Path, wanted: Ports, buckets: tuple[int, ...]
-    ) -> None:
+    def __init__(self, trt: TensorRT, path: Path, wanted: Ports, buckets: tuple[int, ...]) -> None:
         self._trt = trt
         self._path = path
         self._wanted = wanted
@@ -59,7 +60,9 @@ class Plan:
         """Largest size of the memory that a context needs in addition to the tensors [bytes]."""
         return self._engine.device_memory_size_v2
 
-    def context(self, buffers: Buffers, stream: int, bucket: int | None = None) -> Any:
+    def context(
+        self, buffers: Buffers, stream: int, bucket: int | None = None
+    ) -> tensorrt.IExecutionContext:
         """Return an execution context, bound to the buffers and their scratch memory.
 
         :param bucket: One of the plan's buckets; None if all shapes are static.
@@ -73,15 +76,15 @@ class Plan:
         if bucket is not None:
             profile = profile_index(self._buckets, bucket)
             self._check(context.set_optimization_profile_async(profile, stream), 'set the profile')
-        for name, (_, shape) in self._wanted.items():
-            if ANY in shape:
+            for name, shape in self._bucketed().items():
                 sizes = sized(shape, bucket)
                 self._check(context.set_input_shape(name, sizes), f'set the shape of {name}')
+        for name in self._wanted:
             self._check(context.set_tensor_address(name, buffers.address(name)), f'bind {name}')
         context.set_device_memory(buffers.scratch, self.scratch_bytes)
         return context
 
-    def enqueue(self, context: Any, stream: int) -> None:
+    def enqueue(self, context: tensorrt.IExecutionContext, stream: int) -> None:
         """Enqueue one run.
 
         :raises EngineError: When TensorRT refuses.
@@ -97,7 +100,7 @@ class Plan:
         ports = {}
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
-            shape = tuple(self._engine.get_tensor_shape(name))
+            shape = sizes_of(self._engine.get_tensor_shape(name))
             _, wanted = self._wanted.get(name, ('', shape))
             if len(shape) == len(wanted):
                 shape = tuple(
@@ -109,16 +112,20 @@ class Plan:
 
     def _check_profiles(self) -> None:
         """Refuse an engine whose profiles are not the buckets, in their order."""
-        bucketed = {name: shape for name, (_, shape) in self._wanted.items() if ANY in shape}
+        bucketed = self._bucketed()
         count = self._engine.num_optimization_profiles
         if bucketed and count != len(self._buckets):
             raise self._other_profiles(f'it has {count} profiles')
         for name, shape in bucketed.items():
             for index, bucket in enumerate(self._buckets):
-                found = self._engine.get_tensor_profile_shape(name, index)
-                if [tuple(each) for each in found] != [sized(shape, bucket)] * 3:
+                found = [*map(sizes_of, self._engine.get_tensor_profile_shape(name, index))]
+                if found != [sized(shape, bucket)] * 3:
                     sizes = ', '.join(str(list(each)) for each in found)
                     raise self._other_profiles(f'profile {index} takes {name} of {sizes}')
+
+    def _bucketed(self) -> dict[str, tuple[int, ...]]:
+        """Return the inputs that have an ``ANY`` axis, with their shapes."""
+        return {name: shape for name, (_, shape) in self._wanted.items() if ANY in shape}
 
     def _other_profiles(self, found: str) -> EngineError:
         return EngineError(

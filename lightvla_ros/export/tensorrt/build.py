@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.contract import BuiltEngine, Manifest, fingerprint, load_manifest
+from lightvla_ros.engine.tensorrt.api import TensorRT
 from lightvla_ros.engine.tensorrt.machine import (
     TARGET,
     engine_facts,
+    exported_graphs,
     import_tensorrt,
     machine_facts,
 )
@@ -35,6 +36,9 @@ from lightvla_ros.export.tensorrt.network import (
     workspace_limit,
 )
 from lightvla_ros.files import WriteError, disk_errors, replace_whole
+
+if TYPE_CHECKING:
+    import tensorrt
 
 TARGETS = (TARGET, RTX_TARGET)
 
@@ -131,7 +135,7 @@ def _build_here(
     if _is_listed(manifest, new):
         return Built(TARGET, version, _found(policy_dir, manifest, new))
 
-    def configure(config: Any) -> None:
+    def configure(config: tensorrt.IBuilderConfig) -> None:
         timings.attach(config)
         limit(config)
 
@@ -171,12 +175,12 @@ def _found(policy_dir: Path, manifest: Manifest, new: BuiltEngine) -> tuple[Buil
 
 
 def _plans(
-    trt: ModuleType,
+    trt: TensorRT,
     policy_dir: Path,
     manifest: Manifest,
     configure: Configure,
     say: Say,
-) -> Iterator[tuple[BuiltPlan, Any]]:
+) -> Iterator[tuple[BuiltPlan, tensorrt.IHostMemory]]:
     """Yield each plan with its report, ``encode`` first."""
     for graph, file, buckets in _graphs(manifest):
         say(f'{graph}: building' + (f' with {len(buckets)} profiles' if buckets else ''))
@@ -187,7 +191,7 @@ def _plans(
 
 def _graphs(manifest: Manifest) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     """Return name, file and profiles of both graphs."""
-    graphs = manifest.graphs
+    graphs = exported_graphs(manifest)
     return ('encode', graphs.encode, ()), ('act', graphs.act, manifest.tokens.buckets)
 
 
@@ -215,9 +219,9 @@ class TimingCache:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._cache: Any = None
+        self._cache: tensorrt.ITimingCache | None = None
 
-    def attach(self, config: Any) -> None:
+    def attach(self, config: tensorrt.IBuilderConfig) -> None:
         """Make a builder's configuration use the cache. The file is read at the first call."""
         if self._cache is None:
             self._cache = config.create_timing_cache(self._read())
@@ -228,7 +232,7 @@ class TimingCache:
 
     def save(self) -> None:
         """Write the file atomically. If that fails, the next build takes longer."""
-        if self._path is None:
+        if self._path is None or self._cache is None:
             return
         with contextlib.suppress(OSError, WriteError):
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.engine.signature import ANY
+from lightvla_ros.engine.tensorrt.api import TensorRT, sizes_of
 from lightvla_ros.engine.tensorrt.machine import error_log
 from lightvla_ros.engine.tensorrt.memory import sized
 from lightvla_ros.errors import BuildError, one_line
 from lightvla_ros.export.tensorrt.progress import ctrl_c_stops, progress_monitor
 
-Configure = Callable[[Any], None]  # sets options of an IBuilderConfig
+if TYPE_CHECKING:
+    import tensorrt
+
+Configure = Callable[['tensorrt.IBuilderConfig'], None]
 Say = Callable[[str], None]
 
 BUCKETED = ('tokens', 'positions')  # inputs whose length is that of the bucket
@@ -52,12 +55,12 @@ ADVICE = (
 
 
 def build_plan(
-    trt: ModuleType,
+    trt: TensorRT,
     path: Path,
     buckets: tuple[int, ...],
     configure: Configure,
     progress: Say,
-) -> Any:
+) -> tensorrt.IHostMemory:
     """Build a graph's plan.
 
     :param trt: ``tensorrt`` or ``tensorrt_rtx``.
@@ -65,7 +68,7 @@ def build_plan(
     :param buckets: Each gives one optimisation profile; empty for a static graph.
     :param configure: Sets further options.
     :param progress: Takes progress lines.
-    :returns: TensorRT's ``IHostMemory``: a buffer, with ``nbytes``.
+    :returns: A buffer, with ``nbytes``.
     :raises BuildError: When TensorRT cannot parse the graph or build it.
     :raises KeyboardInterrupt: On Ctrl-C, after TensorRT has stopped the build.
     """
@@ -97,7 +100,7 @@ def build_plan(
     return plan
 
 
-def workspace_limit(trt: ModuleType, workspace: int | None) -> Configure:
+def workspace_limit(trt: TensorRT, workspace: int | None) -> Configure:
     """Return a function that limits the memory that a layer may use while it runs.
 
     :param workspace: [MiB]; None for no limit.
@@ -106,14 +109,16 @@ def workspace_limit(trt: ModuleType, workspace: int | None) -> Configure:
     if workspace is not None and workspace < 1:
         raise BuildError(f'--workspace is {workspace} MiB; give at least 1, or leave it out')
 
-    def configure(config: Any) -> None:
+    def configure(config: tensorrt.IBuilderConfig) -> None:
         if workspace is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
 
     return configure
 
 
-def _parse(trt: ModuleType, builder: Any, path: Path, log: Any) -> Any:
+def _parse(
+    trt: TensorRT, builder: tensorrt.Builder, path: Path, log: Any
+) -> tensorrt.INetworkDefinition:
     # TensorRT 11 ignores the flag, since all its networks are strongly typed; TensorRT 10 needs it
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
@@ -124,13 +129,13 @@ def _parse(trt: ModuleType, builder: Any, path: Path, log: Any) -> Any:
     return network
 
 
-def refuse_data_dependence(trt: ModuleType, network: Any, name: str) -> None:
+def refuse_data_dependence(trt: TensorRT, network: tensorrt.INetworkDefinition, name: str) -> None:
     """Refuse layers that TensorRT builds but cannot capture into a CUDA graph.
 
     TensorRT-RTX does not even build them.
 
     :param trt: ``tensorrt`` or ``tensorrt_rtx``.
-    :param network: The parsed ``INetworkDefinition``.
+    :param network: The parsed network.
     :param name: The graph's name, for the error.
     :raises BuildError: Naming the layer.
     """
@@ -141,10 +146,15 @@ def refuse_data_dependence(trt: ModuleType, network: Any, name: str) -> None:
 
 
 def _add_profiles(
-    builder: Any, config: Any, network: Any, buckets: tuple[int, ...], name: str
+    builder: tensorrt.Builder,
+    config: tensorrt.IBuilderConfig,
+    network: tensorrt.INetworkDefinition,
+    buckets: tuple[int, ...],
+    name: str,
 ) -> None:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    dynamic = {port.name: tuple(port.shape) for port in inputs if ANY in port.shape}
+    shapes = {port.name: sizes_of(port.shape) for port in inputs}
+    dynamic = {port: shape for port, shape in shapes.items() if ANY in shape}
     bucketed = BUCKETED if buckets else ()
     for port, shape in dynamic.items():
         if port not in bucketed or shape[:1] + shape[2:] != tuple(s for s in shape if s != ANY):
@@ -156,7 +166,8 @@ def _add_profiles(
         profile = builder.create_optimization_profile()
         for port, shape in dynamic.items():
             fixed = sized(shape, bucket)
-            profile.set_shape(port, fixed, fixed, fixed)
+            # TensorRT also takes a tuple, which the stubs do not tell
+            profile.set_shape(port, fixed, fixed, fixed)  # type: ignore[arg-type]
         config.add_optimization_profile(profile)
 
 
@@ -165,7 +176,7 @@ def _first(log: Any, otherwise: str) -> str:
     return next(iter(log.take()), otherwise)
 
 
-def import_rtx() -> ModuleType:
+def import_rtx() -> TensorRT:
     """Import ``tensorrt_rtx``, which is for GPUs in PCs; its builder runs without a GPU.
 
     :raises BuildError: When it cannot be imported.

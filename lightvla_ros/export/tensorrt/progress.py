@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
+
+from lightvla_ros.engine.tensorrt.api import TensorRT
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -60,7 +61,7 @@ class Phases:
         return f'{name} {phase.done}/{phase.steps}, {rest}'
 
 
-def progress_monitor(trt: ModuleType, graph: str, say: Callable[[str], None]) -> Any:
+def progress_monitor(trt: TensorRT, graph: str, say: Callable[[str], None]) -> Any:
     """Return an ``IProgressMonitor`` that reports the progress of a graph's build.
 
     Setting its ``interrupted`` stops the build at the next step.
@@ -68,7 +69,7 @@ def progress_monitor(trt: ModuleType, graph: str, say: Callable[[str], None]) ->
     :param graph: Name at the start of every line.
     """
 
-    class Monitor(trt.IProgressMonitor):
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined]  # known only at run time
         def __init__(self) -> None:
             super().__init__()
             self.interrupted = False
