@@ -13,7 +13,8 @@ from pathlib import Path
 
 from lightvla_ros.errors import TrainError
 from lightvla_ros.files import lock_beside, one_writer
-from lightvla_ros.train.config import TrainConfig, from_dict, read_config
+from lightvla_ros.train.config import TrainConfig
+from lightvla_ros.train.config_file import from_dict, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@
 - ``bounds``: bounds of actions and state that include all of the data
 - ``checkpoint``: a run's state in its folder
 - ``config``: configuration of a run
+- ``config_file``: a configuration from a YAML file
 - ``data``: the frames of all sources in memory, and the choice of frames for each step
 - ``logs``: a run's figures: screen, CSV file and TensorBoard
 - ``lora``: LoRA on the model's linear layers
@@ -13,6 +14,7 @@
 - ``object_words``: the words for the objects in a segmentation
 - ``optim``: AdamW and Muon with schedules
 - ``parallel``: one process or several: DDP, FSDP2
+- ``preparation``: a model made ready: what is trained, blocks recomputed or compiled
 - ``prompts``: all instructions of the data, encoded once
 - ``run``: a training run, from data to a policy folder
 - ``start``: model, tokenizer and manifest at the start of a run

@@ -12,8 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lightvla_ros.errors import TrainError
 from lightvla_ros.train.losses import Losses
-from lightvla_ros.vla.language import LlamaBlock
-from lightvla_ros.vla.vision import Block
+from lightvla_ros.train.preparation import blocks
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,8 @@ def spread(losses: Losses, parallel: str, process: Process) -> nn.Module:
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(process.device.type, (process.world,))
-        for module in losses.modules():
-            if isinstance(module, Block | LlamaBlock):
-                fully_shard(module, mesh=mesh)
+        for block in blocks(losses):
+            fully_shard(block, mesh=mesh)
         fully_shard(losses, mesh=mesh)
     return losses
 

@@ -14,7 +14,6 @@ import torch
 import yaml
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.checkpoint import checkpoint as recomputed
 
 from lightvla_ros import __version__
 from lightvla_ros.contract import MANIFEST_NAME
@@ -28,6 +27,7 @@ from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoin
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.data import Data, Sampler, load_data, step_seed
 from lightvla_ros.train.logs import Logs
+from lightvla_ros.train.lora import merge_adapters, without_adapters
 from lightvla_ros.train.losses import Losses
 from lightvla_ros.train.measurements import measure
 from lightvla_ros.train.optim import (
@@ -38,13 +38,12 @@ from lightvla_ros.train.optim import (
     set_rate,
 )
 from lightvla_ros.train.parallel import Process, any_of_all, assign, gathering, spread, whole
+from lightvla_ros.train.preparation import choose_trained, prepare_blocks
 from lightvla_ros.train.start import POLICY, start
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer
 from lightvla_ros.train.weights import RunningMean, between, write_observations, write_policy
 from lightvla_ros.vla.config import noise_bound
-from lightvla_ros.vla.language import LlamaBlock
-from lightvla_ros.vla.vision import Block
 
 CONFIG = 'config.yaml'
 OBSERVATIONS = 'observations.npz'
@@ -82,11 +81,7 @@ class Run:
         begun = start(config, data.store, own)
         self.document, self.manifest, model = begun.document, begun.manifest, begun.model
         self.tokenizer = begun.tokenizer
-        if config.lora is not None:
-            from lightvla_ros.train.lora import add_adapters
-
-            torch.manual_seed(config.seed)
-            add_adapters(model, config.lora, config.autocast)
+        choose_trained(model, config)
         if process.rank == 0:
             report_cut_off(data.store.chunks, data.store.proprio, self.manifest)
         viewer = Viewer(self.manifest.cameras, self.manifest.preprocessing, config.augment.colour)
@@ -98,11 +93,11 @@ class Run:
         self.losses = losses.to(process.device)
         self._frozen: torch.nn.Module | None = None
         if config.freeze_towers:
-            self._frozen = model.vision_backbone.requires_grad_(False)
+            self._frozen = model.vision_backbone
             if not config.augment.any:
                 self.batches.features = TowerFeatures(model, data.store, viewer, process.rank == 0)
         self.losses.train()  # a model that was loaded is in eval mode
-        _prepare_blocks(model, config)
+        prepare_blocks(model, config)
         self._module = spread(self.losses, config.parallel, process)
         self._optimizers = make_optimizers(model, config.optimizer)
         self._mean = RunningMean(model, config.ema)
@@ -250,8 +245,6 @@ class Run:
             trained = between(self._start, trained, self.config.interpolation)
         weights = trained | self._frozen_weights()
         if self.config.lora is not None:
-            from lightvla_ros.train.lora import merge_adapters, without_adapters
-
             frozen = {name: whole(value) for name, value in self.model.state_dict().items()}
             lora = self.config.lora
             weights = merge_adapters(without_adapters(frozen), trained, lora.alpha / lora.rank)
@@ -392,21 +385,3 @@ class Run:
             },
             'machine': json.loads(json.dumps(measured_with(torch.get_num_threads()))),
         }
-
-
-def _prepare_blocks(model: torch.nn.Module, config: TrainConfig) -> None:
-    """Make each block of towers and decoder recomputed or compiled; weights keep their names."""
-    for module in model.modules():
-        if not isinstance(module, Block | LlamaBlock):
-            continue
-        if config.gradient_checkpointing:
-            module.forward = _recomputing(module.forward)
-        if config.compile:
-            module.compile()
-
-
-def _recomputing(forward: Any) -> Any:
-    def run(*arguments: Any) -> Any:
-        return recomputed(forward, *arguments, use_reentrant=False)
-
-    return run

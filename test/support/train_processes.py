@@ -5,7 +5,7 @@ import os
 import torch
 import train_rig
 
-from lightvla_ros.train.config import from_dict
+from lightvla_ros.train.config_file import from_dict
 from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.parallel import join, leave, whole
 from lightvla_ros.train.run import Run

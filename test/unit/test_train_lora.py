@@ -5,7 +5,8 @@ import torch
 import train_rig
 
 from lightvla_ros.errors import ConfigError
-from lightvla_ros.train.config import LoraConfig, from_dict
+from lightvla_ros.train.config import LoraConfig
+from lightvla_ros.train.config_file import from_dict
 from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.lora import A, add_adapters
 from lightvla_ros.train.parallel import Process

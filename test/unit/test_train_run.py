@@ -20,7 +20,8 @@ from lightvla_ros.errors import ConfigError, TrainError
 from lightvla_ros.policy.observation import observations
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.train.checkpoint import load_checkpoint
-from lightvla_ros.train.config import OptimizerConfig, from_dict
+from lightvla_ros.train.config import OptimizerConfig
+from lightvla_ros.train.config_file import from_dict
 from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.optim import make_optimizers, rate_factor
 from lightvla_ros.train.parallel import Process

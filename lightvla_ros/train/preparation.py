@@ -1,0 +1,48 @@
+"""A model made ready for training: what is trained, and which blocks are recomputed or compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from lightvla_ros.train.config import TrainConfig
+from lightvla_ros.train.lora import add_adapters
+from lightvla_ros.vla.language import LlamaBlock
+from lightvla_ros.vla.model import LightVLA
+from lightvla_ros.vla.vision import Block
+
+
+def choose_trained(model: LightVLA, config: TrainConfig) -> None:
+    """Add adapters to a frozen model (LoRA), or freeze the towers; otherwise all weights train.
+
+    :raises ConfigError: When the adapters do not fit the type of the weights.
+    """
+    if config.lora is not None:
+        torch.manual_seed(config.seed)
+        add_adapters(model, config.lora, config.autocast)
+    if config.freeze_towers:
+        model.vision_backbone.requires_grad_(False)
+
+
+def blocks(model: nn.Module) -> list[Block | LlamaBlock]:
+    """Return the blocks of towers and decoder."""
+    return [each for each in model.modules() if isinstance(each, Block | LlamaBlock)]
+
+
+def prepare_blocks(model: nn.Module, config: TrainConfig) -> None:
+    """Make each block of towers and decoder recomputed or compiled; weights keep their names."""
+    for block in blocks(model):
+        if config.gradient_checkpointing:
+            block.forward = _recomputing(block.forward)
+        if config.compile:
+            block.compile()
+
+
+def _recomputing(forward: Any) -> Any:
+    def run(*arguments: Any) -> Any:
+        return recomputed(forward, *arguments, use_reentrant=False)
+
+    return run
