@@ -44,7 +44,7 @@ setup(
         'numpy>=1.26',
         # Not the headless build: LIBERO needs opencv-python, and two cv2 in one environment break.
         'opencv-python>=4.6',
-        'onnxruntime>=1.18',
+        'onnxruntime>=1.19',  # 1.18 copies where its buffers must be seen as arrays
         'PyYAML>=6',
         # decodes as TensorFlow does, bit for bit, and strictly, which OpenCV does not
         'simplejpeg>=1.7',
@@ -63,7 +63,7 @@ setup(
             'scipy>=1.11',
             'tqdm>=4.66',
         ],
-        'gpu': ['onnxruntime-gpu>=1.18'],
+        'gpu': ['onnxruntime-gpu>=1.19'],
         'openvino': ['openvino>=2026.4'],
         # The engine on TensorRT, which itself comes with JetPack or from NVIDIA's index.
         'tensorrt': ['cuda-bindings>=12.6'],
