@@ -51,8 +51,8 @@ def generate_launch_description():
         argument(
             'engine',
             'onnxruntime',
-            'Engine that runs the graphs.',
-            ['onnxruntime', 'openvino', 'tensorrt'],
+            'Engine that runs the policy.',
+            ['onnxruntime', 'openvino', 'tensorrt', 'torch-cuda'],
         ),
         argument(
             'device',

@@ -12,6 +12,7 @@ import argparse
 from lightvla_ros import __version__
 from lightvla_ros.cli import (
     bench,
+    calibrate,
     collect,
     compare,
     demo,
@@ -39,6 +40,7 @@ COMMANDS = {
     'import': import_checkpoint,
     'export': export,
     'verify': verify,
+    'calibrate': calibrate,
     'collect': collect,
     'train': train,
     'make-untrained': make_untrained,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lightvla_ros.contract.libero import EXPERT_SUITES, INIT_STATES, TASKS
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.errors import ArgumentError
+from lightvla_ros.policy.tolerances import TOLERANCES
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.episodes import EvalOptions
@@ -144,6 +145,7 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help='execution provider of onnxruntime; default: CPUExecutionProvider',
     )
+    add_precision(parser)
     parser.add_argument(
         '--threads',
         type=parse_count,
@@ -157,6 +159,22 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar='N',
         help='processes that run episodes, 2 GB each; default: 1',
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of engines that have a choice of precision."""
+    parser.add_argument(
+        '--precision',
+        choices=tuple(TOLERANCES),
+        help='what openvino or torch-cuda computes in; default: fp32 for openvino, and the fastest '
+        'that has passed lightvla verify for torch-cuda',
+    )
+    parser.add_argument(
+        '--no-compile',
+        dest='compiled',
+        action='store_false',
+        help='torch-cuda: do not compile the blocks of the model',
     )
 
 
@@ -215,7 +233,16 @@ def eval_options(
     from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
     from lightvla_ros.sim.episode import EpisodeSpec
 
-    names = ('render', 'replan', 'max_steps', 'engine', 'provider', 'threads')
+    names = (
+        'render',
+        'replan',
+        'max_steps',
+        'engine',
+        'provider',
+        'precision',
+        'compiled',
+        'threads',
+    )
     suites = EXPERT_SUITES if parsed.suite == 'all' else (parsed.suite,)
     tasks, inits = parsed.tasks or tasks, parsed.inits or inits
     check_episodes(suites, tasks, inits)

@@ -1,4 +1,4 @@
-"""`lightvla export`: exports a policy to ONNX graphs, and builds engines for a GPU.
+"""`lightvla export`: exports a policy to ONNX graphs or for `torch-cuda`, and builds engines.
 
 PyTorch is imported only where it is used, because engines are built on the robot's computer, which
 does not have it. ``models/export_trt.py`` also runs this command.
@@ -17,13 +17,13 @@ from lightvla_ros.cli.arguments import parse_count
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import ExportError
 from lightvla_ros.export.buckets import choose_buckets
-from lightvla_ros.export.estimates import build_estimate, export_estimate
+from lightvla_ros.export.estimates import BYTES, build_estimate, export_estimate
 from lightvla_ros.export.observations import read_observations
 from lightvla_ros.export.tensorrt.build import TARGETS, build_engines, check_target
 from lightvla_ros.files import lock_beside, one_writer, whole_folder
-from lightvla_ros.verify.tolerances import TOLERANCES
 from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
 
+WEIGHTS_ALONE = 'torch-cuda'
 # Options that only some sources accept
 ONLY = {
     'policy': {'out', 'observations', 'no_weights', 'dry_run'},
@@ -62,13 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--target',
-        choices=('onnx', *TARGETS),
+        choices=('onnx', WEIGHTS_ALONE, *TARGETS),
         default='onnx',
-        help='what is built; onnx: graphs alone; default: onnx',
+        help='what is built; onnx: graphs alone; torch-cuda: no graphs, because that engine runs '
+        'the weights; default: onnx',
     )
     parser.add_argument(
         '--precision',
-        choices=tuple(TOLERANCES),
+        choices=tuple(BYTES),
         help='what the graphs compute in; default: fp32 for onnx, else fp16',
     )
     parser.add_argument(
@@ -109,13 +110,13 @@ def run(parsed: argparse.Namespace) -> int:
     """Export, build, or both."""
     say = Steps()
     _check_options(parsed)
-    if parsed.target != 'onnx' and not parsed.dry_run:
+    if parsed.target in TARGETS and not parsed.dry_run:
         check_target(parsed.target)  # before minutes of export
     if parsed.preset:
         _prove(parsed, say)
         return 0
     manifest = load_manifest(parsed.policy) if parsed.policy else None
-    if manifest is not None and manifest.graphs is not None and parsed.out is None:
+    if manifest is not None and manifest.golden is not None and parsed.out is None:
         _check_built(parsed)
         print('\n'.join(build_estimate(parsed.policy, manifest, parsed.target, parsed.workspace)))
         folder = parsed.policy
@@ -124,7 +125,7 @@ def run(parsed: argparse.Namespace) -> int:
         folder = parsed.out
     if parsed.dry_run:
         return 0
-    if parsed.target != 'onnx':
+    if parsed.target in TARGETS:
         _build(folder, parsed, say)
     print(f'next: lightvla verify {folder}')
     return 0
@@ -136,7 +137,14 @@ def _check_options(parsed: argparse.Namespace) -> None:
     for name in sorted({each for names in ONLY.values() for each in names} - ONLY[source]):
         if getattr(parsed, name) not in (None, False):
             raise ExportError(f'--{name.replace("_", "-")} does not fit --{source}')
-    if parsed.workspace is not None and parsed.target == 'onnx':
+    if parsed.target == WEIGHTS_ALONE:
+        for option in ('precision', 'no_weights'):
+            if getattr(parsed, option) not in (None, False):
+                raise ExportError(
+                    f'--{option.replace("_", "-")} does not fit --target {WEIGHTS_ALONE}, which '
+                    'runs the weights in a precision that lightvla verify passes'
+                )
+    if parsed.workspace is not None and parsed.target not in TARGETS:
         raise ExportError('--workspace works only with a TensorRT target; add --target')
 
 
@@ -157,8 +165,12 @@ def _prove(parsed: argparse.Namespace, say: Steps) -> None:
 
 def _check_built(parsed: argparse.Namespace) -> None:
     """Refuse options that need a new export of a folder that is already exported."""
-    if parsed.target == 'onnx':
+    if parsed.target not in TARGETS:
         raise ExportError(f'{parsed.policy}: is exported already; give --out for another export')
+    if load_manifest(parsed.policy).graphs is None:
+        raise ExportError(
+            f'{parsed.policy}: was exported without graphs; give --out for an export with graphs'
+        )
     for option in ('precision', 'buckets', 'histogram', 'observations', 'no_weights'):
         if getattr(parsed, option) not in (None, False):
             raise ExportError(
@@ -171,6 +183,8 @@ def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, s
     if parsed.out is None:
         raise ExportError('--out DIR is missing: give a folder for the exported policy')
     precision = parsed.precision or ('fp32' if parsed.target == 'onnx' else 'fp16')
+    if parsed.target == WEIGHTS_ALONE:
+        precision = None
     config, length = _model(parsed, manifest)
     context = config.context_length(length)
     buckets = choose_buckets(parsed.buckets or 'auto', parsed.histogram, config, context)
@@ -182,7 +196,7 @@ def _prepare_and_export(parsed: argparse.Namespace, manifest: Manifest | None, s
         observations = read_observations(file, config.cameras, config.proprio_size)
         print(f'golden observations: {len(observations["images"])}, copied from {parsed.policy}')
     source = parsed.policy or parsed.checkpoint
-    print(f'{source} -> {parsed.out}: target {parsed.target}, {precision}')
+    print(f'{source} -> {parsed.out}: target {parsed.target}, {precision or "no graphs"}')
     copied = parsed.checkpoint is not None
     print('\n'.join(export_estimate(config, precision, buckets, context, copied)))
     if not parsed.dry_run:
@@ -207,7 +221,7 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
 
 def _export(
     parsed: argparse.Namespace,
-    precision: str,
+    precision: str | None,
     buckets: tuple[int, ...],
     observations: dict[str, np.ndarray] | None,
     say: Steps,

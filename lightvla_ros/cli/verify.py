@@ -12,7 +12,7 @@ from lightvla_ros.cli.arguments import parse_count
 from lightvla_ros.contract import MANIFEST_NAME, Verification
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.verify.tolerances import TOLERANCES
+from lightvla_ros.policy.tolerances import TOLERANCES
 from lightvla_ros.verify.verify import news, verify, write_verifications
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -25,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--precision',
         choices=tuple(TOLERANCES),
-        help='verify engines in this precision; default: that of the folder',
+        help='verify engines in this precision; default: that of the graphs; without graphs all',
+    )
+    parser.add_argument(
+        '--no-compile',
+        dest='compiled',
+        action='store_false',
+        help='torch-cuda: do not compile the blocks of the model',
     )
     parser.add_argument(
         '--provider',
@@ -61,6 +67,7 @@ def run(parsed: argparse.Namespace) -> int:
         only=parsed.engine,
         precision=parsed.precision,
         provider=parsed.provider,
+        compiled=parsed.compiled,
         count=parsed.count,
         threads=parsed.threads,
     )

@@ -22,6 +22,7 @@ from lightvla_ros.contract.manifest import (
     Action,
     BuiltEngine,
     Camera,
+    Fp8,
     Golden,
     Graphs,
     Manifest,
@@ -179,7 +180,14 @@ def _typed(document: dict[str, Any]) -> Manifest:
         verified=tuple(Verification(**each) for each in document['verified']),
         files=dict(document['files']),
         provenance=document['provenance'],
+        fp8=_fp8(document.get('fp8')),
     )
+
+
+def _fp8(fields: dict[str, Any] | None) -> Fp8 | None:
+    if fields is None:
+        return None
+    return Fp8(tuple(map(tuple, fields['largest'])), fields['observations'])
 
 
 def _or_none(kind: type, fields: dict[str, Any] | None) -> Any:
@@ -262,8 +270,13 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
             yield f'engines: {engine.fingerprint[:12]} is not the fingerprint of its facts'
     if manifest.model is None and manifest.graphs is None:
         yield 'model and graphs: one of them must be given'
-    if manifest.graphs is None and manifest.golden is not None:
-        yield 'golden: it belongs to graphs, but there are none'
+    if manifest.fp8 is not None and manifest.model is not None:
+        layers = manifest.model.config.get('language', {}).get('layers')
+        if len(manifest.fp8.largest) != layers:
+            yield (
+                f'fp8.largest: it has {len(manifest.fp8.largest)} layers, but the model has '
+                f'{layers}; run `lightvla calibrate` again'
+            )
     for field, file in named:
         if file not in manifest.files:
             yield f'{field}: {file!r} is not listed in files'

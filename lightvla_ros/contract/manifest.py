@@ -188,11 +188,26 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Fp8:
+    """Measured activations of the decoder, for the engine ``torch-cuda`` in fp8.
+
+    :param largest: Per decoder layer the largest magnitude of the inputs of its four products
+        (``vla/fp8.py``).
+    :param observations: Number of observations in which they were measured.
+    """
+
+    largest: tuple[tuple[float, ...], ...]
+    observations: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A checked manifest. Build it with :func:`lightvla_ros.contract.folder.load_manifest`.
 
     :param model: None if the folder holds only graphs.
-    :param graphs: None before export; ``golden`` is None then, too.
+    :param graphs: None before export, and in a folder that was exported for ``torch-cuda`` alone.
+    :param golden: None before export.
+    :param fp8: None before ``lightvla calibrate``.
     """
 
     schema_version: int
@@ -210,6 +225,7 @@ class Manifest:
     verified: tuple[Verification, ...]
     files: dict[str, str]
     provenance: dict[str, Any]
+    fp8: Fp8 | None = None
 
     @property
     def patch_grid(self) -> tuple[int, int]:

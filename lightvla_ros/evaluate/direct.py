@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from lightvla_ros.engine import options_of
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
 from lightvla_ros.evaluate.episodes import Conditions, EpisodeRecord, EvalOptions, state_digest
@@ -41,7 +42,9 @@ def load_policy(options: EvalOptions) -> tuple[Policy, TokenChooser | None]:
     :returns: The policy, and the token chooser, whose ``start_episode`` must be called.
     """
     conditions = options.conditions
-    more = {'provider': conditions.provider} if conditions.engine == 'onnxruntime' else {}
+    more = options_of(
+        conditions.engine, conditions.provider, conditions.precision, conditions.compiled
+    )
     policy = Policy.load(options.policy, conditions.engine, conditions.threads, **more)
     try:
         check_for_libero(policy.manifest)

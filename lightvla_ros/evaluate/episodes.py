@@ -26,8 +26,10 @@ class Conditions:
     :param render: ``cheap`` or ``standard``.
     :param replan: Executed steps of each chunk; None for all of them.
     :param max_steps: Limit of steps, shorter than the suite's; None for the suite's.
-    :param engine: Engine that runs the graphs; ``torch`` runs the model itself.
+    :param engine: Engine; ``torch`` and ``torch-cuda`` run the model itself, the others its graphs.
     :param provider: Execution provider of ONNX Runtime.
+    :param precision: Precision of an engine that has a choice; None for its default.
+    :param compiled: Whether ``torch-cuda`` compiles its blocks.
     :param threads: Threads of the engine and of preprocessing.
     :param camera_size: Height and width of rendered images [px].
     """
@@ -41,6 +43,8 @@ class Conditions:
     max_steps: int | None = None
     engine: str = 'onnxruntime'
     provider: str = 'CPUExecutionProvider'
+    precision: str | None = None
+    compiled: bool = True
     threads: int = 1
     camera_size: int = 256
 

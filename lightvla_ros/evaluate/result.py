@@ -260,12 +260,12 @@ def result_header(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
 
 def header_of(options: EvalOptions, manifest: Manifest) -> dict[str, Any]:
     """Return the header of journal and result: everything that can change an outcome."""
-    library = {'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'torch': 'torch'}
-    names = ('lightvla_ros', *PACKAGES, library.get(options.conditions.engine, ''))
+    library = options.conditions.engine.split('-')[0]  # torch-cuda runs on torch
+    names = ('lightvla_ros', *PACKAGES, library)
     return {
         'policy': {'name': manifest.name, 'fingerprint': manifest.fingerprint},
         'conditions': options.conditions.as_dict(),
-        'versions': versions(name for name in names if name),
+        'versions': versions(names),
     }
 
 

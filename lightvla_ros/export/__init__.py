@@ -1,6 +1,7 @@
 """Turns a model into a policy folder that a robot can run.
 
 - ``buckets``: which sizes the act graph is run in
+- ``calibrate``: ``lightvla calibrate``: measures activations for fp8
 - ``estimates``: disk, memory and time of an export or a build, estimated before it begins
 - ``export``: a folder with weights -> a folder with graphs
 - ``import_checkpoint``: a downloaded checkpoint -> a policy folder with weights

@@ -14,10 +14,11 @@ SECONDS, SECONDS_PER_GB = 20, 10  # to trace and write, measured on two cores
 
 
 def export_estimate(
-    config: VLAConfig, precision: str, buckets: Sequence[int], context: int, copied: bool
+    config: VLAConfig, precision: str | None, buckets: Sequence[int], context: int, copied: bool
 ) -> list[str]:
     """Return lines that estimate the export of a model's graphs.
 
+    :param precision: Of the graphs; None if none are written.
     :param context: Number of tokens in the sequence that are not visual tokens.
     :param copied: Whether the weights are copied (from a checkpoint) instead of linked.
     """
@@ -28,8 +29,15 @@ def export_estimate(
     for name, shape in used_shapes(config).items():
         part = 'act' if name.startswith(('language_model', 'action_head')) else 'encode'
         part = 'embedding' if 'embed_tokens' in name else part
-        sizes[part] += math.prod(shape) * (4 if part == 'embedding' else BYTES[precision])
+        if precision is not None:
+            sizes[part] += math.prod(shape) * (4 if part == 'embedding' else BYTES[precision])
         parameters += math.prod(shape)
+    ladder = '  buckets    ' + ', '.join(
+        f'{b} ({act_flops(config, context, b) / 1e12:.3g} TFLOP)' for b in buckets
+    )
+    if precision is None:
+        size = f'{2 * parameters / 1e9:.3f} GB of weights in bf16' if copied else 'links to weights'
+        return [f'  disk       {size}', ladder]
     total = sum(sizes.values())
     seconds = SECONDS + SECONDS_PER_GB * total / 1e9
     weights = 'hard links to the weights, if the file system supports them'
@@ -41,8 +49,7 @@ def export_estimate(
         f'  memory     about {total / 1e9 + 1:.0f} GB, most of it mapped files',
         f'  time       about {seconds:.0f} s for the graphs, without import, golden answers and '
         'engines',
-        '  buckets    '
-        + ', '.join(f'{b} ({act_flops(config, context, b) / 1e12:.3g} TFLOP)' for b in buckets),
+        ladder,
     ]
 
 

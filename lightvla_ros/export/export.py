@@ -25,7 +25,7 @@ from lightvla_ros.export.onnx_files import (
 from lightvla_ros.files import new_folder
 from lightvla_ros.policy.golden import random_inputs, record
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.verify.tolerances import TOLERANCES
+from lightvla_ros.policy.tolerances import TOLERANCES
 from lightvla_ros.vla.weights import StoredWeights, config_of
 
 GOLDEN, SEED = 3, 0
@@ -75,7 +75,7 @@ def _place(source: Path, target: Path) -> None:
 def add_graphs(
     policy_dir: Path,
     *,
-    precision: str,
+    precision: str | None,
     buckets: Sequence[int],
     inputs: dict[str, np.ndarray] | None = None,
     keep_weights: bool = True,
@@ -85,6 +85,8 @@ def add_graphs(
 
     PyTorch computes the golden answers in fp32; only this step needs the whole model in memory.
 
+    :param precision: What the graphs compute in; None writes no graphs, for an engine that runs the
+        weights.
     :param inputs: Recorded observations, see ``observations.py``; without them pictures of coloured
         squares are drawn.
     :param keep_weights: Whether the weights stay in the folder; a robot does not need them.
@@ -99,36 +101,26 @@ def add_graphs(
         inputs = random_inputs(manifest, GOLDEN, SEED)
     record(policy, inputs, policy_dir / 'golden.npz')
     policy.close()
-    weights = StoredWeights(policy_dir, manifest.model.weights)
-    say('embedding.npy')
-    write_embedding(weights, policy_dir / 'embedding.npy')
-    files = []
-    for name, write in (('encode.onnx', write_encode), ('act.onnx', write_act)):
-        say(f'{name} in {precision}')
-        files += write(
-            config_of(manifest),
-            weights,
-            precision,
-            manifest.prompt.length,
-            policy_dir / name,
-            _Reporter(name, say),
-        )
+    files, graphs = ['golden.npz'], None
+    if precision is not None:
+        files += _write_graphs(policy_dir, manifest, precision, say)
+        graphs = {
+            'encode': 'encode.onnx',
+            'act': 'act.onnx',
+            'embedding': 'embedding.npy',
+            'precision': precision,
+        }
     say('hashing and writing the manifest')
     changes = {} if keep_weights else {'model': None}
     dropped = [] if keep_weights else list(manifest.model.weights)
     for name in dropped:
         (policy_dir / name).unlink()
-    limits = TOLERANCES[precision]
+    limits = TOLERANCES[precision or 'fp32']
     return amend_manifest(
         policy_dir,
-        new_files=['golden.npz', 'embedding.npy', *files],
+        new_files=files,
         dropped_files=dropped,
-        graphs={
-            'encode': 'encode.onnx',
-            'act': 'act.onnx',
-            'embedding': 'embedding.npy',
-            'precision': precision,
-        },
+        graphs=graphs,
         golden={
             'file': 'golden.npz',
             'action_tolerance': limits.action_tolerance,
@@ -146,6 +138,25 @@ def add_graphs(
         },
         **changes,
     )
+
+
+def _write_graphs(policy_dir: Path, manifest: Manifest, precision: str, say: Say) -> list[str]:
+    """Write both graphs and the table of embeddings; return the names of the files."""
+    weights = StoredWeights(policy_dir, manifest.model.weights)
+    say('embedding.npy')
+    write_embedding(weights, policy_dir / 'embedding.npy')
+    files = ['embedding.npy']
+    for name, write in (('encode.onnx', write_encode), ('act.onnx', write_act)):
+        say(f'{name} in {precision}')
+        files += write(
+            config_of(manifest),
+            weights,
+            precision,
+            manifest.prompt.length,
+            policy_dir / name,
+            _Reporter(name, say),
+        )
+    return files
 
 
 class _Reporter:

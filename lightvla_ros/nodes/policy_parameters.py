@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lightvla_ros.contract import Manifest
-from lightvla_ros.engine import ENGINES
+from lightvla_ros.engine import ENGINES, options_of
 from lightvla_ros.nodes.conversions import FINGER_JOINTS, nanoseconds
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
@@ -33,15 +33,22 @@ def _name_fault(parameter: str, name: str) -> str | None:
 POLICY_PARAMETERS = ParameterTable(
     [
         Parameter('policy', '', 'Folder of the policy (the one with `manifest.json`).'),
-        Parameter('engine', 'onnxruntime', 'Engine that runs the graphs.', choices=ENGINES),
+        Parameter('engine', 'onnxruntime', 'Engine that runs the policy.', choices=ENGINES),
         Parameter(
             'provider', 'CPUExecutionProvider', 'Execution provider of `onnxruntime`, by name.'
         ),
         Parameter(
             'precision',
-            'fp32',
-            'Precision in which `openvino` computes; other engines use that of the export.',
-            choices=('fp32', 'bf16'),
+            '',
+            'Precision in which `openvino` or `torch-cuda` computes; empty: `fp32` for `openvino`, '
+            'and the fastest that has passed `lightvla verify` for `torch-cuda`. Other engines use '
+            'that of the export.',
+            choices=('', 'fp32', 'fp16', 'bf16', 'fp8'),
+        ),
+        Parameter(
+            'compile',
+            True,
+            'Whether `torch-cuda` compiles the blocks of the model, once per machine.',
         ),
         Parameter(
             'threads', 1, 'Threads of engine and preprocessing; leave cores for the robot.', 1, 64
@@ -244,10 +251,12 @@ POLICY_PARAMETERS = ParameterTable(
 
 
 def engine_options(values: SimpleNamespace) -> dict[str, Any]:
-    """Return the options that the chosen engine is loaded with."""
-    of_one = {'onnxruntime': ('provider',), 'openvino': ('precision',), 'tensorrt': ()}
-    names = ('threads', *of_one[values.engine])
-    return {name: getattr(values, name) for name in names}
+    """Return the options that the chosen engine is loaded with.
+
+    :raises EngineError: When the engine has no choice of precision.
+    """
+    own = options_of(values.engine, values.provider, values.precision or None, values.compile)
+    return {'threads': values.threads, **own}
 
 
 def misfit(values: SimpleNamespace, manifest: Manifest | None) -> str | None:

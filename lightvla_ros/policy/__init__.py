@@ -15,4 +15,5 @@
 - ``resampling``: resampling as TensorFlow does it
 - ``state``: the robot's state -> the policy's state vector
 - ``tokenizer``: reads and checks a policy's tokenizer
+- ``tolerances``: differences between an engine and its reference, and their limits
 """

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lightvla_ros.contract import Manifest, load_manifest
-from lightvla_ros.engine import load_engine
+from lightvla_ros.contract import Golden, Manifest, load_manifest
+from lightvla_ros.engine import ENGINES, FROM_WEIGHTS, load_engine
 from lightvla_ros.engine.base import Engine, PromptIds, smallest_bucket
 from lightvla_ros.errors import ContractError, PolicyOutputError
 from lightvla_ros.policy.actions import Chunk, chunk_from_policy
@@ -25,6 +25,7 @@ from lightvla_ros.policy.observation import Observation, observations
 from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.policy.prompt import PromptEncoder, check_instruction
 from lightvla_ros.policy.state import RobotState, normalise_proprio, state_vector
+from lightvla_ros.policy.tolerances import TOLERANCES, Tolerance
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Policy:
         """
         policy_dir = Path(policy_dir)
         manifest = load_manifest(policy_dir)
-        if manifest.graphs is None and engine != 'torch':
+        if manifest.graphs is None and engine not in FROM_WEIGHTS:
             raise ContractError(
                 f'{policy_dir}: it holds weights but no graphs; export it first: '
                 f'lightvla export --policy {policy_dir} --out DIR'
@@ -209,12 +210,18 @@ class Policy:
 
         This also warms the engine up.
 
-        :raises ContractError: When there are none, or the kept patches differ by more than the
-            manifest allows, or the actions do although the kept patches are equal.
+        The limits are the manifest's, or for an engine in another precision than the graphs those
+        of this precision (``tolerances.py``).
+
+        :raises ContractError: When there are none, or the kept patches differ by more than is
+            allowed, or the actions do although the kept patches are equal.
         """
         data = read_golden(self._policy_dir, self.manifest)
-        golden = self.manifest.golden
+        golden, graphs = self.manifest.golden, self.manifest.graphs
         assert golden is not None, 'read_golden refuses a folder without'
+        limits: Golden | Tolerance = golden
+        if graphs is None or graphs.precision != self.engine.precision:
+            limits = TOLERANCES[self.engine.precision]
         path = self._policy_dir / golden.file
         for index, observation in enumerate(observations(self.manifest, data)):
             prediction = self.infer(observation)
@@ -224,13 +231,13 @@ class Policy:
             jaccard = np.count_nonzero(kept & data['kept'][index]) / union
             error = float(np.abs(prediction.normalised - data['actions'][index]).max())
             # With another kept set the actions are a different decision, not a rounding error.
-            wrong = jaccard == 1 and not error <= golden.action_tolerance
-            if jaccard < golden.min_jaccard or wrong:
+            wrong = jaccard == 1 and not error <= limits.action_tolerance
+            if jaccard < limits.min_jaccard or wrong:
                 raise ContractError(
                     f'{path}: observation {index} gives a different result on '
                     f'{self.engine.backend}: kept patches overlap {jaccard:.3f} (at least '
-                    f'{golden.min_jaccard} needed), actions differ by {error:.2g} (at most '
-                    f'{golden.action_tolerance:g}); export the policy again or use another engine'
+                    f'{limits.min_jaccard} needed), actions differ by {error:.2g} (at most '
+                    f'{limits.action_tolerance:g}); export the policy again or use another engine'
                 )
 
     def example_instruction(self) -> str:
@@ -245,10 +252,12 @@ class Policy:
         found = [e for e in self.manifest.verified if e.fingerprint == self.engine.fingerprint]
         if not found or not found[-1].passed:
             state = 'did not pass its verification' if found else 'was never verified'
+            backend = self.engine.backend
+            name = backend if backend in ENGINES else backend.split('-')[0]
             raise ContractError(
-                f'{self._policy_dir}: {self.engine.backend} on this machine '
+                f'{self._policy_dir}: {backend} on this machine '
                 f'({self.engine.fingerprint[:12]}) {state}; run `lightvla verify '
-                f'{self._policy_dir} --engine {self.engine.backend.split("-")[0]} --precision '
+                f'{self._policy_dir} --engine {name} --precision '
                 f'{self.engine.precision}` and read its result'
             )
 

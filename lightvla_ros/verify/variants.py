@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightvla_ros.contract import Manifest
+from lightvla_ros.engine import sees_gpu
 
 DEFAULT_BACKEND = 'onnxruntime-cpu'  # what a node runs by default
 
@@ -31,8 +32,27 @@ class Variant:
         return f'{self.backend} {self.precision}'
 
 
-def variants(manifest: Manifest) -> list[Variant]:
-    """Return the variants that the libraries of this machine and this folder offer."""
+def variants(manifest: Manifest, named: str | None = None, compiled: bool = True) -> list[Variant]:
+    """Return the variants that the libraries of this machine and this folder offer.
+
+    :param named: The engine that the user named. Where PyTorch sees no GPU, ``torch-cuda`` is
+        offered only to a user who names it, or for a folder without graphs: the user is then told
+        what is missing.
+    :param compiled: Option of ``torch-cuda``.
+    """
+    found = _of_graphs(manifest) if manifest.graphs is not None else []
+    has_torch = manifest.model is not None and importlib.util.find_spec('torch')
+    only = manifest.graphs is None or named == 'torch-cuda'
+    if has_torch and (only or sees_gpu()):
+        found += [
+            Variant('torch-cuda', each, {'precision': each, 'compiled': compiled}, 'torch-cuda')
+            for each in ('fp32', 'fp16', 'bf16', *(['fp8'] if manifest.fp8 is not None else []))
+        ]
+    return found
+
+
+def _of_graphs(manifest: Manifest) -> list[Variant]:
+    """Return the variants that run the folder's graphs."""
     found, own = [], manifest.graphs.precision
     if importlib.util.find_spec('onnxruntime'):  # a robot may have only TensorRT
         import onnxruntime
@@ -78,7 +98,8 @@ def choose(
     If the user names an engine, a provider or a precision, the matching variants must pass, in the
     folder's precision if none is named. Otherwise these must pass: engines that were built into the
     folder, variants that passed before, and the engine that a node runs by default. If there are
-    none of these, every variant in the folder's precision must pass.
+    none of these, every variant in the folder's precision must pass. A folder without graphs has no
+    precision: all are tried then, and one must pass.
 
     :param offered: Variants of the machine and the folder, see :func:`variants`.
     """
@@ -88,7 +109,9 @@ def choose(
         for each in offered
         if engine in (None, each.name) and provider in (None, each.options.get('provider'))
     ]
-    own = manifest.graphs.precision
+    own = None if manifest.graphs is None else manifest.graphs.precision
+    if precision is None and own is None:
+        return Choice((), tuple(fitting), ())
     asked = [
         each
         for each in fitting

@@ -26,8 +26,8 @@ from lightvla_ros.policy.golden import random_inputs
 from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.observation import Observation, observations
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.policy.tolerances import TOLERANCES, ActionDifference, action_difference, jaccard
 from lightvla_ros.verify.prompts import check_prompts
-from lightvla_ros.verify.tolerances import TOLERANCES, ActionDifference, action_difference, jaccard
 from lightvla_ros.verify.variants import Variant, choose, variants
 
 SEED = 20261125
@@ -75,6 +75,7 @@ def verify(
     only: str | None = None,
     precision: str | None = None,
     provider: str | None = None,
+    compiled: bool = True,
     count: int = 8,
     threads: int = 1,
 ) -> tuple[list[Verification], list[str]]:
@@ -83,6 +84,7 @@ def verify(
     :param only: Name of one engine, to verify only its variants.
     :param precision: Precision in which engines compute; the folder's own when None.
     :param provider: ONNX Runtime's name of an execution provider, to verify only its variants.
+    :param compiled: Whether ``torch-cuda`` compiles its blocks.
     :param count: Number of random observations in addition to the golden ones; they need PyTorch.
     :returns: A verification of each engine that passed or had to pass, and a line for each engine
         that cannot be used here.
@@ -91,14 +93,17 @@ def verify(
     :raises EngineError: When ONNX Runtime has no such provider here.
     """
     manifest = load_manifest(policy_dir)
-    if manifest.graphs is None or manifest.golden is None:
-        raise ContractError(f'{policy_dir}: it holds no exported graphs, so there is no engine yet')
+    if manifest.golden is None:
+        raise ContractError(
+            f'{policy_dir}: it is not exported, so there is no engine yet; export it first: '
+            f'lightvla export --policy {policy_dir} --out DIR'
+        )
     if provider is not None:
         # imported here, because a robot may have only another engine
         from lightvla_ros.engine.onnxruntime import check_provider
 
         check_provider(provider)
-    choice = choose(manifest, variants(manifest), only, precision, provider)
+    choice = choose(manifest, variants(manifest, only, compiled), only, precision, provider)
     reference = _reference(policy_dir, manifest, count, threads)
     check_prompts(policy_dir, manifest, [case.instruction for case, _ in reference.cases])
     found, unusable = [], []
@@ -112,8 +117,11 @@ def verify(
             found.append(verification)
         else:
             unusable.append(f'{variant}: {"; ".join(verification.figures["faults"])}')
+    why = f'{precision} was named'
+    if precision is None and manifest.graphs is not None:
+        why = f'the folder is in {manifest.graphs.precision}'
     unusable += [
-        f'{variant}: not tried, because the folder is in {manifest.graphs.precision}; to try it, '
+        f'{variant}: not tried, because {why}; to try it, '
         f'add --engine {variant.name} --precision {variant.precision}'
         for variant in choice.left
     ]

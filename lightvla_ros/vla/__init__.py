@@ -3,6 +3,8 @@
 - ``ablation``: the token ablations of the paper's table 4
 - ``config``: the model's configuration, and two presets
 - ``flops``: ``lightvla flops``: counts the FLOPs of a chunk
+- ``fp8``: the decoder's products in 8-bit floating point
+- ``fused``: decoder layers with fewer, larger products
 - ``halves``: the model's two halves in the form that engines take
 - ``language``: LLaMA's decoder blocks without a causal mask
 - ``layers``: norms and attention of all parts; head and proprio projector

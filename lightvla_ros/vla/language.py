@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightvla_ros.vla.config import LanguageConfig
-from lightvla_ros.vla.layers import RMSNorm, attend
+from lightvla_ros.vla.layers import RMSNorm, attend, padding_bias
 
 Rotation = tuple[Tensor, Tensor]  # cos and signed sin of RoPE's angles, [B, 1, N, head_size]
 
@@ -147,15 +147,3 @@ class LanguageModel(nn.Module):
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
         self.model = LlamaModel(config)
-
-
-def padding_bias(key_mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Turn a key mask bool [B, N] into a bias for the scores: [B, 1, 1, N] of 0 and -3e4.
-
-    The value is -3e4 and not -inf: fp16 can hold it, exp() of it is 0, and a row can never become
-    NaN.
-    """
-    if key_mask is None:
-        return None
-    bias = torch.zeros_like(key_mask, dtype=dtype).masked_fill(~key_mask, -3e4)
-    return bias[:, None, None, :]

@@ -71,6 +71,18 @@ def spell_out_attention(model: nn.Module) -> None:
             module.attend = attend_spelt_out
 
 
+def padding_bias(key_mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Turn a key mask bool [B, N] into a bias for the scores: [B, 1, 1, N] of 0 and -3e4.
+
+    The value is -3e4 and not -inf: fp16 can hold it, exp() of it is 0, and a row can never become
+    NaN.
+    """
+    if key_mask is None:
+        return None
+    bias = torch.zeros_like(key_mask, dtype=dtype).masked_fill(~key_mask, -3e4)
+    return bias[:, None, None, :]
+
+
 class ResidualBlock(nn.Module):
     """x + ReLU(Linear(LN(x))). The indices 0 and 1 in ``ffn`` are the checkpoint's names."""
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from lightvla_ros.vla import pruner
 from lightvla_ros.vla.config import VLAConfig
-from lightvla_ros.vla.language import LanguageModel, padding_bias
-from lightvla_ros.vla.layers import L1ActionHead, ProprioProjector
+from lightvla_ros.vla.language import LanguageModel
+from lightvla_ros.vla.layers import L1ActionHead, ProprioProjector, padding_bias
 from lightvla_ros.vla.learned_queries import (
     DecoderQueries,
     EncoderQueries,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightvla_ros.vla.config import TowerConfig, VLAConfig
-from lightvla_ros.vla.layers import LayerNorm, attend
+from lightvla_ros.vla.layers import LayerNorm, attend, padding_bias
 
 
 class LayerScale(nn.Module):
@@ -38,13 +38,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, width] -> the same."""
+    def forward(self, x: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        """[B, N, width] -> the same; ``key_bias`` [1, 1, 1, N] is added to every query's scores."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, width / heads]
             for part in self.qkv(x).chunk(3, dim=-1)
         )
-        return self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
+        return self.proj(self.attend(query, key, value, key_bias).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -77,9 +77,11 @@ class Block(nn.Module):
             self.scale = nn.Linear(film_width, width)
             self.shift = nn.Linear(film_width, width)
 
-    def forward(self, x: Tensor, language: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, language: Tensor | None = None, key_bias: Tensor | None = None
+    ) -> Tensor:
         """[B, N, width] -> the same; ``language`` [B, film_width] only with FiLM."""
-        x = x + self.ls1(self.attn(self.norm1(x)))
+        x = x + self.ls1(self.attn(self.norm1(x), key_bias))
         if language is not None:
             # between attention and MLP (film_vit_wrapper.py): x (1 + gamma) + beta
             x = x * (1 + self.scale(language)[:, None]) + self.shift(language)[:, None]
@@ -115,6 +117,7 @@ class Tower(nn.Module):
         self.patch_embed = PatchEmbedding(width, patch_size)
         self.blocks = nn.ModuleList(Block(config, film_width) for _ in range(config.depth - 1))
         self.prefix = int(config.class_token) + config.registers
+        self.multiple = 1  # a GPU engine pads the tokens to a multiple, for aligned kernels
 
     def forward(self, pixels: Tensor, language: Tensor | None = None) -> Tensor:
         """[B, 3, H, W] -> [B, patches, width]; class token and registers are dropped."""
@@ -125,9 +128,15 @@ class Tower(nn.Module):
             if hasattr(self, name)
         ]
         x = torch.cat([*prefix, x], dim=1)
+        count, key_bias = x.shape[1], None
+        if padding := -count % self.multiple:
+            x = F.pad(x, (0, 0, 0, padding))
+            key_bias = padding_bias(
+                (torch.arange(x.shape[1], device=x.device) < count)[None], x.dtype
+            )
         for block in self.blocks:
-            x = block(x, language)
-        return x[:, self.prefix :]
+            x = block(x, language, key_bias)
+        return x[:, self.prefix : count]
 
 
 class VisionBackbone(nn.Module):
@@ -151,14 +160,19 @@ class VisionBackbone(nn.Module):
         images = pixels.flatten(0, 1)  # [B * cameras, 6, H, W]
         if language is not None:
             language = language.repeat_interleave(cameras, dim=0)
-        features = torch.cat(
-            [
-                self.featurizer(images[:, :3], language),
-                self.fused_featurizer(images[:, 3:], language),
-            ],
-            dim=-1,
-        )
+        features = torch.cat(self.run_towers(images, language), dim=-1)
         return features.view(batch, -1, features.shape[-1])
+
+    def run_towers(self, images: Tensor, language: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Run the towers, which do not depend on each other; a GPU engine runs them side by side.
+
+        :param images: [B, 6, H, W].
+        :returns: Two of [B, patches, width of the tower].
+        """
+        return (
+            self.featurizer(images[:, :3], language),
+            self.fused_featurizer(images[:, 3:], language),
+        )
 
 
 class Projector(nn.Module):

@@ -15,7 +15,7 @@ from lightvla_ros.contract import amend_manifest, load_manifest, write_manifest
 from lightvla_ros.errors import ContractError, EngineError, ExportError
 from lightvla_ros.export import onnx_files
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.verify.tolerances import action_difference, jaccard
+from lightvla_ros.policy.tolerances import action_difference, jaccard
 from lightvla_ros.verify.verify import verify
 from lightvla_ros.vla.config import PRUNING
 from lightvla_ros.vla.language import LlamaBlock, LlamaModel

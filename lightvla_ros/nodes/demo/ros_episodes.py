@@ -92,6 +92,8 @@ class RosRunner:
             'policy': self._options.policy,
             'engine': conditions.engine,
             'provider': conditions.provider,
+            'precision': conditions.precision or '',
+            'compile': conditions.compiled,
             'threads': conditions.threads,
             'max_inference_time': LONGEST_INFERENCE,
         }
