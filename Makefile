@@ -9,7 +9,7 @@ export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 export AMENT_PREFIX_PATH := $(CURDIR)/.venv:$(AMENT_PREFIX_PATH)
 endif
 
-.PHONY: help setup setup-train demo test lint unit ros sim colcon wheel bench docs clean
+.PHONY: help setup setup-train demo test lint unit ros sim colcon wheel bench test-gpu docs clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -50,6 +50,9 @@ wheel: setup  ## the wheel, installed into an empty environment and run elsewher
 
 bench: setup  ## what the node adds outside the engine
 	$(VENV)/lightvla bench node
+
+test-gpu:  ## all that needs a GPU of NVIDIA; no set-up: PYTHON is one with PyTorch and CUDA
+	tools/test_gpu.sh
 
 docs: setup  ## write the generated tables, and build the site into build/docs
 	$(VENV)/lightvla reference --update docs/reference/nodes.md

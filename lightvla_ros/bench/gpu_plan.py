@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightvla_ros.bench.gpus import Gpu
+from lightvla_ros.vla.config import VLAConfig
 
 STAGES = ('vision', 'llm', 'head')  # vision: both towers, both projectors and the pruner
 TARGET_FLOPS, TARGET_BANDWIDTH = 0.6, 0.8  # of the peaks (``docs/explanation/engines.md``)
@@ -124,19 +125,17 @@ def precisions(gpu: Gpu) -> list[Precision]:
     return found
 
 
-def count_costs(preset_name: str, kept: Sequence[int], text: int) -> Costs:
+def count_costs(config: VLAConfig, kept: Sequence[int], text: int) -> Costs:
     """Count FLOPs and parameters on the real modules, without weights (7B: about 5 s).
 
     :param kept: Numbers of visual tokens; all of them is counted in any case. Empty: all and 78.
     :param text: Text tokens: BOS, the prompt's words and stop.
-    :raises ValueError: When there is no such preset or a count is impossible.
+    :raises ConfigError: When a count is impossible.
     :raises ModuleNotFoundError: Without torch.
     """
-    from lightvla_ros.vla.config import preset
     from lightvla_ros.vla.flops import count_flops
     from lightvla_ros.vla.weights import used_shapes
 
-    config = preset(preset_name)
     wanted = dict.fromkeys([*(kept or (config.patches, 78)), config.patches])
     rows = count_flops(config, list(wanted), text)
     parameters = dict.fromkeys(STAGES, 0)

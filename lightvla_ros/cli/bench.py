@@ -1,15 +1,17 @@
-"""`lightvla bench`: measures the time of the node and of the engines."""
+"""`lightvla bench`: measures the time of the node, of the engines and of a GPU."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightvla_ros.cli.arguments import number, parse_count
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.files import BUNDLED_POLICY, resource
+from lightvla_ros.files import BUNDLED_POLICY, resource, write_text
+from lightvla_ros.policy.tolerances import TOLERANCES
 
 if TYPE_CHECKING:
     from lightvla_ros.bench.engines import PolicyBench
@@ -23,13 +25,14 @@ ONLY = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``lightvla bench node`` and ``lightvla bench engine``."""
+    """Declare ``lightvla bench node``, ``engine`` and ``gpu``."""
     benches = parser.add_subparsers(
         dest='bench', required=True, metavar='WHAT', help='what is measured'
     )
     for name, text, declare, work in (
         ('node', 'the time that the policy node adds to that of the engine', _add_node, _run_node),
         ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
+        ('gpu', 'a chunk on a GPU, against the limits of the same GPU', _add_gpu, _run_gpu),
     ):
         bench = benches.add_parser(name, help=text, description=f'Measures {text}.')
         bench.set_defaults(prog=bench.prog, work=work)
@@ -128,6 +131,71 @@ def _run_engine(parsed: argparse.Namespace) -> int:
     else:
         document, report = measure_layers(_preset_options(parsed)), layer_report
     print(json.dumps(document, indent=2) if parsed.json else report(document))
+    return 0
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    subject = parser.add_mutually_exclusive_group()
+    subject.add_argument('--policy', type=Path, metavar='DIR', help='policy folder with weights')
+    subject.add_argument(
+        '--preset', metavar='NAME', help='random weights of a model; default: openvla-oft-7b'
+    )
+    parser.add_argument(
+        '--precision',
+        nargs='+',
+        choices=tuple(TOLERANCES),
+        default=['bf16', 'fp8', 'fp16', 'fp32'],
+        help='precisions; the first is measured in every bucket; default: all',
+    )
+    parser.add_argument(
+        '--kept',
+        type=parse_count,
+        metavar='K',
+        help='visual tokens of a pruned chunk; default: 80 of 512, or as many of other numbers',
+    )
+    parser.add_argument(
+        '--rounds', type=parse_count, default=200, metavar='N', help='chunks; default: 200'
+    )
+    parser.add_argument(
+        '--no-compile',
+        dest='compiled',
+        action='store_false',
+        help='do not compile the blocks of the model',
+    )
+    parser.add_argument(
+        '--device',
+        choices=('cuda', 'cpu'),
+        default='cuda',
+        help='cpu: a dry run, whose figures say nothing about a GPU; default: cuda',
+    )
+    parser.add_argument(
+        '--out', type=Path, metavar='FILE.json', help='write the figures, and FILE.png beside it'
+    )
+
+
+def _run_gpu(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.bench.gpu import GpuBench, measure_gpu
+    from lightvla_ros.bench.gpu_report import gpu_report, write_plot
+
+    preset = None if parsed.policy else parsed.preset or 'openvla-oft-7b'
+    options = GpuBench(
+        preset=preset,
+        policy=parsed.policy,
+        precisions=tuple(dict.fromkeys(parsed.precision)),
+        rounds=parsed.rounds,
+        kept=parsed.kept,
+        compiled=parsed.compiled,
+        device=parsed.device,
+    )
+    if parsed.out is not None and parsed.out.suffix != '.json':
+        raise ArgumentError(f'--out {parsed.out}: give a name that ends in .json')
+    if parsed.out is not None:
+        parsed.out.parent.mkdir(parents=True, exist_ok=True)  # it fails before the measurement
+    document = measure_gpu(options, lambda line: print(line, file=sys.stderr, flush=True))
+    print(gpu_report(document))
+    if parsed.out is not None:
+        write_text(parsed.out, json.dumps(document, indent=2) + '\n')
+        write_plot(document, parsed.out.with_suffix('.png'))
     return 0
 
 

@@ -22,6 +22,7 @@ from lightvla_ros.bench.gpu_plan import (
 from lightvla_ros.bench.gpus import GPUS, Gpu, find_gpu
 from lightvla_ros.cli.arguments import add_preset, parse_count
 from lightvla_ros.errors import ArgumentError
+from lightvla_ros.vla.config import preset
 
 LABEL = 'physical limit computed from spec-sheet peaks, not a measurement'
 GOOD, BEST = 45, 65  # per cent of the limit (our own thresholds: ``docs/explanation/engines.md``)
@@ -62,7 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
     gpu = find_gpu(parsed.gpu)
     wanted = _wanted(gpu, parsed.precision)
     _check_measured(parsed)
-    costs = count_costs(parsed.preset, parsed.kept, parsed.text)
+    costs = count_costs(preset(parsed.preset), parsed.kept, parsed.text)
     kept = parsed.kept or list(costs.tflop)
     plans = [make_plan(gpu, each, costs, kept, parsed.measured) for each in wanted]
     advice = recommend(gpu, plans, costs)

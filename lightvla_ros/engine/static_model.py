@@ -35,6 +35,7 @@ from lightvla_ros.vla.model import LightVLA
 MULTIPLE = 8  # kernels for other numbers of tokens use unaligned, slower reads
 SHAPES = 64  # most shapes that a block may be compiled for in one process
 WARM_UPS = 3  # runs before a capture; libraries allocate their work space in the first one
+CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'  # PyTorch's own; a user's value is kept
 CACHE = Path.home() / '.cache' / 'lightvla_ros' / 'compiled'
 
 Scales = Sequence[Sequence[float]]  # per decoder layer: largest inputs, see fp8.PRODUCTS
@@ -232,7 +233,8 @@ class StaticModel:
             if compiled and self.seconds[name] > 1:
                 print(
                     f'torch-cuda: {name} is compiled ({number} of {len(steps)}, '
-                    f'{self.seconds[name]:.1f} s); the next start takes it from {CACHE}',
+                    f'{self.seconds[name]:.1f} s); the next start takes it from '
+                    f'{os.environ[CACHE_VARIABLE]}',
                     file=sys.stderr,
                     flush=True,
                 )
@@ -320,7 +322,7 @@ def _place(
 
 def _compile_blocks(model: LightVLA) -> None:
     """Have every block compiled when it first runs with a shape."""
-    os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(CACHE))
+    os.environ.setdefault(CACHE_VARIABLE, str(CACHE))
     towers, llama = model.vision_backbone, model.language_model.model
     # the default limit is below the number of shapes: two kinds of blocks, buckets, precisions
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)

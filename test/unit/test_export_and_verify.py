@@ -385,6 +385,6 @@ def test_observations_of_another_robot_are_refused_before_the_export(weights, tm
 
 def test_verify_without_anything_to_verify(weights, folder, capsys):
     assert main(['verify', str(weights)]) == 1
-    assert 'no exported graphs' in capsys.readouterr().err
+    assert 'it is not exported, so there is no engine yet' in capsys.readouterr().err
     assert main(['verify', str(folder), '--engine', 'tensorrt']) == 1
     assert 'no engine could be used' in capsys.readouterr().out

@@ -15,6 +15,7 @@ from lightvla_ros.bench.gpu_plan import (
 from lightvla_ros.bench.gpus import GPUS, find_gpu
 from lightvla_ros.cli import main
 from lightvla_ros.cli.plan import LABEL
+from lightvla_ros.vla.config import preset
 
 KEPT = (512, 511, 256, 78, 40, 1)
 TEXT = 33  # with proprio and 56 slots: 90 tokens that are no patches
@@ -40,7 +41,7 @@ TABLE = (
 
 @pytest.fixture(scope='module')
 def costs():
-    return count_costs('openvla-oft-7b', KEPT, TEXT)
+    return count_costs(preset('openvla-oft-7b'), KEPT, TEXT)
 
 
 def plan_of(costs, gpu_name, precision_name, kept=(512, 78), measured=None):
