@@ -207,9 +207,6 @@ def _measure(
         'steps_s': {name: round(each, 2) for name, each in static.seconds.items()},
         'weights_gib': round(weights / 2**30, 3),
         'peak_gib': round(torch.cuda.max_memory_allocated() / 2**30, 3) if on_gpu else None,
-        'peak_over_weights': (
-            round(torch.cuda.max_memory_allocated() / weights, 3) if on_gpu else None
-        ),
         'eager': eager,
         **_time_static(static, buckets, pruned, options.rounds),
     }

