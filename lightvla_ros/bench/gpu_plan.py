@@ -19,6 +19,10 @@ STAGES = ('vision', 'llm', 'head')  # vision: both towers, both projectors and t
 TARGET_FLOPS, TARGET_BANDWIDTH = 0.6, 0.8  # of the peaks (``docs/explanation/engines.md``)
 FOUR_BITS = 4.5  # a 16-bit scale per 32 weights, or NVFP4's 8-bit one per 16
 BUCKET_MULTIPLE = 8  # tensor cores work on whole tiles; 8 is the least
+FP8 = (
+    'torch-cuda runs the decoder in fp8 and the towers in 16 bits, so its limit is between those of '
+    'fp8 and of 16 bits; calibrate and verify the policy first.'
+)
 BUCKET_STEP = 1.2  # ours: padding costs a fifth of the LLM at worst, and engines stay few
 
 
@@ -247,8 +251,8 @@ def recommend(gpu: Gpu, plans: Sequence[GpuPlan], costs: Costs) -> Recommendatio
     """Recommend what to build and say why: the first plan, if its weights fit.
 
     :param plans: The precision to build, then those of fewer bits to compare it with, all of the
-        same counts. Precisions of fewer than 16 bits are limits to compare with: no export here
-        makes them.
+        same counts. Precisions of fewer than 16 bits other than fp8 are limits to compare with: no
+        engine here has them.
     """
     chosen, others = plans[0], plans[1:]
     name, half = chosen.precision.name, precisions(gpu)[0].name
@@ -257,14 +261,16 @@ def recommend(gpu: Gpu, plans: Sequence[GpuPlan], costs: Costs) -> Recommendatio
             f'{name} does not fit: {chosen.weights_gb:.1f} GB of weights, {gpu.memory:g} GiB of '
             'memory.'
         )
-        return Recommendation(None, [], [reason, *_unbuilt(chosen, others)])
-    reasons = [_why_these_buckets(chosen, costs), *_unbuilt(chosen, others)]
-    if name != half:
+        return Recommendation(None, [], [reason, *_fewer_bits(chosen, others)])
+    reasons = [_why_these_buckets(chosen, costs), *_fewer_bits(chosen, others)]
+    if name == 'fp8':
+        reasons.append(FP8)
+    elif name != half:
         reasons.append(f'{name} was asked for, but is a limit only: this release builds {half}.')
     return Recommendation(name, chosen.buckets, reasons)
 
 
-def _unbuilt(chosen: GpuPlan, others: Sequence[GpuPlan]) -> list[str]:
+def _fewer_bits(chosen: GpuPlan, others: Sequence[GpuPlan]) -> list[str]:
     """Say, if there are others, what they could gain."""
     if not others:
         return []
@@ -275,9 +281,10 @@ def _unbuilt(chosen: GpuPlan, others: Sequence[GpuPlan]) -> list[str]:
     listed = ', '.join(
         f'{each.precision.name} {gain:.1f}x' for each, gain in zip(others, gains, strict=True)
     )
+    built = any(each.precision.name == 'fp8' for each in others)
     return [
-        f'Fewer bits could gain at best, at {fewest.kept} kept tokens: {listed}; this release does '
-        'not build them.'
+        f'Fewer bits could gain at best, at {fewest.kept} kept tokens: {listed}. Of these, this '
+        f'release has {"fp8, in torch-cuda" if built else "none"}.'
     ]
 
 

@@ -69,7 +69,7 @@ class Parameter:
     def range(self) -> str:
         """The allowed values in words; empty when any will do."""
         if self.choices:
-            return ', '.join(f'`{choice}`' for choice in self.choices)
+            return ', '.join(f'`{choice}`' if choice else 'empty' for choice in self.choices)
         if self.minimum is None and self.maximum is None:
             return ''
         if self.maximum is None:

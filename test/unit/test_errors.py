@@ -134,9 +134,11 @@ FAULTS = {
     ],
     'bench': [
         f'{kind} --policy {{{fault}}}'
-        for kind in ('node', 'engine')
+        for kind in ('node', 'engine', 'gpu --device cpu')
         for fault in ('cut', 'missing', 'text')
-    ],
+    ]
+    + ['gpu --device cpu --policy {policy} --out {taken}/x.json'],
+    'calibrate': ['{cut}', '{missing}', '{text}', '{policy} --observations {missing}'],
     'import': [
         '--checkpoint {cut} --out {free}',
         '--checkpoint {missing} --out {free}',

@@ -113,14 +113,17 @@ def test_only_what_is_built_is_recommended_and_only_if_it_fits(costs):
     assert plans[0].copies == 1  # two engines with their own weights do not fit
     advice = recommend(gpu, plans, costs)
     assert advice.precision == 'bf16'
-    assert (
-        'at 78 kept tokens: fp8 2.0x, w4a16 1.0x; this release does not build' in advice.reasons[1]
+    assert advice.reasons[1] == (
+        'Fewer bits could gain at best, at 78 kept tokens: fp8 2.0x, w4a16 1.0x. Of these, this '
+        'release has fp8, in torch-cuda.'
     )
 
     asked = recommend(gpu, plans[1:2], costs)
     assert asked.precision == 'fp8'
+    assert asked.reasons[-1].startswith('torch-cuda runs the decoder in fp8 and the towers in 16')
+    asked = recommend(gpu, plans[2:3], costs)
     assert asked.reasons[-1] == (
-        'fp8 was asked for, but is a limit only: this release builds bf16.'
+        'w4a16 was asked for, but is a limit only: this release builds bf16.'
     )
 
     small = replace(gpu, memory=6)
