@@ -20,8 +20,8 @@ TARGET_FLOPS, TARGET_BANDWIDTH = 0.6, 0.8  # of the peaks (``docs/explanation/en
 FOUR_BITS = 4.5  # a 16-bit scale per 32 weights, or NVFP4's 8-bit one per 16
 BUCKET_MULTIPLE = 8  # tensor cores work on whole tiles; 8 is the least
 FP8 = (
-    'torch-cuda runs the decoder in fp8 and the towers in 16 bits, so its limit is between those of '
-    'fp8 and of 16 bits; calibrate and verify the policy first.'
+    'torch-cuda runs the decoder in fp8 and the towers in 16 bits, so its limit is between '
+    'those of fp8 and of 16 bits; calibrate and verify the policy first.'
 )
 BUCKET_STEP = 1.2  # ours: padding costs a fifth of the LLM at worst, and engines stay few
 

@@ -167,8 +167,8 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--precision',
         choices=tuple(TOLERANCES),
-        help='what openvino or torch-cuda computes in; default: fp32 for openvino, and the fastest '
-        'that has passed lightvla verify for torch-cuda',
+        help='what openvino or torch-cuda computes in; default: fp32 for openvino, and for '
+        'torch-cuda the fastest that was verified',
     )
     parser.add_argument(
         '--no-compile',
