@@ -11,7 +11,7 @@ import signal
 from contextlib import nullcontext
 from pathlib import Path
 
-from lightvla_ros.errors import TrainError
+from lightvla_ros.errors import ArgumentError, TrainError
 from lightvla_ros.files import lock_beside, one_writer
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.config_file import from_dict, read_config
@@ -32,6 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--resume', action='store_true', help='continue the run from its checkpoint'
     )
     parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='train nothing: check the configuration, say what is trained, and estimate the memory',
+    )
+    parser.add_argument(
+        '--like',
+        metavar='NAME',
+        help='preset or policy folder with the shapes of a model.from that is not there yet; only '
+        'with --dry-run',
+    )
+    parser.add_argument(
         '--write-policy',
         type=Path,
         metavar='CHECKPOINT',
@@ -40,14 +51,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Train, or write the policy of a checkpoint.
+    """Train, say what a run would be, or write the policy of a checkpoint.
 
     :returns: 0; 2 when the run was stopped before its end.
     """
+    if parsed.dry_run and (parsed.resume or parsed.write_policy):
+        raise ArgumentError('--dry-run excludes --resume and --write-policy; leave them out')
+    if parsed.like and not parsed.dry_run:
+        raise ArgumentError('--like needs --dry-run: a run needs the model itself')
     config = read_config(parsed.config)
     if parsed.write_policy is not None:
         return _write(parsed.write_policy, parsed.out)
     out = parsed.out or Path('out/train') / parsed.config.stem
+    if parsed.dry_run:
+        from lightvla_ros.train.dry_run import dry_run
+
+        print('\n'.join(dry_run(config, out, parsed.like)))
+        return 0
     return _train(config, out, parsed.resume)
 
 
@@ -75,7 +95,8 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
 def _write(checkpoint: Path, out: Path | None) -> int:
     """Write the policy of a checkpoint, which may be that of an unfinished run."""
     from lightvla_ros.train.checkpoint import CHECKPOINT, load_checkpoint
-    from lightvla_ros.train.start import DOCUMENT, TOKENIZER, policy_folder
+    from lightvla_ros.train.model_config import policy_folder
+    from lightvla_ros.train.start import DOCUMENT, TOKENIZER
     from lightvla_ros.train.weights import between, write_policy
 
     if out is None:

@@ -7,10 +7,13 @@
 - ``config``: configuration of a run
 - ``config_file``: a configuration from a YAML file
 - ``data``: the frames of all sources in memory, and the choice of frames for each step
+- ``dry_run``: what a run would be, without starting it
+- ``estimate``: GPU memory of a run, from the model's shapes
 - ``logs``: a run's figures: screen, CSV file and TensorBoard
 - ``lora``: LoRA on the model's linear layers
 - ``losses``: one pass through the model, with its losses
 - ``measurements``: errors and kept tokens on held-out frames
+- ``model_config``: the model's configuration, and shapes and types of its initial weights
 - ``object_words``: the words for the objects in a segmentation
 - ``optim``: AdamW and Muon with schedules
 - ``parallel``: one process or several: DDP, FSDP2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,12 +146,19 @@ class Batches:
         return (instances[..., ::2, ::2], size // 2) if size % 2 == 0 else (instances, size)
 
 
+def check_noise(noise: Sequence[float], size: int) -> None:
+    """Check that noise on the state is given for each of its ``size`` numbers, or for none.
+
+    :raises ConfigError: When it is not.
+    """
+    if noise and len(noise) != size:
+        raise ConfigError(f'proprio_noise has {len(noise)} numbers, but the state has {size}')
+
+
 def _normalised_noise(config: TrainConfig, manifest: Manifest) -> Tensor | None:
     """Return the standard deviation [S] of the noise on the normalised state, if any."""
     noise, spec = config.proprio_noise, manifest.proprio
     if not noise:
         return None
-    size = 0 if spec is None else len(spec.q01)
-    if len(noise) != size:
-        raise ConfigError(f'proprio_noise has {len(noise)} numbers, but the state has {size}')
+    check_noise(noise, 0 if spec is None else len(spec.q01))
     return 2 * torch.tensor(noise) / (torch.tensor(spec.q99) - torch.tensor(spec.q01))

@@ -53,6 +53,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def check_unused(folder: Path) -> None:
+    """Check that a folder may hold a new run.
+
+    :raises TrainError: When it holds one already.
+    """
+    if (folder / CHECKPOINT).exists():
+        raise TrainError(f'{folder}: holds a run; continue it with --resume, or give another --out')
+
+
 def check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     """Compare the configuration of a checkpoint with the present one.
 

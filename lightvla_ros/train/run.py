@@ -23,13 +23,20 @@ from lightvla_ros.machine import measured_with
 from lightvla_ros.train.alignment import Aligner
 from lightvla_ros.train.batches import Batches
 from lightvla_ros.train.bounds import report_cut_off
-from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint, save_checkpoint
+from lightvla_ros.train.checkpoint import (
+    CHECKPOINT,
+    check_same,
+    check_unused,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.data import Data, Sampler, load_data, step_seed
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.train.lora import merge_adapters, without_adapters
 from lightvla_ros.train.losses import Losses
 from lightvla_ros.train.measurements import measure
+from lightvla_ros.train.model_config import POLICY
 from lightvla_ros.train.optim import (
     load_optimizers,
     make_optimizers,
@@ -39,7 +46,7 @@ from lightvla_ros.train.optim import (
 )
 from lightvla_ros.train.parallel import Process, any_of_all, assign, gathering, spread, whole
 from lightvla_ros.train.preparation import choose_trained, prepare_blocks
-from lightvla_ros.train.start import POLICY, start
+from lightvla_ros.train.start import start
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer
 from lightvla_ros.train.weights import RunningMean, between, write_observations, write_policy
@@ -267,10 +274,7 @@ class Run:
             return state
         if self.process.rank == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if self._path.exists():
-                raise TrainError(
-                    f'{self.folder}: holds a run; continue it with --resume, or give another --out'
-                )
+            check_unused(self.folder)
             document = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
             write_text(self.folder / CONFIG, document)
         return None

@@ -15,7 +15,6 @@ import torch
 
 from lightvla_ros.contract import (
     MANIFEST_NAME,
-    POINTING_DOWN,
     SCHEMA_VERSION,
     Manifest,
     parse_manifest,
@@ -23,20 +22,26 @@ from lightvla_ros.contract import (
 from lightvla_ros.contract.libero import manifest_document
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
-from lightvla_ros.errors import ConfigError, ImageError, TrainError, one_line
+from lightvla_ros.errors import ImageError, TrainError, one_line
 from lightvla_ros.files import write_text
 from lightvla_ros.policy.preprocessor import check_aspect
 from lightvla_ros.train.bounds import move_bounds, set_bounds
-from lightvla_ros.train.config import ModelSource, TrainConfig
+from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.data import FrameStore
+from lightvla_ros.train.model_config import (
+    changed,
+    check_changes,
+    check_state,
+    config_from_preset,
+    policy_folder,
+)
 from lightvla_ros.train.views import CROP_AREA
-from lightvla_ros.vla.config import VLAConfig, preset
+from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import config_of, load_model
 from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
 DOCUMENT, TOKENIZER = 'policy_document.json', 'tokenizer.json'
-POLICY = 'policy'  # the folder in a run's folder
 
 
 @dataclass(frozen=True)
@@ -86,36 +91,9 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     return begun
 
 
-def changed(config: VLAConfig, changes: Mapping[str, Any]) -> VLAConfig:
-    """Return a configuration with some fields changed, nested ones by nested mappings.
-
-    :raises ConfigError: When a field is unknown or a value is invalid.
-    """
-    document = config.to_dict()
-    _merge(document, changes, 'model.changes')
-    return VLAConfig.from_dict(document)
-
-
-def _merge(document: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
-    for name, value in changes.items():
-        if name not in document:
-            raise ConfigError(f'{where}.{name} is unknown; there are: {", ".join(document)}')
-        if isinstance(document[name], dict):
-            if not isinstance(value, dict):
-                raise ConfigError(f'{where}.{name}: a mapping is needed, not {value!r}')
-            _merge(document[name], value, f'{where}.{name}')
-        else:
-            document[name] = value
-
-
 def _from_scratch(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
-    model_config = changed(preset(config.model.preset), config.model.changes)
+    model_config = config_from_preset(config.model)
     tokenizer = word_tokenizer()
-    if tokenizer.get_vocab_size() > model_config.language.vocabulary:
-        raise ConfigError(
-            f'model: language.vocabulary {model_config.language.vocabulary} is less than the '
-            f"tokenizer's {tokenizer.get_vocab_size()} words"
-        )
     tokenizer.save(str(folder / TOKENIZER))
     torch.manual_seed(config.seed)
     model = LightVLA(model_config)
@@ -188,12 +166,7 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     document = json.loads((source / MANIFEST_NAME).read_text())
     manifest = typed(document)
     found = config_of(manifest)
-    state = manifest.proprio
-    if state is not None and state.quaternion_reference != POINTING_DOWN:
-        raise TrainError(
-            f'model.from: {source}: proprio.quaternion_reference is '
-            f'{list(state.quaternion_reference)}; demonstrations are read with {POINTING_DOWN}'
-        )
+    check_state(manifest, source)
     wanted = changed(found, config.model.changes)
     if wanted != found:
         model = _rebuilt(model, wanted, config.seed)
@@ -216,41 +189,17 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     return Start(model, document, folder / TOKENIZER)
 
 
-def policy_folder(source: ModelSource) -> Path:
-    """Return the folder with the manifest: ``source.start``, or the policy in that run's folder.
-
-    :raises TrainError: When neither has a manifest.
-    """
-    folder = Path(source.start)
-    for each in (folder, folder / POLICY):
-        if (each / MANIFEST_NAME).is_file():
-            return each
-    raise TrainError(
-        f'model.from: {folder}: neither a policy nor a finished run; if the run is unfinished, '
-        'write its policy first: lightvla train --config FILE --write-policy CHECKPOINT --out DIR'
-    )
-
-
 def _rebuilt(model: LightVLA, config: VLAConfig, seed: int) -> LightVLA:
     """Put weights into a differently configured model; only LightVLA*'s queries may be new."""
     torch.manual_seed(seed)
     queries = LightVLA(_few_layers(config)).state_dict() if _has_queries(config) else {}
     weights = model.state_dict()
+    check_changes({name: tuple(value.shape) for name, value in weights.items()}, config)
     with torch.device('meta'):
         rebuilt = LightVLA(config)
-    wanted = rebuilt.state_dict()
-    state = {}
-    for name, place in wanted.items():
-        value = weights.get(name)
-        if value is None and name.startswith('queries.'):
-            value = queries[name]
-        if value is None or value.shape != place.shape:
-            found = None if value is None else tuple(value.shape)
-            raise TrainError(
-                f'model.changes: {name} would have shape {tuple(place.shape)}, but the initial '
-                f'model has {found}; only fields that do not change weights can be changed'
-            )
-        state[name] = value
+    state = {
+        name: weights[name] if name in weights else queries[name] for name in rebuilt.state_dict()
+    }
     try:
         rebuilt.load_state_dict(state, assign=True)
     except RuntimeError as error:

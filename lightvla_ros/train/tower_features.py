@@ -18,10 +18,11 @@ from lightvla_ros.vla.model import LightVLA
 BATCH = 64
 
 
-class _Given(nn.Module):
+class GivenFeatures(nn.Module):
     """Replacement for the towers that takes their features instead of pixels."""
 
     def forward(self, features: Tensor, language: None = None) -> Tensor:
+        """[B, Lv, D'] -> the same."""
         return features
 
 
@@ -42,7 +43,7 @@ class TowerFeatures:
                 rows = np.arange(first, min(first + BATCH, len(store)))
                 views = viewer.evaluation(store.gather(rows, instances=False).images)
                 self._features[rows] = towers(views.pixels.to(device)).half().cpu()
-        model.vision_backbone = _Given()
+        model.vision_backbone = GivenFeatures()
 
     def of(self, rows: Tensor) -> Tensor:
         """Return float32 [B, Lv, D'] of some frames."""

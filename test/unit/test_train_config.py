@@ -9,7 +9,7 @@ from lightvla_ros.cli import main
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import AugmentConfig, DataSource
 from lightvla_ros.train.config_file import from_dict, read_config
-from lightvla_ros.train.start import changed
+from lightvla_ros.train.model_config import changed
 from lightvla_ros.train.yaml_file import read_yaml
 from lightvla_ros.vla.config import preset
 
