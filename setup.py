@@ -85,7 +85,14 @@ setup(
         # The documentation; rosdoc2 builds it with the same.
         'docs': ['myst-parser>=4', 'sphinx>=8', 'sphinx-argparse>=0.5', 'sphinx-rtd-theme>=3'],
         # launch_testing does not load under pytest 9.
-        'dev': ['colcon-common-extensions', 'import-linter>=2.6', 'mypy>=1.10', 'pytest<9', 'ruff'],
+        'dev': [
+            'colcon-common-extensions',
+            'hypothesis>=6.100',
+            'import-linter>=2.6',
+            'mypy>=1.10',
+            'pytest<9',
+            'ruff',
+        ],
     },
     entry_points={'console_scripts': ['lightvla = lightvla_ros.cli:main']},
 )

@@ -4,7 +4,12 @@
 - ``inbox``: keeps the newest messages and pairs them into observations
 - ``instruction_gate``: when a new instruction becomes the current one, and when it expires
 - ``picture_doubts``: signs that a picture does not show the scene before the camera
+- ``poses``: poses in the base frame, and the algebra of their rotations
 - ``reasons``: why the robot does not move, by code
+- ``safety_filter``: bounds every commanded pose, and stops
+- ``safety_limits``: its bounds, with units and ranges
+- ``stopping_plan``: motion that can always come to rest within its bounds
 - ``supervisor``: the rule by which the robot may move, and why not
 - ``worker``: the inference thread
+- ``workspace``: where the end effector may be
 """
