@@ -12,7 +12,7 @@ from lightvla_ros.train.model_config import ModelPlan, plan_model
 from lightvla_ros.vla.config import VLAConfig
 
 MIB, GIB = 2**20, 2**30
-# In a batch of 8, random weights of the 7B's shapes kept 193 of 512 tokens of the fullest frame
+# Random weights of the 7B's shapes kept 161 to 211 of 512 tokens of a batch's fullest frame
 # (docs/how-to/train.md).
 USUAL_SHARE = 3 / 8
 # Peak memory on one H200, without DDP, by batch size: blocks kept, blocks recomputed [GiB]

@@ -60,8 +60,8 @@ def plan_model(config: TrainConfig, like: str | None = None) -> ModelPlan:
     except TrainError as error:
         if like is None:
             raise TrainError(
-                f'{error}; for a dry run before that, name a preset or policy folder with the same '
-                'shapes: --like NAME'
+                f'{error}; for a dry run before that, name a preset or a policy folder of the '
+                'same shapes with --like'
             ) from None
         found = _plan_like(like, source.start)
     wanted = changed(found.config, source.changes)
@@ -173,6 +173,11 @@ def policy_folder(source: ModelSource) -> Path:
     for each in (folder, folder / POLICY):
         if (each / MANIFEST_NAME).is_file():
             return each
+    if not folder.exists():
+        raise TrainError(
+            f'model.from: {folder} is not there; make it with lightvla train --config FILE, or '
+            f'from a published checkpoint with lightvla import --checkpoint DIR --out {folder}'
+        )
     raise TrainError(
         f'model.from: {folder}: neither a policy nor a finished run; if the run is unfinished, '
         'write its policy first: lightvla train --config FILE --write-policy CHECKPOINT --out DIR'

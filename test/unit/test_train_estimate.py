@@ -193,7 +193,11 @@ def test_a_finished_run_gives_the_shapes(tmp_path, capsys):
     [
         ({'steps': 0}, [], 'steps 0 must be a positive'),
         ({'model': {'preset': 'huge'}}, [], "preset 'huge' is not one of"),
-        ({'model': {'from': 'no/where'}}, [], 'no/where: neither a policy nor a .* --like NAME'),
+        (
+            {'model': {'from': 'no/where'}},
+            [],
+            'no/where is not there; make it .* of the same shapes with --like',
+        ),
         ({'model': {'from': 'no/where'}}, ['--like', 'x'], '--like x: neither a policy folder nor'),
         (
             {'model': {'from': 'no/where', 'changes': {'head_width': 7}}},
