@@ -10,8 +10,7 @@ import math
 
 import numpy as np
 
-from lightvla_ros.policy.actions import quaternion_from_axis_angle
-from lightvla_ros.runtime.poses import Pose, cross, length, product, rotated
+from lightvla_ros.runtime.poses import Pose, cross, length, product, quaternion_of, rotated
 from lightvla_ros.runtime.safety_limits import SafetyLimits
 
 TOOL_AXIS = np.array([0.0, 0.0, 1.0])
@@ -118,4 +117,4 @@ class Workspace:
         turn = cross(axis, self._nominal)
         if length(turn) < ROUNDING:  # it points the opposite way, and every way back is as short
             turn = cross(self._nominal, self._sides[int(abs(self._nominal).argmin())])
-        return product(quaternion_from_axis_angle(turn * (excess / length(turn))), quaternion)
+        return product(quaternion_of(turn * (excess / length(turn))), quaternion)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lightvla_ros.errors import ConfigError
-from lightvla_ros.policy.actions import quaternion_from_axis_angle
-from lightvla_ros.runtime.poses import Pose, moved, product, turn_between
+from lightvla_ros.policy.actions import axis_angle_from_quaternion, quaternion_from_axis_angle
+from lightvla_ros.runtime.poses import Pose, moved, product, quaternion_of, rotated, turn_between
 from lightvla_ros.runtime.reasons import REASONS, kind
 from lightvla_ros.runtime.safety_filter import EXECUTIONS, Mode, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits
@@ -21,8 +21,8 @@ from lightvla_ros.runtime.safety_limits import SafetyLimits
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 HOME = Pose(np.array([0.5, 0.0, 0.3]), DOWN)
 TICK = 0.01
-KEEP_OUT = (0.55, -0.1, 0.01, 0.65, 0.1, 0.2)
-LIMITS = SafetyLimits(keep_out=(KEEP_OUT,))
+LIMITS = SafetyLimits(keep_out=((0.55, -0.1, 0.01, 0.65, 0.1, 0.2),))
+GENTLE = replace(LIMITS, max_jerk=30.0, max_angular_jerk=60.0)  # the jerk bounds most motions
 ZERO = np.zeros(3)
 
 
@@ -50,13 +50,13 @@ class Checker:
     start anew where the pose was set to the measured one.
     """
 
-    def __init__(self, filter_, moves=0):
+    def __init__(self, filter_):
         self.filter = filter_
         self.limits = filter_.limits
         self.believed = None
         self.last = None  # time and pose
         self.rates = []  # of the last three intervals: times, velocity, angular velocity
-        self.moves = moves
+        self.moves = 0
         self.anchoring = True  # the next pose may be the measured one, and move at once
 
     def measure(self, now, pose):
@@ -189,6 +189,25 @@ def follow(arm, target, steps, start=0.0, lag=0.0, dead_man=True):
         arm.measure(now, pose)
         command = arm.step(now, target)
     return now, command
+
+
+# --- rotations
+
+
+def test_single_rotations_agree_with_those_of_a_whole_chunk():
+    vectors = (
+        np.random.default_rng(1).standard_normal((50, 3)) * np.geomspace(1e-13, 2, 50)[:, None]
+    )
+    many = quaternion_from_axis_angle(vectors)
+    for vector_, quaternion in zip(vectors, many, strict=True):
+        np.testing.assert_allclose(quaternion_of(vector_), quaternion, atol=1e-15)
+        expected = axis_angle_from_quaternion(quaternion[None])[0]
+        for start in (DOWN, many[-1]):
+            np.testing.assert_allclose(
+                turn_between(start, product(quaternion, start)), expected, rtol=1e-6, atol=1e-14
+            )
+    quarter = quaternion_of(vector(0, 0, math.pi / 2))
+    np.testing.assert_allclose(rotated(quarter, vector(1, 2, 3)), [-2, 1, 3])
 
 
 # --- what moves
@@ -511,11 +530,12 @@ def test_an_unknown_execution_is_refused():
 # --- whatever comes
 
 
-def random_inputs(arm, rng, steps, rough):
+def random_inputs(make, rng, steps, rough):
     """Drive a filter by random targets and an arm that follows, is pushed or lies.
 
     :param rough: Probability that an input is bad.
-    :returns: How often each mode was met.
+    :param make: Returns a new checker.
+    :returns: How often each mode was met, and in how many steps the pose moved.
     """
     ticks = rng.choice([0.0, 0.002, TICK, TICK, TICK, 0.02, 0.05], steps).tolist()
     times = rng.choice([math.nan, math.inf, -1.0, 0.5], steps).tolist()
@@ -526,15 +546,16 @@ def random_inputs(arm, rng, steps, rough):
     lies = rng.choice([math.nan, 0.3, 1.0], steps).tolist()
     bads = (rng.random((steps, 7)) < rough).tolist()
     dice = (rng.random((steps, 5)) < (0.05, 0.005, 0.1, 0.2, 0.1)).tolist()
-    clock, goal, push = 0.0, HOME, ZERO
-    modes = {mode: 0 for mode in Mode}
+    start = Pose(vector(0.53, 0.0, 0.17), DOWN)  # beside the keep-out box
+    clock, goal, push = 0.0, start, ZERO
+    arm, moves, modes = make(), 0, {mode: 0 for mode in Mode}
     for i in range(steps):
         bad_time, late, silent, released, lie, wrong, none = bads[i]
         new_goal, new_push, unseen, reset, renew = dice[i]
         clock += ticks[i] + 0.3 * late
         if not silent:
             arm.filter.enable(clock, not released)
-        truth = arm.last[1] if arm.last else HOME
+        truth = arm.last[1] if arm.last else start
         if new_goal:
             goal = moved(truth, reaches[i], turns[i])
         push = (pushes[i] if new_push else push) * 0.9
@@ -548,17 +569,72 @@ def random_inputs(arm, rng, steps, rough):
         modes[command.mode] += 1
         if command.mode is Mode.STOP and reset:
             arm.reset()
-            goal, push = HOME, ZERO
+            goal, push = start, ZERO
             if renew or command.why == 'outside_workspace':
-                arm = Checker(SafetyFilter(arm.limits, arm.filter.execution), arm.moves)
-    assert arm.moves > steps / 5
-    return modes
+                moves += arm.moves
+                arm = make()
+    return modes, moves + arm.moves
 
 
+@pytest.mark.parametrize('limits', [LIMITS, GENTLE], ids=['default', 'gentle'])
 @pytest.mark.parametrize('execution', EXECUTIONS)
-def test_fifty_thousand_random_steps_keep_every_bound(execution):
-    modes = random_inputs(checker(execution), np.random.default_rng(22), 50_000, rough=0.002)
-    assert min(modes.values()) > 1000, modes
+def test_25_000_random_steps_keep_every_bound(execution, limits):
+    rng = np.random.default_rng(22)
+    modes, moves = random_inputs(lambda: checker(execution, limits), rng, 25_000, rough=0.002)
+    assert moves > 5000
+    assert min(modes.values()) > 500, modes
+
+
+def plan(name, **wrong):
+    """A hole: the plan of the translation or rotation knows a bound that is too wide."""
+
+    def plant(filter_):
+        limits = replace(filter_.limits, **wrong)
+        setattr(filter_, name, getattr(SafetyFilter(limits, 'spring'), name))
+
+    return plant
+
+
+def walls(name, change):
+    """A hole: the half-spaces of the workspace are changed."""
+
+    def plant(filter_):
+        right = getattr(filter_.workspace, name)
+        setattr(filter_.workspace, name, lambda *args: change(*right(*args)))
+
+    return plant
+
+
+def blind_to_stretch(filter_):
+    right = filter_._over
+    filter_._over = lambda gap, bound: '' if bound == 'max_stretch' else right(gap, bound)
+
+
+HOLES = {
+    'speed': plan('_translation', max_speed=0.26),
+    'acceleration': plan('_translation', max_acceleration=3.2),
+    'jerk': plan('_translation', max_jerk=33.0),
+    'angular speed': plan('_rotation', max_angular_speed=0.62),
+    'angular acceleration': plan('_rotation', max_angular_acceleration=6.3),
+    'angular jerk': plan('_rotation', max_angular_jerk=66.0),
+    'box': walls('walls', lambda normals, distances: (normals, distances + 0.001)),
+    'keep-out': walls('walls', lambda normals, distances: (normals[:6], distances[:6])),
+    'cone': walls('cone_walls', lambda normals, distances: (normals, distances + 0.003)),
+    'stretch': blind_to_stretch,
+}
+
+
+@pytest.mark.parametrize('hole', HOLES)
+def test_a_planted_hole_is_found(hole):
+    """The checks above are worth something: each of them fails for a filter that is wrong."""
+
+    def make():
+        arm = checker('displacement', GENTLE if 'jerk' in hole else LIMITS)
+        HOLES[hole](arm.filter)
+        return arm
+
+    with pytest.raises(AssertionError):
+        random_inputs(make, np.random.default_rng(22), 25_000, rough=0.0)
 
 
 NUMBERS = st.one_of(
@@ -567,16 +643,16 @@ NUMBERS = st.one_of(
     st.sampled_from([0.0, math.nan, math.inf, -math.inf, 1e300, 0.05, -0.05]),
 )
 VECTORS = st.tuples(NUMBERS, NUMBERS, NUMBERS).map(np.array)
-GENTLE = st.tuples(*[st.floats(-0.05, 0.05)] * 3).map(np.array)
+SMALL = st.tuples(*[st.floats(-0.05, 0.05)] * 3).map(np.array)
 TURNS = st.tuples(*[st.floats(-0.4, 0.4)] * 3).map(np.array)
 STEPS = st.lists(
     st.tuples(
         st.sampled_from([TICK] * 6 + [0.0, 0.001, 0.05, 0.11, 1.0, -0.02, math.nan]),
         st.sampled_from(['measured', 'commanded', 'none', 'home', 'raw']),
-        st.one_of(GENTLE, GENTLE, VECTORS),
+        st.one_of(SMALL, SMALL, VECTORS),
         st.one_of(TURNS, TURNS, VECTORS),
         st.sampled_from(['follow'] * 6 + ['still', 'lag', 'push', 'nothing', 'raw']),
-        st.one_of(GENTLE, VECTORS),
+        st.one_of(SMALL, VECTORS),
         st.sampled_from(['on'] * 12 + ['off', 'silent', 'reset', 'stop']),
         st.integers(1, 12),
     ),
