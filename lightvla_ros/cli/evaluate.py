@@ -81,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='direct',
         help='ros: run node and bridge in lockstep, with the same outcomes; default: direct',
     )
+    parser.add_argument(
+        '--controller',
+        choices=('osc', 'crisp'),
+        default='osc',
+        help="crisp: the control law and the hand of a real Franka instead of LIBERO's own; "
+        'default: osc',
+    )
     add_conditions(parser)
     parser.add_argument(
         '--shard',

@@ -30,6 +30,7 @@ class Conditions:
     :param provider: Execution provider of ONNX Runtime.
     :param precision: Precision of an engine that has a choice; None for its default.
     :param compiled: Whether ``torch-cuda`` compiles its blocks.
+    :param controller: What moves the arm: ``osc``, LIBERO's own, or ``crisp``.
     :param threads: Threads of the engine and of preprocessing.
     :param camera_size: Height and width of rendered images [px].
     """
@@ -45,6 +46,7 @@ class Conditions:
     provider: str = 'CPUExecutionProvider'
     precision: str | None = None
     compiled: bool = True
+    controller: str = 'osc'
     threads: int = 1
     camera_size: int = 256
 
@@ -74,6 +76,7 @@ class Conditions:
                 ('--replan', self.replan not in (None, chunk_length)),
                 ('--max-steps', self.max_steps is not None),
                 ('--engine torch', self.engine == 'torch'),
+                ('--controller crisp', self.controller != 'osc'),
             ):
                 if differs:
                     raise ArgumentError(f'{name} needs --through direct')

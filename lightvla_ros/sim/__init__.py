@@ -2,6 +2,7 @@
 
 - ``arm``: the Panda's end effector: where it is, and P-control
 - ``closed_loop``: a policy drives an episode
+- ``crisp_arm``: LIBERO's arm under the control law of crisp_controllers
 - ``episode``: an episode by LIBERO's protocol
 - ``expert``: the scripted expert
 - ``goals``: what else a scene could be asked for

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from lightvla_ros.errors import SimulationError
+from lightvla_ros.sim.crisp_arm import CrispArm
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
+
+CONTROLLERS = ('osc', 'crisp')
 
 
 @dataclass(frozen=True)
@@ -50,17 +54,21 @@ class EpisodeResult:
 class EpisodeRunner:
     """Counts steps, notices success and the limit, and knows how to hold still."""
 
-    def __init__(self, env: LiberoEnv, spec: EpisodeSpec) -> None:
+    def __init__(self, env: LiberoEnv, spec: EpisodeSpec, controller: str = 'osc') -> None:
         """Reset the environment to the episode's start.
 
-        :raises SimulationError: When the initial state does not exist.
+        :param controller: ``osc``, LIBERO's own, or ``crisp`` (``crisp_arm.py``).
+        :raises SimulationError: When the initial state or the controller does not exist.
         """
+        if controller not in CONTROLLERS:
+            raise SimulationError(f'there is no controller {controller!r}; {CONTROLLERS}')
         self._env = env
         self._spec = spec
         self._gripper = OPEN
         self.steps = 0
         self.success = False
         env.reset(spec.init_state, spec.seed)
+        self._step = env.step if controller == 'osc' else CrispArm(env).step
 
     @property
     def finished(self) -> bool:
@@ -71,7 +79,7 @@ class EpisodeRunner:
         """Apply one action [7]; return whether the episode is finished. Later ones do nothing."""
         if not self.finished:
             self._gripper = float(action[6])
-            self.success = self._env.step(action)
+            self.success = self._step(action)
             self.steps += 1
         return self.finished
 

@@ -1,0 +1,179 @@
+"""LIBERO's Panda under the control law of crisp_controllers, instead of robosuite's OSC_POSE.
+
+A policy that was trained on OSC_POSE should move a real arm as it moves the simulated one. The
+controller for that on a real Franka is `crisp_controllers`_ in operational-space mode. This module
+runs the law of its ``cartesian_controller.cpp`` (commit 2b33ab7, read, not copied) on MuJoCo's own
+Jacobian and mass matrix, at the 500 Hz of the simulation::
+
+    tau = J^T M (K e - D J dq) + N (K_n (q_0 - q) - D_n dq) + bias
+
+M is the full 6 x 6 mass matrix of the end effector, where OSC_POSE uses one for translation and one
+for rotation. Like the real controller, this one keeps the last target for ever, and limits the
+error of each axis and the change of each torque. ``bias`` is gravity and Coriolis, which the real
+robot compensates itself.
+
+The hand is that of franka_gripper: it moves at 0.1 m/s, half as fast as LIBERO's, and it gets a
+command only when the opening passes one of two thresholds.
+
+.. _crisp_controllers: https://github.com/utiasDSL/crisp_controllers
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from lightvla_ros.contract.libero import CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.errors import SimulationError
+from lightvla_ros.policy.actions import axis_angle_from_quaternion, quaternion_from_axis_angle
+from lightvla_ros.sim.libero_env import LiberoEnv
+
+CLOSE_BELOW, OPEN_ABOVE = 0.3, 0.7  # opening, 0 closed to 1 open
+LIBERO_HAND_SPEED = 0.2  # m/s; robosuite's PandaGripper takes 0.4 s for 8 cm
+
+
+@dataclass(frozen=True)
+class CrispSettings:
+    """Parameters of the controller and the hand, by default those that equal OSC_POSE.
+
+    :param stiffness: Of all six axes; with ``use_operational_space`` the unit is 1/s^2.
+    :param damping_ratio: 1 is critical: D = 2 sqrt(K).
+    :param clip_translation: ``task.error_clip`` of x, y and z [m].
+    :param clip_rotation: ``task.error_clip`` of rx, ry and rz [rad].
+    :param nullspace_stiffness: Towards the posture of activation [Nm/rad].
+    :param max_delta_torque: ``max_delta_tau``, per millisecond and joint [Nm].
+    :param hand_speed: Change of the width between the fingers [m/s].
+    """
+
+    stiffness: float = 150.0
+    damping_ratio: float = 1.0
+    clip_translation: float = 0.1
+    clip_rotation: float = 1.0
+    nullspace_stiffness: float = 10.0
+    max_delta_torque: float = 1.0
+    hand_speed: float = 0.1
+
+
+class CrispArm:
+    """The controller, active from now on; make a new one after each reset of the environment.
+
+    :param env: Environment that was reset. Its own :meth:`LiberoEnv.step` is not used then.
+    """
+
+    def __init__(self, env: LiberoEnv, settings: CrispSettings = CrispSettings()) -> None:
+        self._env = env
+        self._settings = settings
+        simulation = env.simulation
+        robot = simulation.robots[0]
+        self._robot = robot
+        self._model = simulation.sim.model._model
+        self._data = simulation.sim.data._data
+        self._period = float(simulation.model_timestep)
+        self._joints = np.array(robot._ref_joint_pos_indexes)
+        self._dofs = np.array(robot._ref_joint_vel_indexes)
+        self._torque_limits = robot.torque_limits
+        self._rest = self._data.qpos[self._joints].copy()
+        self._torque = self._data.ctrl[robot._ref_joint_actuator_indexes].copy()
+        self._closing = False
+        # robosuite's hand is 1, -1 when open and -1, 1 when closed
+        self._hand = 0.01 * settings.hand_speed / LIBERO_HAND_SPEED
+        self.set_target(*self._pose())  # as the real one on activation
+
+    def set_target(self, position: np.ndarray, quaternion: np.ndarray) -> None:
+        """Set the pose that the arm is pulled to, until the next call.
+
+        :param position: [3], metres, of the grip site in the simulator's world.
+        :param quaternion: [4], x y z w, of the hand.
+        """
+        self._target = np.array(position, float), np.array(quaternion, float)
+
+    def set_opening(self, opening: float) -> None:
+        """Command the hand if the opening, 0 closed to 1 open, is beyond a threshold."""
+        if opening < CLOSE_BELOW:
+            self._closing = True
+        elif opening > OPEN_ABOVE:
+            self._closing = False
+
+    def run(self, seconds: float) -> bool:
+        """Run controller and physics; return whether the task is solved."""
+        simulation = self._env.simulation
+        for _ in range(round(seconds / self._period)):
+            simulation.sim.forward()
+            self._data.ctrl[self._robot._ref_joint_actuator_indexes] = self._next_torque()
+            self._move_hand()
+            simulation.sim.step()
+        simulation.cur_time += seconds
+        return self._env.solved
+
+    def step(self, action: np.ndarray) -> bool:
+        """Execute an OSC_POSE action [7] as a spring: target = measured pose (+) action.
+
+        This is :meth:`LiberoEnv.step` with the other controller.
+
+        :raises SimulationError: When the action is not 7 finite numbers.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (7,) or not np.isfinite(action).all():
+            raise SimulationError(f'an action is 7 finite numbers, not {action}')
+        limited = np.clip(action, -1, 1)  # as OSC_POSE does
+        self._env.simulation.sim.forward()  # the physics end a step with poses of its beginning
+        position, quaternion = self._pose()
+        turn = quaternion_from_axis_angle(limited[None, 3:6] * ROTATION_SCALE)[0]
+        self.set_target(position + limited[:3] * TRANSLATION_SCALE, product(turn, quaternion))
+        self.set_opening((1 - action[6]) / 2)
+        return self.run(CONTROL_PERIOD)
+
+    def _pose(self) -> tuple[np.ndarray, np.ndarray]:
+        state = self._env.state()
+        return state.position, state.quaternion
+
+    def _next_torque(self) -> np.ndarray:
+        """Return the torques of the joints [Nm] for the next step of the simulation."""
+        settings, data = self._settings, self._data
+        jacobian = np.zeros((2, 3, self._model.nv))
+        mujoco.mj_jacSite(self._model, data, *jacobian, self._robot.eef_site_id)
+        jacobian = jacobian.reshape(6, -1)[:, self._dofs]
+        mass = np.zeros((self._model.nv, self._model.nv))
+        mujoco.mj_fullM(self._model, data, mass)
+        inverse = np.linalg.inv(mass[np.ix_(self._dofs, self._dofs)])
+        task_mass = np.linalg.pinv(jacobian @ inverse @ jacobian.T)
+        speed = data.qvel[self._dofs]
+        error = self._error()
+        stiffness = settings.stiffness
+        damping = 2 * settings.damping_ratio * np.sqrt(stiffness)
+        wanted = stiffness * error - damping * (jacobian @ speed)
+        torque = jacobian.T @ (task_mass @ wanted)
+        posture = settings.nullspace_stiffness * (self._rest - data.qpos[self._joints])
+        posture -= 2 * np.sqrt(settings.nullspace_stiffness) * speed
+        back = inverse @ jacobian.T @ task_mass  # the dynamically consistent inverse of J
+        torque += posture - jacobian.T @ (back.T @ posture)
+        torque += data.qfrc_bias[self._dofs]
+        change = settings.max_delta_torque * self._period * 1e3
+        torque = np.clip(torque, self._torque - change, self._torque + change)
+        self._torque = np.clip(torque, *self._torque_limits)
+        return self._torque
+
+    def _error(self) -> np.ndarray:
+        """Return the limited error [6]: metres, and a rotation vector in the base frame."""
+        position, quaternion = self._pose()
+        target, turn = self._target
+        away = product(turn, quaternion * [-1, -1, -1, 1])
+        error = np.concatenate([target - position, axis_angle_from_quaternion(away)])
+        clip = np.repeat([self._settings.clip_translation, self._settings.clip_rotation], 3)
+        return np.clip(error, -clip, clip)
+
+    def _move_hand(self) -> None:
+        gripper = self._robot.gripper
+        way = np.array([-1.0, 1.0]) if self._closing else np.array([1.0, -1.0])
+        gripper.current_action = np.clip(gripper.current_action + self._hand * way, -1, 1)
+        actuators = self._robot._ref_joint_gripper_actuator_indexes
+        low, high = self._model.actuator_ctrlrange[actuators].T
+        self._data.ctrl[actuators] = (low + high) / 2 + (high - low) / 2 * gripper.current_action
+
+
+def product(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Multiply two quaternions x y z w: the rotation ``two`` first, then ``one``."""
+    xyz = one[3] * two[:3] + two[3] * one[:3] + np.cross(one[:3], two[:3])
+    return np.append(xyz, one[3] * two[3] - one[:3] @ two[:3])

@@ -1,0 +1,125 @@
+"""The control law of crisp_controllers on LIBERO's arm: what the real one does, this one does."""
+
+import numpy as np
+import pytest
+
+from lightvla_ros.errors import SimulationError
+from lightvla_ros.policy.actions import axis_angle_from_quaternion, quaternion_from_axis_angle
+from lightvla_ros.policy.policy import Policy
+from lightvla_ros.sim.closed_loop import run_closed_loop
+from lightvla_ros.sim.crisp_arm import CrispArm, CrispSettings, product
+from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.libero_env import LiberoEnv
+
+pytestmark = pytest.mark.sim
+
+
+@pytest.fixture(scope='module')
+def env():
+    built = LiberoEnv('libero_object', 0)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def arm(env):
+    env.reset(0, 0)
+    return CrispArm(env)
+
+
+def test_it_holds_the_pose_of_its_activation(env, arm):
+    before = env.state()
+    arm.run(2.0)
+    after = env.state()
+    assert np.linalg.norm(after.position - before.position) < 0.001
+    turn = product(after.quaternion, before.quaternion * [-1, -1, -1, 1])
+    assert np.linalg.norm(axis_angle_from_quaternion(turn)) < 0.01
+
+
+def test_it_goes_to_its_target_and_keeps_it_for_ever(env, arm):
+    start = env.state()
+    target = start.position + [0.03, -0.04, 0.05]
+    turn = quaternion_from_axis_angle(np.array([[0, 0, 0.3]]))[0]
+    arm.set_target(target, product(turn, start.quaternion))
+    for _ in range(3):  # nothing is sent any more: the real one has no timeout either
+        arm.run(1.0)
+        end = env.state()
+        assert np.linalg.norm(end.position - target) < 0.003
+        left = product(product(turn, start.quaternion), end.quaternion * [-1, -1, -1, 1])
+        assert np.linalg.norm(axis_angle_from_quaternion(left)) < 0.02
+
+
+def test_an_action_is_a_spring_as_with_libero_s_controller(env, arm):
+    def speed(step):
+        places = []
+        for _ in range(20):
+            step(np.array([0.2, 0, 0, 0, 0, 0, -1]))  # 1 cm ahead of the measured pose
+            places.append(env.state().position[0])
+        return (places[-1] - places[9]) / 10 / 0.05
+
+    crisp = speed(arm.step)
+    env.reset(0, 0)
+    osc = speed(env.step)
+    print(f'{osc:.4f} and {crisp:.4f} m/s')
+    assert osc > 0.04
+    assert crisp == pytest.approx(osc, rel=0.05)
+
+
+def test_the_error_is_limited_so_a_far_target_pulls_no_harder(env):
+    def way(distance):
+        env.reset(0, 0)
+        arm = CrispArm(env, CrispSettings(clip_translation=0.05))
+        start = env.state()
+        arm.set_target(start.position + [0, 0, distance], start.quaternion)
+        arm.run(0.2)
+        return env.state().position[2] - start.position[2]
+
+    assert way(0.3) == pytest.approx(way(0.15), rel=0.01)
+    assert way(0.3) < 0.05  # with an error of 0.3 m it would be 0.2
+
+
+def test_torques_change_no_faster_than_allowed(env):
+    env.reset(0, 0)
+    arm = CrispArm(env, CrispSettings(max_delta_torque=0.1))
+    start = env.state()
+    arm.set_target(start.position + [0, 0, 0.1], start.quaternion)
+    before = arm._torque.copy()
+    for _ in range(20):
+        arm.run(0.002)
+        assert np.abs(arm._torque - before).max() <= 0.1 * 2 + 1e-9
+        before = arm._torque.copy()
+
+
+def test_the_hand_takes_its_time_and_needs_a_clear_command(env, arm):
+    def width():
+        return float(np.abs(env.state().fingers).sum())
+
+    assert width() > 0.075
+    for opening in (0.6, 0.4, 0.31):
+        arm.set_opening(opening)
+    arm.run(0.5)
+    assert width() > 0.075
+    arm.set_opening(0.2)
+    arm.run(0.4)  # half of the 8 cm at 0.1 m/s
+    assert 0.03 < width() < 0.055
+    arm.set_opening(0.69)  # no clear command: it goes on closing
+    arm.run(0.5)
+    assert width() < 0.01
+
+
+@pytest.mark.parametrize('action', [np.zeros(6), np.full(7, np.nan)])
+def test_what_is_no_action_is_refused(arm, action):
+    with pytest.raises(SimulationError, match='an action is 7 finite numbers'):
+        arm.step(action)
+
+
+def test_an_unknown_controller_is_refused(env):
+    with pytest.raises(SimulationError, match="there is no controller 'magic'"):
+        EpisodeRunner(env, EpisodeSpec('libero_object', 0, 0), 'magic')
+
+
+def test_the_bundled_policy_solves_a_task_with_it(env, bundled_policy):
+    with Policy.load(bundled_policy) as policy:
+        runner = EpisodeRunner(env, EpisodeSpec('libero_object', 0, 0), 'crisp')
+        run_closed_loop(policy, env, runner, env.instruction)
+    assert runner.success
