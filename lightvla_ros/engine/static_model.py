@@ -101,7 +101,10 @@ class StaticModel:
         self._device = torch.device(device)
         self._dtype = dtype
         self._stream = torch.cuda.Stream(self._device) if self._on_gpu else None
-        with _errors('prepare the model'), torch.no_grad():
+        blocks = ''
+        if compiled:  # a machine without a compiler can do without
+            blocks = ' with compiled blocks (--no-compile, or compile: false for the node)'
+        with _errors(f'prepare the model{blocks}'), torch.no_grad():
             started = time.perf_counter()
             self._embed = model.language_model.model.embed_tokens
             self._encode_half = EncodeHalf(model)

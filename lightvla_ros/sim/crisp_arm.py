@@ -31,6 +31,8 @@ from lightvla_ros.policy.actions import axis_angle_from_quaternion, quaternion_f
 from lightvla_ros.sim.libero_env import LiberoEnv
 
 CLOSE_BELOW, OPEN_ABOVE = 0.3, 0.7  # opening, 0 closed to 1 open
+HAND_START, HAND_TIMEOUT = 0.1, 1.2  # s; the second is 8 cm at 0.1 m/s, and half as much again
+HAND_RESTS = 0.002  # m/s of a finger
 LIBERO_HAND_SPEED = 0.2  # m/s; robosuite's PandaGripper takes 0.4 s for 8 cm
 
 
@@ -45,6 +47,8 @@ class CrispSettings:
     :param nullspace_stiffness: Towards the posture of activation [Nm/rad].
     :param max_delta_torque: ``max_delta_tau``, per millisecond and joint [Nm].
     :param hand_speed: Change of the width between the fingers [m/s].
+    :param wait_for_hand: Whether the arm holds still while the hand closes or opens. LIBERO's hand
+        needs half the time, and a policy lifts when that time is over.
     """
 
     stiffness: float = 150.0
@@ -54,6 +58,7 @@ class CrispSettings:
     nullspace_stiffness: float = 10.0
     max_delta_torque: float = 1.0
     hand_speed: float = 0.1
+    wait_for_hand: bool = True
 
 
 class CrispArm:
@@ -89,12 +94,17 @@ class CrispArm:
         """
         self._target = np.array(position, float), np.array(quaternion, float)
 
-    def set_opening(self, opening: float) -> None:
-        """Command the hand if the opening, 0 closed to 1 open, is beyond a threshold."""
+    def set_opening(self, opening: float) -> bool:
+        """Command the hand if the opening, 0 closed to 1 open, is beyond a threshold.
+
+        :returns: Whether this is a new command.
+        """
+        before = self._closing
         if opening < CLOSE_BELOW:
             self._closing = True
         elif opening > OPEN_ABOVE:
             self._closing = False
+        return self._closing != before
 
     def run(self, seconds: float) -> bool:
         """Run controller and physics; return whether the task is solved."""
@@ -120,10 +130,25 @@ class CrispArm:
         limited = np.clip(action, -1, 1)  # as OSC_POSE does
         self._env.simulation.sim.forward()  # the physics end a step with poses of its beginning
         position, quaternion = self._pose()
+        solved = False
+        if self.set_opening((1 - action[6]) / 2) and self._settings.wait_for_hand:
+            solved = self._wait_for_hand()
+            self._env.simulation.sim.forward()
+            position, quaternion = self._pose()
         turn = quaternion_from_axis_angle(limited[None, 3:6] * ROTATION_SCALE)[0]
         self.set_target(position + limited[:3] * TRANSLATION_SCALE, product(turn, quaternion))
-        self.set_opening((1 - action[6]) / 2)
-        return self.run(CONTROL_PERIOD)
+        return self.run(CONTROL_PERIOD) or solved
+
+    def _wait_for_hand(self) -> bool:
+        """Hold still until the fingers rest; return whether the task is solved."""
+        self.set_target(*self._pose())
+        fingers = np.array(self._robot._ref_gripper_joint_vel_indexes)
+        solved = self.run(HAND_START)
+        waited = HAND_START
+        while np.abs(self._data.qvel[fingers]).max() > HAND_RESTS and waited < HAND_TIMEOUT:
+            solved = self.run(CONTROL_PERIOD) or solved
+            waited += CONTROL_PERIOD
+        return solved
 
     def _pose(self) -> tuple[np.ndarray, np.ndarray]:
         state = self._env.state()
