@@ -1,6 +1,8 @@
 """Decides whether the robot may move. Knows no ROS.
 
 - ``chunk_schedule``: which step of which chunk acts now
+- ``chunk_timeline``: the target pose at a time, from chunks
+- ``gripper_switch``: when to open and to close the gripper
 - ``inbox``: keeps the newest messages and pairs them into observations
 - ``instruction_gate``: when a new instruction becomes the current one, and when it expires
 - ``picture_doubts``: signs that a picture does not show the scene before the camera

@@ -67,8 +67,8 @@ class ChunkSchedule:
         """Hold from now on."""
         self._active = self._next = None
 
-    def action_at(self, now: int) -> np.ndarray | None:
-        """Return the step that acts now; None means: hold still."""
+    def step_at(self, now: int) -> tuple[TimedChunk, int] | None:
+        """Return the chunk and the index of its step that acts now; None means: hold still."""
         waiting = self._next
         if waiting is not None and waiting.start <= now:
             self._next = None
@@ -76,7 +76,12 @@ class ChunkSchedule:
         if self._active is None:
             return None
         index = (now - self._active.start) // self._active.period
-        return self._active.actions[index] if index < len(self._active.actions) else None
+        return (self._active, index) if 0 <= index < len(self._active.actions) else None
+
+    def action_at(self, now: int) -> np.ndarray | None:
+        """Return the step that acts now; None means: hold still."""
+        found = self.step_at(now)
+        return None if found is None else found[0].actions[found[1]]
 
     def _start(self, chunk: TimedChunk, now: int) -> None:
         if now > chunk.valid_until:

@@ -47,6 +47,7 @@ REASONS = {
     'no_clock': 'use_sim_time is set and no /clock has come',
     'no_instruction': 'waiting for an instruction',
     'no_target': 'there is no step of a chunk to execute now',
+    'old_sequence': 'a chunk is older than one that has come before; it is not executed',
     'operator_stop': 'an operator stopped the arm; reset when it is safe',
     'outside_box': 'targets lie outside the workspace for longer than `shortened_time`',
     'outside_cone': 'targets are tilted by more than `max_tilt` for longer than `shortened_time`',
@@ -70,6 +71,10 @@ REASONS = {
     'too_late': 'the chunk was ready only after its last step',
     'two_publishers': 'an input, or an output of this node, has more than one publisher',
     'waiting_for_chunk': 'all inputs have arrived; the first chunk is being computed',
+    'wrong_reference': 'the chunks are made for the other way of execution, `spring` or '
+    '`displacement`',
+    'wrong_session': 'a chunk comes from another session of the policy node; reset to follow '
+    'that one',
     'wrong_type': 'a publisher of this input sends another message type; the log says what to do',
 }
 
