@@ -12,7 +12,8 @@ has commanded and what was measured, and every pose that it returns keeps these 
 3. **Motion.** Its speed, acceleration and jerk are bounded, for translation and rotation. A target
    is approached on the straight line, as far as ``stopping_plan.py`` can certify a way to rest that
    keeps these bounds and the workspace. So a target that is too far, too fast or outside shortens
-   the motion and never turns it aside, and every plan ends at the target or before it.
+   the motion and never turns it aside: where the motion would end moves straight towards the
+   target, and never past it.
 
 Targets that are not finite or farther than a step may be are refused: a policy that asks for them
 is broken. A target that is shortened by more than ``shortened_*`` for ``shortened_time`` is refused
@@ -140,7 +141,8 @@ class SafetyFilter:
         if not is_pose(pose):
             self._state_fault = reason('bad_state', 'measured_pose')
             return
-        pose = Pose(np.array(pose.position, float), np.array(pose.quaternion, float))
+        quaternion = np.array(pose.quaternion, float)
+        pose = Pose(np.array(pose.position, float), quaternion / length(quaternion))
         if self._measured is not None:
             jump = self._over(difference(self._measured, pose), 'state_jump')
             if jump:

@@ -492,6 +492,14 @@ def test_the_first_steps_say_what_is_missing_and_send_nothing():
     assert arm.step(0.02, HOME).mode is Mode.MOVE
 
 
+def test_a_measured_quaternion_that_is_a_little_off_is_commanded_as_a_unit_one():
+    arm = checker(enable_timeout=0.0)
+    arm.measure(0.0, Pose(HOME.position, DOWN * 1.0009))
+    assert np.linalg.norm(arm.step(0.0, HOME).pose.quaternion) == pytest.approx(1, abs=1e-12)
+    arm.measure(0.01, Pose(HOME.position, DOWN * 1.002))
+    assert arm.step(0.01, HOME).why == 'bad_state:measured_pose'
+
+
 def test_without_a_dead_man_none_is_needed():
     arm = checker(enable_timeout=0.0)
     arm.measure(0.0, HOME)
@@ -645,20 +653,27 @@ NUMBERS = st.one_of(
 VECTORS = st.tuples(NUMBERS, NUMBERS, NUMBERS).map(np.array)
 SMALL = st.tuples(*[st.floats(-0.05, 0.05)] * 3).map(np.array)
 TURNS = st.tuples(*[st.floats(-0.4, 0.4)] * 3).map(np.array)
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from([TICK] * 6 + [0.0, 0.001, 0.05, 0.11, 1.0, -0.02, math.nan]),
-        st.sampled_from(['measured', 'commanded', 'none', 'home', 'raw']),
-        st.one_of(SMALL, SMALL, VECTORS),
-        st.one_of(TURNS, TURNS, VECTORS),
-        st.sampled_from(['follow'] * 6 + ['still', 'lag', 'push', 'nothing', 'raw']),
-        st.one_of(SMALL, VECTORS),
-        st.sampled_from(['on'] * 12 + ['off', 'silent', 'reset', 'stop']),
-        st.integers(1, 12),
-    ),
-    min_size=1,
-    max_size=25,
+USUAL = st.tuples(
+    st.sampled_from([TICK, TICK, 0.002, 0.02]),
+    st.sampled_from(['commanded', 'measured']),
+    SMALL,
+    TURNS,
+    st.sampled_from(['follow', 'follow', 'lag']),
+    st.just(ZERO),
+    st.sampled_from(['on', 'recover']),
+    st.integers(3, 20),
 )
+UNUSUAL = st.tuples(
+    st.sampled_from([TICK, 0.0, 0.001, 0.05, 0.11, 1.0, -0.02, math.nan]),
+    st.sampled_from(['commanded', 'measured', 'home', 'none']),
+    st.one_of(SMALL, VECTORS),
+    st.one_of(TURNS, VECTORS),
+    st.sampled_from(['follow', 'still', 'lag', 'push', 'nothing', 'raw']),
+    st.one_of(SMALL, VECTORS),
+    st.sampled_from(['on', 'on', 'on', 'off', 'silent', 'reset', 'stop']),
+    st.integers(1, 5),
+)
+STEPS = st.lists(st.one_of(USUAL, USUAL, USUAL, UNUSUAL), min_size=1, max_size=20)
 
 
 def shifted(pose, shift, turn):
@@ -680,15 +695,19 @@ def shifted(pose, shift, turn):
 @pytest.mark.filterwarnings('ignore::RuntimeWarning')
 def test_no_sequence_of_inputs_leaves_a_bound(execution, steps):
     arm = checker(execution)
-    clock, truth = 0.0, HOME
+    clock, truth, mode = 0.0, HOME, Mode.HOLD
+    arm.filter.enable(0.0, True)
+    arm.measure(0.0, HOME)
     for elapsed, base, shift, turn, state, push, operator, repeats in steps:
         for _ in range(repeats):
             now = clock + elapsed
             if math.isfinite(now):
                 clock = max(clock, now)
-            if operator in ('on', 'off'):
-                arm.filter.enable(clock, operator == 'on')
-            elif operator == 'stop':
+            if operator in ('on', 'recover', 'off'):
+                arm.filter.enable(clock, operator != 'off')
+            if operator == 'recover' and mode is Mode.STOP:
+                arm.reset()
+            if operator == 'stop':
                 arm.filter.stop('operator_stop')
             elif operator == 'reset':
                 arm.reset()
@@ -703,6 +722,6 @@ def test_no_sequence_of_inputs_leaves_a_bound(execution, steps):
                 arm.measure(clock, shifted(HOME, push, push))
             elif state != 'nothing':
                 arm.measure(clock, truth)
-            start = {'measured': truth, 'commanded': commanded, 'home': HOME, 'raw': HOME}
+            start = {'measured': truth, 'commanded': commanded, 'home': HOME}
             target = None if base == 'none' else shifted(start[base], shift, turn)
-            arm.step(now, target)
+            mode = arm.step(now, target).mode
