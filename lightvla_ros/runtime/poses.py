@@ -46,17 +46,18 @@ def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the rotation ``right`` followed by ``left``; quaternions x y z w [4], unit."""
-    ax, ay, az, aw = left.tolist()
-    bx, by, bz, bw = right.tolist()
-    result = np.array(
-        [
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-            aw * bw - ax * bx - ay * by - az * bz,
-        ]
-    )
-    return result / length(result)
+    return np.array(_product(left.tolist(), right.tolist()))
+
+
+def _product(left: list[float], right: list[float]) -> list[float]:
+    ax, ay, az, aw = left
+    bx, by, bz, bw = right
+    x = aw * bx + ax * bw + ay * bz - az * by
+    y = aw * by - ax * bz + ay * bw + az * bx
+    z = aw * bz + ax * by - ay * bx + az * bw
+    w = aw * bw - ax * bx - ay * by - az * bz
+    size = math.sqrt(x * x + y * y + z * z + w * w)
+    return [x / size, y / size, z / size, w / size]
 
 
 def rotated(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -68,12 +69,12 @@ def rotated(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 def turn_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return the rotation vector [3], at most pi long, with ``end`` = Exp(vector) ``start``."""
-    quaternion = product(end, start * (-1.0, -1.0, -1.0, 1.0))
-    axis, w = quaternion[:3], float(quaternion[3])
-    sine = length(axis)
-    if sine < 1e-12:  # no turn; a half turn has a sine of 1
-        return axis * math.copysign(2.0, w)
-    return axis * (math.copysign(2.0, w) * math.atan2(sine, abs(w)) / sine)
+    x, y, z, w = start.tolist()
+    x, y, z, w = _product(end.tolist(), [-x, -y, -z, w])
+    sine = math.sqrt(x * x + y * y + z * z)
+    scale = 2 * math.atan2(sine, abs(w)) / sine if sine > 1e-12 else 2.0
+    scale = math.copysign(scale, w)
+    return np.array([scale * x, scale * y, scale * z])
 
 
 def quaternion_of(turn: np.ndarray) -> np.ndarray:

@@ -227,8 +227,9 @@ def _clear(
     normals, distances = walls
     ends = (aim + parts[:, None] * change)[:, None]
     points = np.concatenate([corners, ends], axis=1)
-    legs = np.diff(points, axis=1, prepend=0.0)
+    legs = points.copy()
+    legs[:, 1:] -= points[:, :-1]
     # a Bezier curve is not longer than the polygon of its control points
-    length = np.sqrt(np.einsum('nij,nij->ni', legs, legs)).sum(1)
+    length = np.sqrt((legs * legs).sum(2)).sum(1)
     room = distances + TOLERANCE - curvature * (length * length)[:, None]
     return (points @ normals.T <= room[:, None]).all((1, 2))
