@@ -118,10 +118,19 @@ class SafetyFilter:
         self._pose: Pose | None = None
         self._now = -math.inf
         self._enabled: tuple[float, bool] | None = None
-        self.reset()
+        self._forget()
 
-    def reset(self) -> None:
-        """Leave a stop. The next measured pose is believed wherever it is; until then, hold."""
+    def reset(self) -> bool:
+        """Leave a stop. The next measured pose is believed wherever it is; until then, hold.
+
+        :returns: Whether it is done; False while the commanded pose moves, which a stop has ended.
+        """
+        if self._in_motion:
+            return False
+        self._forget()
+        return True
+
+    def _forget(self) -> None:
         self._mode = Mode.HOLD
         self._stop = ''
         self._measured: Pose | None = None
