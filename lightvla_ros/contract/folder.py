@@ -237,6 +237,12 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
     if action.gripper_open == action.gripper_closed:
         yield 'action: gripper_open and gripper_closed must differ'
 
+    if action.execution == 'spring' and action.reference != 'measured_pose':
+        yield (
+            f'action.execution: spring is relative to the measured pose, but action.reference is '
+            f'{action.reference}; a step from the previous target is a displacement'
+        )
+
     proprio = manifest.proprio
     if proprio is not None:
         for field in ('q01', 'q99'):

@@ -98,6 +98,9 @@ class Action:
         action slots but the last: [-58:-2] for 56 slots) or ``release`` ([-56:]). Training reads
         the former. LightVLA's released inference reads the latter, two positions late
         (LightVLA#26).
+    :param execution: What a step is to the arm: ``spring``, a set-point ahead of the measured pose
+        that pulls at the arm (robosuite OSC_POSE, so every policy of LIBERO), or ``displacement``,
+        a way that the arm is meant to cover within the step.
     """
 
     chunk_length: int
@@ -111,6 +114,7 @@ class Action:
     gripper_open: float
     reference: str
     slice: str
+    execution: str = 'spring'
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,11 @@ def check_for_libero(manifest: Manifest) -> None:
             f'{manifest.name}: action.reference is {action.reference}; OSC_POSE adds deltas to the '
             'measured pose alone'
         )
+    if action.execution != 'spring':
+        raise ContractError(
+            f'{manifest.name}: action.execution is {action.execution}; LIBERO takes a step as a '
+            'spring that pulls at the arm'
+        )
     if round(action.control_period * 1e9) != round(CONTROL_PERIOD * 1e9):
         raise ContractError(
             f'{manifest.name}: control_period is {action.control_period:g} s; LIBERO runs at '

@@ -18,6 +18,7 @@ from lightvla_ros.contract import (
 )
 from lightvla_ros.errors import ContractError
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.sim.closed_loop import check_for_libero
 
 
 @pytest.fixture
@@ -125,6 +126,11 @@ def _twice(document):
         (_set(['action', 'q99', 0], float('nan')), r'\$.action.q99.0: every number must be finite'),
         (_set(['action', 'control_period'], float('nan')), r'\$.action.control_period: every'),
         (_set(['action', 'rotation_scale'], float('inf')), r'\$.action.rotation_scale: every'),
+        (_set(['action', 'execution'], 'magic'), r'\$.action.execution'),
+        (
+            _set(['action', 'reference'], 'previous_target'),
+            'action.execution: spring is relative to the measured pose, but action.reference is',
+        ),
         (_set(['surprise'], 1), 'surprise'),
         (_set(['files', '../escape'], '0' * 64), 'escape'),
     ],
@@ -134,6 +140,21 @@ def test_inconsistent_manifest(document, change, message):
     with pytest.raises(ContractError, match=message) as caught:
         parse_manifest(document)
     assert '\n' not in str(caught.value)
+
+
+def test_a_manifest_from_before_the_field_executes_as_a_spring(document):
+    assert 'execution' not in document['action']
+    assert parse_manifest(document).action.execution == 'spring'
+
+
+def test_libero_refuses_a_policy_whose_steps_are_displacements(document):
+    changed = json.loads(json.dumps(document))
+    changed['action'] |= {'execution': 'displacement', 'reference': 'previous_target'}
+    parse_manifest(changed)
+    changed['action']['reference'] = 'measured_pose'
+    with pytest.raises(ContractError, match='LIBERO takes a step as a spring'):
+        check_for_libero(parse_manifest(changed))
+    check_for_libero(parse_manifest(document))
 
 
 def _actions_off(golden):
