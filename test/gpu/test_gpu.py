@@ -21,7 +21,8 @@ from lightvla_ros.policy.policy import Policy  # noqa: E402
 from lightvla_ros.vla.config import first_layers, preset  # noqa: E402
 from lightvla_ros.vla.model import LightVLA  # noqa: E402
 
-pytestmark = pytest.mark.gpu
+# warnings of PyTorch's own compiler are no errors of ours
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings('default')]
 
 
 @pytest.fixture(scope='module')
