@@ -480,6 +480,30 @@ def test_a_machine_without_a_gpu_does_not_list_the_engine_of_its_own_accord(smal
     assert 'torch-cuda' in {each.name for each in variants(manifest, 'torch-cuda')}
 
 
+def test_verify_judges_every_precision_and_the_node_takes_the_fastest_that_passed(
+    bundled_policy, tmp_path, monkeypatch, capsys
+):
+    """The whole way of a GPU's user, with the engine on the CPU."""
+    on_gpu = TorchCudaEngine.__init__
+
+    def without_graphs(self, *arguments, **options):
+        on_gpu(self, *arguments, **options | {'device': 'cpu'})
+
+    monkeypatch.setattr(TorchCudaEngine, '__init__', without_graphs)
+    copy = shutil.copytree(bundled_policy, tmp_path / 'policy')
+    assert main(['calibrate', str(copy)]) == 0
+    verify = ['verify', str(copy), '--engine', 'torch-cuda', '--no-compile', '--count', '0']
+    for precision, code in (('fp32', 0), ('fp16', 0), ('fp8', 1)):
+        assert main([*verify, '--precision', precision]) == code
+    said = capsys.readouterr().out
+    assert 'torch-cuda fp16: passed' in said
+    assert 'torch-cuda fp8: FAILED' in said  # so narrow a network is too coarse in 8 bits
+    with Policy.load(copy, 'torch-cuda', compiled=False) as policy:
+        assert policy.engine.precision == 'fp16'
+    with pytest.raises(ContractError, match=r'did not pass.*--engine torch-cuda --precision fp8'):
+        Policy.load(copy, 'torch-cuda', compiled=False, precision='fp8')
+
+
 def test_a_dry_run_of_the_bench_has_all_figures(bundled_policy, tmp_path, capsys):
     out = tmp_path / 'new' / 'bench.json'
     command = ['bench', 'gpu', '--policy', str(bundled_policy), '--device', 'cpu', '--no-compile']
