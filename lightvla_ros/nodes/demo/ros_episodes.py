@@ -92,11 +92,12 @@ class RosRunner:
             'policy': self._options.policy,
             'engine': conditions.engine,
             'provider': conditions.provider,
-            'precision': conditions.precision or '',
             'compile': conditions.compiled,
             'threads': conditions.threads,
             'max_inference_time': LONGEST_INFERENCE,
         }
+        if conditions.precision is not None:  # a command line takes no empty value
+            policy['precision'] = conditions.precision
         self._nodes.start(bridge, 'policy_node', policy)
 
     def _record(self, spec: EpisodeSpec, result: dict) -> EpisodeRecord:
