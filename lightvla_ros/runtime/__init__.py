@@ -1,5 +1,6 @@
 """Decides whether the robot may move. Knows no ROS.
 
+- ``chunk_executor``: a stream of chunks -> commanded poses and gripper
 - ``chunk_schedule``: which step of which chunk acts now
 - ``chunk_timeline``: the target pose at a time, from chunks
 - ``gripper_switch``: when to open and to close the gripper

@@ -38,6 +38,7 @@ REASONS = {
     'fault': 'the engine failed too often in a row, or a message could not be published; reset or '
     're-activate the node',
     'future_stamp': 'a message is stamped more than 50 ms ahead of ROS time; clocks disagree',
+    'hand_moves': 'the hand opens or closes, and the arm waits for it',
     'inference_timeout': 'an inference took longer than `max_inference_time`',
     'instruction_changed': 'a new instruction came; waiting for its first chunk',
     'instruction_expired': 'no chunk came for `instruction_timeout`; give the instruction again',

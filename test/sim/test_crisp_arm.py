@@ -6,7 +6,12 @@ import pytest
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.policy.actions import axis_angle_from_quaternion, quaternion_from_axis_angle
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.sim.closed_loop import run_closed_loop
+from lightvla_ros.runtime.chunk_executor import ChunkExecutor
+from lightvla_ros.runtime.chunk_timeline import ReceivedChunk
+from lightvla_ros.runtime.poses import Pose
+from lightvla_ros.runtime.safety_filter import Mode
+from lightvla_ros.runtime.safety_limits import SafetyLimits
+from lightvla_ros.sim.closed_loop import observe, run_closed_loop
 from lightvla_ros.sim.crisp_arm import CrispArm, CrispSettings, product
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
@@ -123,3 +128,55 @@ def test_the_bundled_policy_solves_a_task_with_it(env, bundled_policy):
         runner = EpisodeRunner(env, EpisodeSpec('libero_object', 0, 0), 'crisp')
         run_closed_loop(policy, env, runner, env.instruction)
     assert runner.success
+
+
+def test_policy_executor_and_controller_together_solve_a_task(env, bundled_policy):
+    """Chunks through timeline, safety filter and gripper switch at 100 Hz, without ROS.
+
+    The bounds of speed are Franka's own here, and the stretch is longer than LIBERO's longest step:
+    with the defaults the policy is too slow for the step limit (docs/plan).
+    """
+    limits = SafetyLimits(
+        box_min=(-1.0, -1.0, 0.0),
+        box_max=(1.0, 1.0, 2.0),
+        max_speed=1.0,
+        max_acceleration=13.0,
+        max_jerk=6500.0,
+        max_angular_speed=2.5,
+        max_angular_acceleration=25.0,
+        max_angular_jerk=12500.0,
+        max_stretch_translation=0.12,
+        deviation_translation=0.3,
+        max_stretch_rotation=1.0,
+        deviation_rotation=1.5,
+        enable_timeout=0.0,
+    )
+    executor = ChunkExecutor(limits, 'spring')
+    env.reset(0, 0)
+    arm = CrispArm(env)
+    fingers = arm._robot._ref_gripper_joint_vel_indexes
+    tick, chunks, solved, modes = 0, 0, False, set()
+    with Policy.load(bundled_policy) as policy:
+        while not solved and tick < 100 * 14:  # the suite's 280 steps
+            now = tick * 10_000_000
+            if tick % 40 == 0:  # 8 steps of 50 ms
+                chunk = policy.act(observe(env, policy.manifest, env.instruction))
+                received = ReceivedChunk(
+                    chunk, now, now + 10_000_000, 'episode', chunks, execution='spring'
+                )
+                assert executor.offer(received, now) == ''
+                chunks += 1
+            env.simulation.sim.forward()
+            state = env.state()
+            executor.measure(tick * 0.01, Pose(state.position, state.quaternion))
+            executor.hand(bool(np.abs(arm._data.qvel[fingers]).max() > 0.002))
+            sent = executor.tick(tick * 0.01, now)
+            modes.add(sent.command.mode)
+            arm.set_target(*sent.command.pose)
+            if sent.gripper is not None:
+                arm.set_opening(float(sent.gripper))
+            solved = arm.run(0.01)
+            tick += 1
+    print(f'solved after {tick / 100:.2f} s')
+    assert solved
+    assert Mode.STOP not in modes

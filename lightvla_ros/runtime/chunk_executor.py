@@ -1,0 +1,101 @@
+"""Executes chunks: a stream of chunks and measured poses in, commanded poses and gripper out.
+
+This is what the chunk executor does in each tick, without ROS: the timeline says where the end
+effector should be now, the safety filter says where it may be, and the switch says whether the
+gripper gets a command. While the hand moves, the arm holds still: a real hand takes up to 0.8 s,
+and a policy that was trained with a faster one would lift before it has closed
+(``docs/how-to/franka.md``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightvla_ros.runtime.chunk_timeline import ChunkTimeline, ReceivedChunk
+from lightvla_ros.runtime.gripper_switch import GripperSwitch
+from lightvla_ros.runtime.poses import Pose
+from lightvla_ros.runtime.reasons import reason
+from lightvla_ros.runtime.safety_filter import Command, Mode, SafetyFilter
+from lightvla_ros.runtime.safety_limits import SafetyLimits
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What to send now.
+
+    :param command: The pose for the arm's controller, and why it does not move.
+    :param gripper: True: open; False: close; None: send nothing.
+    """
+
+    command: Command
+    gripper: bool | None
+
+
+class ChunkExecutor:
+    """Turns chunks into commands, for one of two ways to execute a step.
+
+    Not thread-safe. Call :meth:`tick` 50 to 100 times per second.
+
+    :param execution: ``spring`` or ``displacement``.
+    :param blended: See :class:`ChunkTimeline`.
+    :raises ConfigError: When ``execution`` is neither.
+    """
+
+    def __init__(self, limits: SafetyLimits, execution: str, blended: int = 0) -> None:
+        self.filter = SafetyFilter(limits, execution)
+        self._timeline = ChunkTimeline(execution, blended)
+        self._switch = GripperSwitch()
+        self._measured: Pose | None = None
+        self._commanded: Pose | None = None
+        self._hand_moves = False
+
+    def offer(self, received: ReceivedChunk, now: int) -> str:
+        """Take a chunk; return why it was refused, or nothing.
+
+        :param now: ROS time [ns].
+        """
+        return self._timeline.offer(received, now)
+
+    def measure(self, now: float, pose: Pose) -> None:
+        """Take a measured pose of the end effector in the base frame.
+
+        :param now: Seconds of a steady clock.
+        """
+        self.filter.measure(now, pose)
+        self._measured = pose
+
+    def hand(self, moves: bool) -> None:
+        """Say whether the hand executes a command at the moment."""
+        self._hand_moves = moves
+
+    def reset(self) -> bool:
+        """Leave a stop, and forget all chunks and their session.
+
+        :returns: Whether it is done; False while the commanded pose moves.
+        """
+        if not self.filter.reset():
+            return False
+        self._timeline.reset()
+        self._measured = self._commanded = None
+        return True
+
+    def tick(self, now: float, ros_now: int) -> Tick:
+        """Return what to send now.
+
+        :param now: Seconds of a steady clock.
+        :param ros_now: ROS time [ns], to which the chunks' times refer.
+        """
+        target, why = None, reason('state_missing')
+        if self._measured is not None:
+            commanded = self._measured if self._commanded is None else self._commanded
+            target = self._timeline.target_at(ros_now, self._measured, commanded)
+            why = self._timeline.why
+        opening = self._timeline.opening
+        if self._hand_moves:
+            target, why = None, reason('hand_moves')
+        command = self.filter.step(now, target, why)
+        self._commanded = command.pose
+        if command.mode is not Mode.MOVE:
+            opening = None  # an arm that may not move has no reason to grasp or to let go
+        gripper = self._switch.command(now, opening)
+        return Tick(command, gripper)
