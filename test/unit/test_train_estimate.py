@@ -128,13 +128,14 @@ def test_the_7b_is_near_the_measured():
 def test_every_file_in_the_repository_has_a_dry_run(tmp_path):
     pytest.importorskip('peft')
     script = """if True:
-        import json, resource, sys, time
+        import json, sys
+        from pathlib import Path
         from lightvla_ros.cli import main
         for command in json.loads(sys.argv[1]):
-            begun = time.monotonic()
             assert main(command) == 0, command
-            assert time.monotonic() - begun < 90, command
-        print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        # not ru_maxrss, which begins with what the parent process had
+        lines = Path('/proc/self/status').read_text().splitlines()
+        print('PEAK', next(line.split()[1] for line in lines if line.startswith('VmHWM')))
     """
     commands = []
     for path in FILES:
