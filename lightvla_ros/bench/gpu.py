@@ -112,22 +112,22 @@ def measure_limits(device: str) -> dict[str, float]:
     for name, number in NUMBERS.items():
         one, two = (torch.randn(side, side, device=device).to(number) for _ in range(2))
         out = torch.empty_like(one)
-        seconds = _quickest(lambda a=one, b=two, c=out: torch.mm(a, b.t(), out=c), device)
+        seconds = _median(lambda a=one, b=two, c=out: torch.mm(a, b.t(), out=c), device)
         found[name] = round(2 * side**3 / seconds / 1e12, 4)
     if device != 'cuda' or torch.cuda.get_device_capability() >= (8, 9):
         one, two = (torch.randn(side, side, device=device).to(E4M3) for _ in range(2))
         scale = torch.ones((), device=device)
-        seconds = _quickest(
+        seconds = _median(
             lambda: torch._scaled_mm(one, two.t(), scale, scale, out_dtype=torch.bfloat16), device
         )
         found['fp8'] = round(2 * side**3 / seconds / 1e12, 4)
     source = torch.zeros(copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    seconds = _quickest(lambda: target.copy_(source), device)
+    seconds = _median(lambda: target.copy_(source), device)
     return found | {'copy': round(2 * copied / seconds / 1e9, 1)}
 
 
-def _quickest(run: Callable[[], object], device: str) -> float:
+def _median(run: Callable[[], object], device: str) -> float:
     """Return the median of the seconds that a large operation takes, after a warm-up."""
 
     def timed(_: int) -> float:
@@ -179,8 +179,13 @@ def _measure(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     model = _model(options, config, number)
-    with measure_activations(model.language_model.model) as largest:
-        eager = _time_eager(options, model, prompt, (pruned, config.patches), number)
+    sizes = pruned, config.patches
+    eager = _time_eager(options, model, prompt, sizes, min(EAGER_ROUNDS, options.rounds))
+    largest = None
+    if precision == 'fp8':
+        # after the timing: looking at every activation makes the host wait for the GPU
+        with measure_activations(model.language_model.model) as largest:
+            _time_eager(options, model, prompt, sizes, 1)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
@@ -190,7 +195,7 @@ def _measure(
         buckets,
         options.device,
         number,
-        largest=largest if precision == 'fp8' else None,
+        largest=largest,
         compiled=options.compiled,
     )
     ready = time.perf_counter() - started
@@ -260,7 +265,7 @@ def _time_eager(
     model: LightVLA,
     prompt: int,
     sizes: tuple[int, ...],
-    number: torch.dtype,
+    rounds: int,
 ) -> dict[str, Any]:
     """Time the same halves without graphs, fusing and compilation."""
     config, device = model.config, options.device
@@ -282,7 +287,6 @@ def _time_eager(
 
         return timed
 
-    rounds = min(EAGER_ROUNDS, options.rounds)
     found = take_turns({size: chunk(size) for size in sizes}, rounds, 2)
     small, large = (percentiles_ms(found[size]) for size in sizes)
     return {'pruned': small, 'unpruned': large, 'ratio_p50': ratio_p50(*found.values())}

@@ -170,6 +170,11 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         help='what openvino or torch-cuda computes in; default: fp32 for openvino, and for '
         'torch-cuda the fastest that was verified',
     )
+    add_no_compile(parser)
+
+
+def add_no_compile(parser: argparse.ArgumentParser) -> None:
+    """Declare the option for compilation."""
     parser.add_argument(
         '--no-compile',
         dest='compiled',

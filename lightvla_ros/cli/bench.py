@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.cli.arguments import number, parse_count
+from lightvla_ros.cli.arguments import add_no_compile, number, parse_count
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource, write_text
 from lightvla_ros.policy.tolerances import TOLERANCES
@@ -156,12 +156,7 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--rounds', type=parse_count, default=200, metavar='N', help='chunks; default: 200'
     )
-    parser.add_argument(
-        '--no-compile',
-        dest='compiled',
-        action='store_false',
-        help='do not compile the blocks of the model',
-    )
+    add_no_compile(parser)
     parser.add_argument(
         '--device',
         choices=('cuda', 'cpu'),

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from lightvla_ros.cli.arguments import parse_count
+from lightvla_ros.cli.arguments import add_no_compile, parse_count
 from lightvla_ros.contract import MANIFEST_NAME, Verification
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.errors import ArgumentError
@@ -27,12 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(TOLERANCES),
         help='verify engines in this precision; default: that of the graphs; without graphs all',
     )
-    parser.add_argument(
-        '--no-compile',
-        dest='compiled',
-        action='store_false',
-        help='torch-cuda: do not compile the blocks of the model',
-    )
+    add_no_compile(parser)
     parser.add_argument(
         '--provider',
         metavar='NAME',

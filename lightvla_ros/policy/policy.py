@@ -25,7 +25,7 @@ from lightvla_ros.policy.observation import Observation, observations
 from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.policy.prompt import PromptEncoder, check_instruction
 from lightvla_ros.policy.state import RobotState, normalise_proprio, state_vector
-from lightvla_ros.policy.tolerances import TOLERANCES, Tolerance
+from lightvla_ros.policy.tolerances import TOLERANCES, Tolerance, jaccard
 
 
 @dataclass(frozen=True)
@@ -225,17 +225,14 @@ class Policy:
         path = self._policy_dir / golden.file
         for index, observation in enumerate(observations(self.manifest, data)):
             prediction = self.infer(observation)
-            kept = np.zeros(data['kept'].shape[1], dtype=bool)
-            kept[prediction.kept_patches] = True
-            union = np.count_nonzero(kept | data['kept'][index])
-            jaccard = np.count_nonzero(kept & data['kept'][index]) / union
+            overlap = jaccard(np.flatnonzero(data['kept'][index]), prediction.kept_patches)
             error = float(np.abs(prediction.normalised - data['actions'][index]).max())
             # With another kept set the actions are a different decision, not a rounding error.
-            wrong = jaccard == 1 and not error <= limits.action_tolerance
-            if jaccard < limits.min_jaccard or wrong:
+            wrong = overlap == 1 and not error <= limits.action_tolerance
+            if overlap < limits.min_jaccard or wrong:
                 raise ContractError(
                     f'{path}: observation {index} gives a different result on '
-                    f'{self.engine.backend}: kept patches overlap {jaccard:.3f} (at least '
+                    f'{self.engine.backend}: kept patches overlap {overlap:.3f} (at least '
                     f'{limits.min_jaccard} needed), actions differ by {error:.2g} (at most '
                     f'{limits.action_tolerance:g}); export the policy again or use another engine'
                 )

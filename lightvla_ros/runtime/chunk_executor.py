@@ -45,8 +45,6 @@ class ChunkExecutor:
         self.filter = SafetyFilter(limits, execution)
         self._timeline = ChunkTimeline(execution, blended)
         self._switch = GripperSwitch()
-        self._measured: Pose | None = None
-        self._commanded: Pose | None = None
         self._hand_moves = False
 
     def offer(self, received: ReceivedChunk, now: int) -> str:
@@ -62,7 +60,6 @@ class ChunkExecutor:
         :param now: Seconds of a steady clock.
         """
         self.filter.measure(now, pose)
-        self._measured = pose
 
     def hand(self, moves: bool) -> None:
         """Say whether the hand executes a command at the moment."""
@@ -76,7 +73,6 @@ class ChunkExecutor:
         if not self.filter.reset():
             return False
         self._timeline.reset()
-        self._measured = self._commanded = None
         return True
 
     def tick(self, now: float, ros_now: int) -> Tick:
@@ -85,16 +81,16 @@ class ChunkExecutor:
         :param now: Seconds of a steady clock.
         :param ros_now: ROS time [ns], to which the chunks' times refer.
         """
+        # only poses that the filter believes: with another one the target would get the blame
+        measured, commanded = self.filter.measured, self.filter.commanded
         target, why = None, reason('state_missing')
-        if self._measured is not None:
-            commanded = self._measured if self._commanded is None else self._commanded
-            target = self._timeline.target_at(ros_now, self._measured, commanded)
+        if measured is not None:
+            target = self._timeline.target_at(ros_now, measured, commanded or measured)
             why = self._timeline.why
         opening = self._timeline.opening
         if self._hand_moves:
             target, why = None, reason('hand_moves')
         command = self.filter.step(now, target, why)
-        self._commanded = command.pose
         if command.mode is not Mode.MOVE:
             opening = None  # an arm that may not move has no reason to grasp or to let go
         gripper = self._switch.command(now, opening)

@@ -130,6 +130,16 @@ class SafetyFilter:
         self._forget()
         return True
 
+    @property
+    def measured(self) -> Pose | None:
+        """The newest measured pose that is believed."""
+        return self._measured
+
+    @property
+    def commanded(self) -> Pose | None:
+        """The pose that was commanded last; None if no measured pose belongs to it yet."""
+        return self._pose if self._anchored else None
+
     def _forget(self) -> None:
         self._mode = Mode.HOLD
         self._stop = ''

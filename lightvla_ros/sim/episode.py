@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from lightvla_ros.errors import SimulationError
-from lightvla_ros.sim.crisp_arm import CrispArm
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
 
 CONTROLLERS = ('osc', 'crisp')
@@ -68,7 +67,12 @@ class EpisodeRunner:
         self.steps = 0
         self.success = False
         env.reset(spec.init_state, spec.seed)
-        self._step = env.step if controller == 'osc' else CrispArm(env).step
+        self._step = env.step
+        if controller == 'crisp':
+            # not at the top: the command line reads this module without MuJoCo
+            from lightvla_ros.sim.crisp_arm import CrispArm
+
+            self._step = CrispArm(env).step
 
     @property
     def finished(self) -> bool:

@@ -155,3 +155,21 @@ def test_no_grip_while_a_stop_lasts():
     robot.executor.offer(received(0.005, gripper=0.0), 0)
     robot.run(0.2)
     assert robot.grips == []
+
+
+@pytest.mark.parametrize(
+    ('pose', 'code'),
+    [
+        (Pose(np.array([np.nan, 0.0, 0.3]), HOME.quaternion), 'bad_state:measured_pose'),
+        (Pose(np.array([0.5, 0.3, 0.3]), HOME.quaternion), 'state_jump'),
+    ],
+)
+def test_a_measured_pose_that_is_not_believed_is_what_the_hold_names(pose, code):
+    """Targets made from it would be refused first, and for another reason."""
+    robot = Robot()
+    robot.executor.offer(received(0.005), 0)
+    robot.run(0.12)
+    robot.pose = pose
+    held = robot.run(0.08, follow=False)
+    assert {kind(command.why) for command in held} == {code}
+    assert all(np.isfinite(command.pose.position).all() for command in held)

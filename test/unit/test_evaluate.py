@@ -753,3 +753,19 @@ def test_comparison_warns_of_other_rendering(tmp_path, capsys):
     said = capsys.readouterr().out
     assert 'WARNING  the results differ in render: cheap and standard' in said
     assert 'rendered with egl and osmesa' in said
+
+
+def test_results_are_read_without_a_simulator():
+    """They may be compared on a machine that has none."""
+    script = """if True:
+        import sys
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name.split('.')[0] in ('mujoco', 'robosuite', 'libero'):
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Absent())
+        import lightvla_ros.evaluate.compare
+        import lightvla_ros.evaluate.result
+    """
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
