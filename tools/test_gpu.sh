@@ -3,7 +3,7 @@
 # 7B's shapes. It needs no network and no ROS, only a Python with PyTorch and CUDA, the packages of
 # setup.py, safetensors, matplotlib and pytest.
 #
-#   PYTHON=python3 make test-gpu        about 5 minutes; results in results/gpu (or GPU_OUT)
+#   PYTHON=python3 make test-gpu        meant to take 5 minutes at most; results in results/gpu (or GPU_OUT)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
