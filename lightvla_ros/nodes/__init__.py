@@ -1,12 +1,16 @@
 """The ROS 2 nodes: the only part of the package that imports ROS.
 
+- ``arm_outputs``: the controllers of the arm that the chunk executor commands
 - ``bridge_modes``: how the simulated robot executes chunks: in lockstep, or by the clock
 - ``bridge_output``: the LIBERO bridge's publishers
 - ``bridge_parameters``: the LIBERO bridge's parameters
+- ``chunk_executor_node``: action chunks in, commands for the arm and the gripper out
 - ``clock_watch``: notices that the system's clock was set
 - ``conversions``: conversions between messages and the package's own types
 - ``demo``: whole graphs of processes: the demo and its benchmark
-- ``graph_watch``: who publishes on the policy node's topics
+- ``executor_parameters``: the chunk executor's parameters
+- ``executor_runner``: runs a chunk executor, from subscriptions to commands
+- ``graph_watch``: who publishes on a node's topics
 - ``launch_arguments``: the launch arguments, for messages that name them
 - ``libero_bridge_node``: a simulated Panda that looks like a robot to the policy node
 - ``lifecycle``: a lifecycle node that logs every failed transition
@@ -19,7 +23,7 @@
 - ``policy_parameters``: the policy node's parameters
 - ``policy_runner``: runs a loaded policy, from stored inputs to published chunks
 - ``policy_statistics``: the policy node's counts, and the duration of each stage
-- ``policy_status``: the policy node's status, log lines and diagnostics
+- ``policy_status``: the policy node's diagnostics
 - ``qos``: profiles of the topics, and subscriptions that report a mismatch
 - ``qos_overrides``: QoS overrides in a parameter file, checked
 - ``reference``: the documentation's tables, generated from the declarations
@@ -27,4 +31,5 @@
 - ``sampled_group``: takes the newest message of a fast topic at a lower rate
 - ``spin``: runs a node until a signal ends it
 - ``state_reader``: the robot's state messages -> its state
+- ``status_report``: a node's status, log lines and diagnostics
 """

@@ -47,7 +47,8 @@ class Parameter:
     """One row of a table.
 
     :param name: Lower-case name, as in the YAML file.
-    :param default: Its type is the parameter's type: bool, int, float, str or list of str.
+    :param default: Its type is the parameter's type: bool, int, float, str, or a
+        list of str or float that is not empty.
     :param description: What it does, with the unit.
     :param minimum: Smallest allowed number.
     :param maximum: Largest allowed number.

@@ -27,9 +27,10 @@ from lightvla_ros.nodes.policy_loading import load_policy
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS, freshness_from, misfit
 from lightvla_ros.nodes.policy_runner import PolicyRunner
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
-from lightvla_ros.nodes.policy_status import StatusReport
+from lightvla_ros.nodes.policy_status import policy_diagnostics
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
+from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.supervisor import State
@@ -218,14 +219,18 @@ class PolicyNode(GuardedLifecycleNode):
         runner = self.runner
         if runner is not None:
             self._report.chunks = runner.output.chunks
-        self._report.publish_diagnostics(
+        statuses = policy_diagnostics(
+            self.get_fully_qualified_name(),
+            self._report,
             manifest=runner.policy.manifest if runner else None,
             engine=runner.policy.engine if runner else None,
             statistics=self.statistics,
             inputs=runner.inbox.counts if runner else {},
             input_fault=runner.input_fault() if runner else '',
+            advice=self._advice(),
             failures=runner.supervisor.failures if runner else 0,
         )
+        self._report.publish_diagnostics(statuses)
         self._report.publish()
 
 

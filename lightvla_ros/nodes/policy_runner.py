@@ -17,7 +17,7 @@ from lightvla_ros.nodes.conversions import InputError, nanoseconds
 from lightvla_ros.nodes.policy_inputs import InputTopics, Result, run_job
 from lightvla_ros.nodes.policy_outputs import ChunkOutput
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
-from lightvla_ros.nodes.policy_status import StatusReport
+from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.policy.actions import limit_chunk
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.prompt import check_instruction, stop_words_in

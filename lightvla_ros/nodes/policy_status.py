@@ -1,171 +1,52 @@
-"""The policy node's latched status, its log lines, and its diagnostics at 1 Hz."""
+"""The policy node's diagnostics: its cameras, its engine, its inferences and its output."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Mapping
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
-from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
-from lightvla_ros.nodes.qos import LATCHED, wait_until_received
-from lightvla_ros.runtime.reasons import kind, reason
-
-REMINDER = 5.0  # s between two log lines that say what the node waits for
-STATE_NAMES = {
-    getattr(VlaStatus, name): name
-    for name in ('UNCONFIGURED', 'INACTIVE', 'WAITING', 'RUNNING', 'HOLDING', 'FAULT')
-}
+from lightvla_ros.nodes.status_report import StatusReport, diagnostic
 
 
-class StatusReport:
-    """Publishes the node's state: on every change, and once a second as a heartbeat.
+def policy_diagnostics(
+    node: str,
+    report: StatusReport,
+    manifest: Manifest | None,
+    engine: Engine | None,
+    statistics: ChunkStatistics,
+    inputs: Mapping[str, int],
+    input_fault: str,
+    advice: str,
+    failures: int,
+) -> list[DiagnosticStatus]:
+    """Return one status for each part of the policy node.
 
-    :param advise: Returns one line that says what to do about missing inputs.
-    :param on_failure: Called with the name of the message that could not be published, and the
-        error; nothing raises. A failed status is replaced by one without any text.
+    :param node: Fully qualified name of the node.
+    :param inputs: Counts of received messages, by what was done with them.
+    :param input_fault: The reason why there is no observation; empty when there is none.
+    :param advice: What to do about missing inputs.
+    :param failures: Failed inferences in a row.
     """
-
-    def __init__(
-        self,
-        node: Node,
-        advise: Callable[[], str],
-        on_failure: Callable[[str, Exception], None],
-    ) -> None:
-        self.state = VlaStatus.UNCONFIGURED
-        self.reason = ''
-        self.instruction = ''
-        self.instruction_rejected = False
-        self.chunks = 0
-        self._node = node
-        self._on_failure = on_failure
-        self._advise = advise
-        self._remind_at = 0.0
-        self._status = node.create_publisher(VlaStatus, '~/status', LATCHED)
-        self._diagnostics = node.create_publisher(
-            DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
-        )
-
-    def change(self, state: int, why: str) -> None:
-        """Store a state and its reason; log and publish them when they are new.
-
-        A number that changed within the reason is not new; the next heartbeat publishes it.
-        """
-        log = self._node.get_logger()
-        if (state, kind(why)) == (self.state, kind(self.reason)):
-            self.reason = why
-            if state == VlaStatus.WAITING and time.monotonic() > self._remind_at:
-                self._remind_at = time.monotonic() + REMINDER
-                advice = self._advise()
-                log.warning(f'waiting: {kind(why)}; {advice}' if advice else f'waiting: {why}')
-            return
-        self._remind_at = time.monotonic() + 1.0  # by then all publishers have been discovered
-        self.state, self.reason = state, why
-        line = STATE_NAMES[state] + (f': {why}' if why else '')
-        # a call for each severity: rclpy ties a severity to the calling line
-        if state == VlaStatus.FAULT:
-            log.error(line)
-        elif state == VlaStatus.HOLDING:
-            log.warning(line)
-        else:
-            log.info(line)
-        self.publish()
-
-    def publish(self) -> None:
-        """Publish the status as it is."""
-        why = self.reason
-        if self.instruction_rejected and not why:
-            why = reason('instruction_rejected')
-        message = VlaStatus(state=self.state, chunks=self.chunks)
-        try:
-            message.header.stamp = self._now()
-            message.reason, message.instruction = why, self.instruction
-            self._status.publish(message)
-        except Exception as error:
-            self._on_failure('status', error)
-            message.reason = message.instruction = ''
-            with suppress(Exception):  # the failure was reported already
-                self._status.publish(message)
-
-    def say_last_words(self, why: str) -> None:
-        """Say that there is no policy any more, and wait until that has been received."""
-        self.change(VlaStatus.UNCONFIGURED, why)
-        wait_until_received(self._status)
-
-    def publish_diagnostics(
-        self,
-        manifest: Manifest | None,
-        engine: Engine | None,
-        statistics: ChunkStatistics,
-        inputs: Mapping[str, int],
-        input_fault: str,
-        failures: int,
-    ) -> None:
-        """Publish diagnostics in the standard format, which rqt_robot_monitor and others show.
-
-        ``diagnostic_updater`` is not used: its timers run on ROS time and freeze with the
-        simulator.
-
-        :param inputs: Counts of received messages, by what was done with them.
-        :param input_fault: The reason why there is no observation; empty when there is none.
-        :param failures: Failed inferences in a row.
-        """
-        ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-        name = self._node.get_fully_qualified_name()
-        policy = f'{manifest.name} {manifest.fingerprint[:12]}' if manifest else ''
-        if input_fault:
-            inputs = {**inputs, 'advice': self._advise()}
-        faulty = self.state == VlaStatus.FAULT
-        engine_level = error if faulty else warn if failures or engine is None else ok
-        output_level = {
-            VlaStatus.RUNNING: ok,
-            VlaStatus.HOLDING: error,
-            VlaStatus.FAULT: error,
-        }.get(self.state, warn)
-        line = f'{STATE_NAMES[self.state]} {self.reason}'.strip()
-        statuses = [
-            diagnostic(name, 'cameras', error if input_fault else ok, input_fault, inputs),
-            diagnostic(
-                name,
-                'engine',
-                engine_level,
-                self.reason if faulty else engine.backend if engine else 'not loaded',
-                {'failures_in_a_row': failures, 'policy': policy},
-            ),
-            diagnostic(name, 'inference', engine_level, '', statistics.summary()),
-            diagnostic(name, 'output', output_level, line, statistics.counts),
-        ]
-        message = DiagnosticArray(status=statuses)
-        message.header.stamp = self._now()
-        try:
-            self._diagnostics.publish(message)
-        except Exception as error:
-            self._on_failure('diagnostics', error)
-
-    def _now(self):
-        return time_message(self._node.get_clock().now().nanoseconds)
-
-
-def diagnostic(
-    node: str, part: str, level: bytes, message: str, values: Mapping[str, Any]
-) -> DiagnosticStatus:
-    """Build one status.
-
-    :param node: Fully qualified name, so that two robots' statuses can be told apart.
-    :param level: One of DiagnosticStatus.OK, WARN, ERROR, STALE.
-    """
-    return DiagnosticStatus(
-        level=level,
-        name=f'{node}: {part}',
-        message=message,
-        hardware_id=node,
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-    )
+    ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+    policy = f'{manifest.name} {manifest.fingerprint[:12]}' if manifest else ''
+    if input_fault:
+        inputs = {**inputs, 'advice': advice}
+    faulty = report.state == VlaStatus.FAULT
+    engine_level = error if faulty else warn if failures or engine is None else ok
+    return [
+        diagnostic(node, 'cameras', error if input_fault else ok, input_fault, inputs),
+        diagnostic(
+            node,
+            'engine',
+            engine_level,
+            report.reason if faulty else engine.backend if engine else 'not loaded',
+            {'failures_in_a_row': failures, 'policy': policy},
+        ),
+        diagnostic(node, 'inference', engine_level, '', statistics.summary()),
+        diagnostic(node, 'output', report.level, report.line, statistics.counts),
+    ]

@@ -6,6 +6,7 @@ import re
 
 from lightvla_ros.errors import LightVLAError
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
+from lightvla_ros.nodes.executor_parameters import EXECUTOR_PARAMETERS
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
 from lightvla_ros.runtime.reasons import REASONS
 
@@ -23,6 +24,7 @@ def tables() -> dict[str, str]:
     )
     return {
         'policy parameters': POLICY_PARAMETERS.markdown(),
+        'executor parameters': EXECUTOR_PARAMETERS.markdown(),
         'bridge parameters': BRIDGE_PARAMETERS.markdown(),
         'reasons': reasons,
     }

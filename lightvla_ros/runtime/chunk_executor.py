@@ -38,12 +38,15 @@ class ChunkExecutor:
 
     :param execution: ``spring`` or ``displacement``.
     :param blended: See :class:`ChunkTimeline`.
+    :param speed: See :class:`ChunkTimeline`.
     :raises ConfigError: When ``execution`` is neither.
     """
 
-    def __init__(self, limits: SafetyLimits, execution: str, blended: int = 0) -> None:
+    def __init__(
+        self, limits: SafetyLimits, execution: str, blended: int = 0, speed: float = 1.0
+    ) -> None:
         self.filter = SafetyFilter(limits, execution)
-        self._timeline = ChunkTimeline(execution, blended)
+        self._timeline = ChunkTimeline(execution, blended, speed)
         self._switch = GripperSwitch()
         self._hand_moves = False
 
@@ -65,6 +68,10 @@ class ChunkExecutor:
         """Say whether the hand executes a command at the moment."""
         self._hand_moves = moves
 
+    def forget(self, why: str) -> None:
+        """Hold, and forget the chunks, because one was damaged or the clock has jumped."""
+        self._timeline.hold(why)
+
     def reset(self) -> bool:
         """Leave a stop, and forget all chunks and their session.
 
@@ -75,11 +82,12 @@ class ChunkExecutor:
         self._timeline.reset()
         return True
 
-    def tick(self, now: float, ros_now: int) -> Tick:
+    def tick(self, now: float, ros_now: int, obstacle: str = '') -> Tick:
         """Return what to send now.
 
         :param now: Seconds of a steady clock.
         :param ros_now: ROS time [ns], to which the chunks' times refer.
+        :param obstacle: Why the arm must hold, whatever the chunks say; empty if it need not.
         """
         # only poses that the filter believes: with another one the target would get the blame
         measured, commanded = self.filter.measured, self.filter.commanded
@@ -88,8 +96,8 @@ class ChunkExecutor:
             target = self._timeline.target_at(ros_now, measured, commanded or measured)
             why = self._timeline.why
         opening = self._timeline.opening
-        if self._hand_moves:
-            target, why = None, reason('hand_moves')
+        if obstacle or self._hand_moves:
+            target, why = None, obstacle or reason('hand_moves')
         command = self.filter.step(now, target, why)
         if command.mode is not Mode.MOVE:
             opening = None  # an arm that may not move has no reason to grasp or to let go

@@ -5,6 +5,9 @@
 - ``displacement``: a step is a motion to be made. It is added to the end of the step before, and
   the target moves along it evenly during the step.
 
+A slower arm makes the same motion: at half the speed each step lasts twice as long, and the
+set-point of a spring is half as far ahead, because the arm's speed is proportional to that lead.
+
 Which step acts when is decided by ``chunk_schedule.py``: a newer chunk replaces an older one when
 it starts, steps that are past are left out, a chunk is never started after its ``valid_until``.
 """
@@ -66,12 +69,14 @@ class ChunkTimeline:
     :param execution: ``spring`` or ``displacement``; chunks of the other kind are refused.
     :param blended: Number of steps, after a chunk has replaced another, that are a mean of both,
         with growing weight of the new one; 0 to change at once. The gripper is never blended.
+    :param speed: How fast steps are executed, in (0, 1]; 1 is as fast as the chunks say.
     :ivar why: Why there is no target, as in ``reasons.py``.
     """
 
-    def __init__(self, execution: str, blended: int = 0) -> None:
+    def __init__(self, execution: str, blended: int = 0, speed: float = 1.0) -> None:
         self.execution = execution
         self.blended = blended
+        self.speed = speed
         self.reset()
 
     def reset(self) -> None:
@@ -115,8 +120,9 @@ class ChunkTimeline:
             return reason('too_late', '', f'{late:.3f} s after its valid_until')
         chunk = received.chunk
         turns = axis_angle_from_quaternion(chunk.rotations)
-        actions = np.column_stack([chunk.translations, turns, chunk.gripper])
-        period = round(chunk.period * 1e9)
+        lead = self.speed if self.execution == 'spring' else 1.0
+        actions = np.column_stack([lead * chunk.translations, lead * turns, chunk.gripper])
+        period = round(chunk.period * 1e9 / self.speed)
         self._schedule.offer(TimedChunk(actions, received.start, period, received.valid_until), now)
         return ''
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 REASONS = {
     'bad_aspect': 'an image has a different aspect ratio from the one the policy was trained on',
+    'bad_chunk': 'a chunk is damaged or of an unknown version; the log says what is wrong',
     'bad_data': 'an image is shorter or longer than its header says, or is a damaged JPEG or PNG',
     'bad_encoding': 'an image is not an 8-bit colour or grey picture, or does not say which it is',
-    'bad_frame': 'a pose is not in the frame of the parameter `base_frame`',
+    'bad_frame': 'a pose or a chunk is not in the frame of the parameter `base_frame` (or does not '
+    'move `ee_frame`)',
     'bad_output': 'the engine returned NaN, infinity, a wrong shape or a step far over the limits',
     'bad_size': 'an image has no pixels, too many pixels, scans or bytes, or rows that are too '
     'short',
@@ -29,6 +31,9 @@ REASONS = {
     'configure_failed': 'the policy could not be loaded; the log says why; configure can be '
     'tried again',
     'controller_halted': 'the controller of the arm has halted; after it runs again, reset',
+    'controller_missing': 'no controller of the arm listens to the commands, or it is silent',
+    'controller_not_ready': 'the controller of the arm does not accept this kind of command yet',
+    'controller_refuses': 'the controller of the arm does not accept the commands',
     'deactivated': 'the node was deactivated',
     'deviation': 'the arm is not where it was sent, by more than `deviation_*`; reset when it is '
     'safe',

@@ -190,3 +190,18 @@ def test_a_gripper_value_that_flickers_sends_at_most_one_command_per_interval():
             sent.append(tick * 0.01)
     assert np.diff(sent).min() >= 0.3 - 1e-9
     assert GripperSwitch().command(0.0, math.nan) is None
+
+
+def test_half_the_speed_is_twice_the_time_and_half_the_lead_of_a_spring():
+    timeline = ChunkTimeline('spring', speed=0.5)
+    timeline.offer(received([0.02, 0.03]), START)
+    assert y_at(timeline, START + 99 * MS) == pytest.approx(0.01)
+    assert y_at(timeline, START + 100 * MS) == pytest.approx(0.015)
+    assert y_at(timeline, START + 200 * MS) is None
+
+
+def test_half_the_speed_is_the_same_way_of_a_displacement():
+    timeline = ChunkTimeline('displacement', speed=0.5)
+    timeline.offer(received([0.02], execution='displacement'), START)
+    assert y_at(timeline, START + 50 * MS) == pytest.approx(0.01)
+    assert y_at(timeline, START + 99 * MS) == pytest.approx(0.0198)
