@@ -25,7 +25,7 @@ from lightvla_ros.nodes.conversions import InputError, stamp_ns
 from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
 from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.picture_reader import PictureReader
-from lightvla_ros.nodes.policy_parameters import freshness_from
+from lightvla_ros.nodes.policy_parameters import freshness_from, takes_pose
 from lightvla_ros.nodes.qos import ORDER_QOS, SENSOR_QOS, subscribe
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
@@ -68,11 +68,10 @@ class InputTopics:
         self._on_new = on_new
         self._warned: dict[str, float] = {}
         cameras = tuple(camera.name for camera in manifest.cameras)
-        layout = set(manifest.proprio.layout) if manifest.proprio else set()
         states = {}
-        if layout & {'ee_position', 'ee_axis_angle'}:
+        if takes_pose(manifest):
             states['ee_pose'] = (PoseStamped, self._on_pose)
-        if 'gripper_qpos' in layout:
+        if manifest.proprio and 'gripper_qpos' in manifest.proprio.layout:
             states['gripper_state'] = (JointState, partial(self._on_state, 'gripper_state'))
         self.inbox = Inbox(cameras, tuple(states), freshness_from(values))
         raw = values.image_transport == 'raw'
@@ -205,18 +204,26 @@ class Result:
     outside: tuple[Outside, ...] = ()
 
 
-def run_job(policy: Policy, job: Job, age: int, pictures: PictureReader) -> Result:
+def measured_state(job: Job) -> RobotState:
+    """Return the parts of a job's state together."""
+    state = RobotState()
+    for part in job.states.values():
+        state = state.joined(part.content)
+    return state
+
+
+def run_job(
+    policy: Policy, job: Job, state: RobotState, age: int, pictures: PictureReader
+) -> Result:
     """Decode a job's pictures and run the policy. Runs in the inference thread.
 
+    :param state: The state that the policy gets.
     :param age: The observation's age now [ns].
     :param pictures: Decodes the job's pictures.
     :raises InputError: When a picture must not be acted on.
     """
     started = time.perf_counter()
     images = pictures.read(job)
-    state = RobotState()
-    for part in job.states.values():
-        state = state.joined(part.content)
     spec = policy.manifest.proprio
     outside = () if spec is None else tuple(out_of_bounds(spec, state))
     decoded = time.perf_counter()

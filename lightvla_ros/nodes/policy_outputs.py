@@ -29,6 +29,7 @@ from lightvla_ros.policy.policy import Prediction
 from lightvla_ros.policy.preprocessor import upright_mask
 from lightvla_ros.runtime.inbox import Job
 from lightvla_ros.runtime.reasons import cut
+from lightvla_ros.runtime.rolled_state import CommittedSteps
 
 REFERENCES = {
     'measured_pose': ActionChunk.REFERENCE_MEASURED_POSE,
@@ -44,6 +45,7 @@ class ChunkOutput:
     :param on_failure: Called with the name of the message that could not be published, and the
         error; nothing raises. A failed chunk is replaced by a hold without any text, because text
         is what a middleware may refuse.
+    :ivar committed: The steps of the published chunks; a hold withdraws them.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ChunkOutput:
         self._manifest = manifest
         self._values = values
         self._on_failure = on_failure
+        self.committed = CommittedSteps(manifest.action.execution)
         self._reference = REFERENCES[manifest.action.reference]
         self._still = hold(manifest.action.control_period)
         # Depth 1: a slow consumer gets the newest chunk, never an old motion. Volatile: a late
@@ -84,6 +87,7 @@ class ChunkOutput:
         self.moving = False
         self.chunks = 0
         self.sequence = 0
+        self.committed = CommittedSteps(self._manifest.action.execution)
 
     def send(
         self, chunk: Chunk, stamp: int, job: Job, stats: InferenceStats, clamped: bool
@@ -95,6 +99,10 @@ class ChunkOutput:
         header = self._header(stamp, instruction=job.instruction, clamped=clamped, stats=stats)
         self.moving = self._publish(chunk, header)
         self.chunks += self.moving
+        if self.moving:
+            self.committed.add(chunk, stamp, job.stamp)
+        else:
+            self.committed.clear()
         return self.moving
 
     def hold(self, why: str, instruction: str, stats: InferenceStats | None = None) -> None:
@@ -103,6 +111,7 @@ class ChunkOutput:
         header = self._header(self._now(), instruction=instruction, reason=why, stats=stats)
         self._publish(self._still, header)
         self.moving = False
+        self.committed.clear()
 
     def send_kept_patches(self, prediction: Prediction, stamp: int) -> None:
         """Publish one mask per camera that has a subscriber: a pixel per patch, 255 if kept.

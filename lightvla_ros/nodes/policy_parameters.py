@@ -215,6 +215,14 @@ POLICY_PARAMETERS = ParameterTable(
             read_only=False,
         ),
         Parameter(
+            'roll_state',
+            False,
+            'Whether the policy gets the pose of the time when its chunk will start: the measured '
+            'one, moved by the steps that were published before and act until then. When that is, '
+            'is the median of the last 9 delays from an observation to the start of its chunk.',
+            read_only=False,
+        ),
+        Parameter(
             'start_window',
             0.2,
             'A chunk must be started at most this long after its stamp [s].',
@@ -266,12 +274,22 @@ def misfit(values: SimpleNamespace, manifest: Manifest | None) -> str | None:
     """
     if values.start_delay and values.anchor == 'observation':
         return f'start_delay is {values.start_delay:g}, but anchor observation ignores it'
+    if values.roll_state and values.anchor == 'observation':
+        return 'roll_state is true, but with anchor observation step 0 starts at the observation'
+    if manifest is not None and values.roll_state and not takes_pose(manifest):
+        return f'roll_state is true, but {manifest.name} takes no pose of the end effector'
     if manifest is not None and values.replan_steps > manifest.action.chunk_length:
         return (
             f'{parameter("replan_steps")} is {values.replan_steps}, but a chunk of '
             f'{manifest.name} has {manifest.action.chunk_length} steps'
         )
     return None
+
+
+def takes_pose(manifest: Manifest) -> bool:
+    """Return whether the policy's state has the position or orientation of the end effector."""
+    layout = set(manifest.proprio.layout) if manifest.proprio else set()
+    return bool(layout & {'ee_position', 'ee_axis_angle'})
 
 
 def freshness_from(values: SimpleNamespace) -> Freshness:

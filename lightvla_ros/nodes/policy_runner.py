@@ -14,13 +14,14 @@ from std_msgs.msg import String
 
 from lightvla_ros.errors import InstructionError, PolicyOutputError, one_line, quoted
 from lightvla_ros.nodes.conversions import InputError, nanoseconds
-from lightvla_ros.nodes.policy_inputs import InputTopics, Result, run_job
+from lightvla_ros.nodes.policy_inputs import InputTopics, Result, measured_state, run_job
 from lightvla_ros.nodes.policy_outputs import ChunkOutput
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.policy.actions import limit_chunk
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.prompt import check_instruction, stop_words_in
+from lightvla_ros.policy.state import RobotState
 from lightvla_ros.runtime.chunk_schedule import starting
 from lightvla_ros.runtime.inbox import Job, seconds
 from lightvla_ros.runtime.instruction_gate import InstructionGate
@@ -253,7 +254,17 @@ class PolicyRunner:
         return self.inbox.take(self._now(), time.monotonic_ns(), interval)
 
     def _run(self, job: Job) -> Result:
-        return run_job(self.policy, job, self._now() - job.stamp, self.inputs.pictures)
+        state = measured_state(job)
+        if self._values.roll_state:
+            state = self._rolled(state, job)
+        return run_job(self.policy, job, state, self._now() - job.stamp, self.inputs.pictures)
+
+    def _rolled(self, state: RobotState, job: Job) -> RobotState:
+        """Return the state when the job's chunk is expected to start; see ``rolled_state.py``."""
+        with self.inbox.lock:
+            committed = self.output.committed
+            starts = job.stamp + committed.delay
+            return committed.rolled(state, job.states['ee_pose'].stamp, starts)
 
     def _deliver(self, job: Job, outcome: Result | Exception) -> float:
         """Publish a job's result if it may still be acted on; return the pause after it [s]."""

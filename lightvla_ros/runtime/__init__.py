@@ -9,6 +9,7 @@
 - ``picture_doubts``: signs that a picture does not show the scene before the camera
 - ``poses``: poses in the base frame, and the algebra of their rotations
 - ``reasons``: why the robot does not move, by code
+- ``rolled_state``: the state when a chunk will start to act
 - ``safety_filter``: bounds every commanded pose, and stops
 - ``safety_limits``: its bounds, with units and ranges
 - ``stopping_plan``: motion that can always come to rest within its bounds

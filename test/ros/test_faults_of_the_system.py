@@ -329,6 +329,7 @@ def test_fault_24_late_subscriber_gets_the_status_and_no_old_chunk(bundled_polic
         ({'max_image_age': float('nan')}, 'max_image_age'),
         ({'image_transport': 'theora'}, 'image_transport'),
         ({'start_delay': 0.1, 'anchor': 'observation'}, 'start_delay is 0.1, but anchor'),
+        ({'roll_state': True, 'anchor': 'observation'}, 'roll_state is true, but with anchor'),
         ({f'{QOS}.reliabilty': 'reliable'}, f'unknown parameter {QOS}.reliabilty'),
         ({'qos_overrides.wrist': 'reliable'}, 'unknown parameter qos_overrides.wrist'),
         ({f'{QOS}.reliability': 'best_efort'}, 'best_efort.; choose reliable, best_effort'),
@@ -337,7 +338,7 @@ def test_fault_24_late_subscriber_gets_the_status_and_no_old_chunk(bundled_polic
         ({f'{QOS}.depth': 'deep'}, "depth is 'deep'; it must be a whole number above 0"),
     ],
     ids=[
-        *('unknown', 'type', 'integer', 'range', 'NaN', 'choice', 'unused'),
+        *('unknown', 'type', 'integer', 'range', 'NaN', 'choice', 'unused', 'unused too'),
         *('QoS policy', 'QoS form', 'QoS choice', 'QoS type', 'QoS depth', 'QoS depth type'),
     ],
 )

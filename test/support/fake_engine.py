@@ -19,10 +19,12 @@ class FakeEngine:
         self.delay = 0.0
         self.released = threading.Event()
         self.calls = 0
+        self.seen = []  # prompt and proprio of each call
         self.closed = False
 
     def encode(self, pixels, prompt, proprio):
         assert np.isfinite(pixels).all()
+        self.seen.append((prompt, proprio))
         return Encoded(kept=(2, 2), handle=None)
 
     def act(self, encoded, bucket):
