@@ -1,18 +1,17 @@
-"""Launches the policy node for a Franka Panda.
+"""Launches the policy node for a Franka Panda, and the chunk executor if a controller is chosen.
 
-Without arguments it starts the policy that comes with the package; the log says what the node waits
-for and which argument or command you need next.
-
-The node only publishes action chunks: you choose the controller that executes them on the robot
-(see docs/how-to/franka.md).
+Without arguments it starts the policy that comes with the package, and nothing moves: the log says
+what the node waits for and which argument or command you need next. ``controller:=crisp`` also
+starts the executor, which moves the arm while somebody holds the dead-man (see
+docs/how-to/franka.md).
 """
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, RegisterEventHandler
-from launch.conditions import IfCondition
+from launch.conditions import IfCondition, UnlessCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
@@ -25,6 +24,12 @@ def argument(name, default, description, choices=None):
     )
 
 
+def end(event, context):
+    """End launch when the executor ends: an arm must not begin to move again by itself."""
+    reason = f'the chunk executor has ended with exit code {event.returncode}'
+    return [LogInfo(msg=reason), EmitEvent(event=Shutdown(reason=reason))]
+
+
 def end_unless_respawned(event, context):
     """End launch when the node ends, unless it crashed and will be started again."""
     if event.returncode and IfCondition(LaunchConfiguration('respawn')).evaluate(context):
@@ -34,7 +39,7 @@ def end_unless_respawned(event, context):
 
 
 def generate_launch_description():
-    """Describe the policy node with its cameras and topics remapped."""
+    """Describe the policy node and the executor, with their topics remapped."""
     value = LaunchConfiguration
     arguments = [
         argument(
@@ -72,6 +77,16 @@ def generate_launch_description():
         argument('ee_pose', 'ee_pose', 'Topic of the end-effector pose, in base_frame.'),
         argument('gripper_state', 'gripper_state', "Topic of the hand's two finger joints."),
         argument('instruction', 'instruction', 'Topic of the instruction.'),
+        argument(
+            'controller',
+            'none',
+            'What executes the chunks: none (nothing moves), crisp_controllers, or MoveIt Servo.',
+            ['none', 'crisp', 'servo_pose', 'servo_twist'],
+        ),
+        argument('target_pose', 'target_pose', 'Topic on which crisp_controllers takes poses.'),
+        argument('servo_node', 'servo_node', 'Name of the node of MoveIt Servo.'),
+        argument('enable', 'enable', 'Topic of the dead-man (std_msgs/Bool, 10 Hz or faster).'),
+        argument('stop', 'stop', "Topic of the operator's stop (std_msgs/Bool)."),
         argument('base_frame', 'panda_link0', 'Frame of the deltas (FR3: fr3_link0).'),
         argument('ee_frame', 'panda_hand_tcp', 'Frame that the deltas move (FR3: fr3_hand_tcp).'),
         argument(
@@ -116,7 +131,36 @@ def generate_launch_description():
         ],
         arguments=['--ros-args', '--log-level', value('log_level')],
     )
-    end_with_the_node = RegisterEventHandler(
-        OnProcessExit(target_action=policy, on_exit=end_unless_respawned)
+    servo_topics = ('pose_target_cmds', 'delta_twist_cmds', 'switch_command_type', 'status')
+    executor = Node(
+        package='lightvla_ros',
+        executable='chunk_executor_node',
+        name='chunk_executor',
+        namespace=value('namespace'),
+        output='screen',
+        condition=UnlessCondition(PythonExpression(["'", value('controller'), "' == 'none'"])),
+        parameters=[
+            value('params_file'),
+            {
+                # without a controller the node is not started
+                'controller': value('controller'),
+                **{
+                    name: value(name)
+                    for name in ('use_sim_time', 'autostart', 'base_frame', 'ee_frame')
+                },
+            },
+        ],
+        remappings=[
+            *((topic, value(topic)) for topic in ('ee_pose', 'target_pose', 'enable', 'stop')),
+            *(
+                (f'servo_node/{topic}', [value('servo_node'), f'/{topic}'])
+                for topic in servo_topics
+            ),
+        ],
+        arguments=['--ros-args', '--log-level', value('log_level')],
     )
-    return LaunchDescription([*arguments, policy, end_with_the_node])
+    ends = [
+        RegisterEventHandler(OnProcessExit(target_action=policy, on_exit=end_unless_respawned)),
+        RegisterEventHandler(OnProcessExit(target_action=executor, on_exit=end)),
+    ]
+    return LaunchDescription([*arguments, policy, executor, *ends])

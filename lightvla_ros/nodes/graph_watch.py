@@ -1,4 +1,4 @@
-"""Watches the publishers of the policy node's topics: too many, none, or one of the wrong type.
+"""Watches the publishers of a node's topics: too many, none, or one of the wrong type.
 
 A message does not say which node sent it: frames of a camera and of a bag that is replayed at the
 same time mix unnoticed. No event fires for a publisher of another type. The ROS graph shows both.
@@ -21,6 +21,8 @@ PERIOD = 0.1  # s; counting the publishers of 8 topics takes 0.14 ms, their name
 NAMES_EVERY = 10  # periods, unless the numbers of publishers change
 MOST_TOPICS = 5  # that are suggested instead of a topic without a publisher
 COMPRESSED = '/compressed'
+# Poses that the arm is sent to. A node that took one for the measured pose would follow itself.
+COMMANDS = ('/target_pose', '/pose_target_cmds')
 # type -> value of the parameter image_transport
 TRANSPORTS = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed'}
 
@@ -169,6 +171,7 @@ class GraphWatch:
             if kind in kinds
             and name not in taken
             and not name.startswith(own)
+            and not name.endswith(COMMANDS)
             and self._node.count_publishers(name)
         ]
         if TRANSPORTS.get(kind) == 'compressed':

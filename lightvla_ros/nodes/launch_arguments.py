@@ -27,6 +27,7 @@ TOPICS = {
     'ee_pose': 'ee_pose',
     'gripper_state': 'gripper_state',
     'instruction': 'instruction',
+    'enable': 'enable',
 }
 
 

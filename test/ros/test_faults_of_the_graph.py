@@ -197,6 +197,17 @@ def test_cannot_configure_names_the_launch_argument(bundled_policy, parameters, 
         assert argument in line_with(r, 'cannot configure')
 
 
+def test_a_commanded_pose_is_never_suggested_as_the_measured_one(bundled_policy):
+    with rig(bundled_policy, autostart=False) as r:
+        r.matched_user()
+        r.robot.destroy_publisher(r.robot.pose_publisher)
+        target = f'{r.namespace}/target_pose'
+        with stranger(r, PoseStamped, target):
+            r.until(lambda: r.node.count_publishers(target), target)
+            r.node.autostart()
+            assert target not in line_with(r, 'waiting', f'{r.namespace}/ee_pose')
+
+
 def test_launch_arguments_that_messages_name_are_there():
     text = resource('launch/franka_panda.launch.py').read_text()
     declared = set(re.findall(r"argument\(\s*'(\w+)'", text))
