@@ -160,14 +160,18 @@ class ExecutorRunner:
         return self._graph.advice(missing)
 
     def statistics(self) -> dict[str, float]:
-        """Return counts of messages and bounds, and percentiles of durations [ms]."""
+        """Return counts of messages and bounds, jumps between chunks, percentiles of durations."""
         times = {'chunk_to_command': self.latencies, 'interval': self.intervals}
-        return dict(self.counts) | {
-            f'{name}_{rank}_ms': round(1e3 * value, 3)
-            for name, seconds in times.items()
-            if seconds
-            for rank, value in percentiles(seconds, ('p50', 'p99')).items()
-        }
+        return (
+            dict(self.counts)
+            | self.executor.seams.summary()
+            | {
+                f'{name}_{rank}_ms': round(1e3 * value, 3)
+                for name, seconds in times.items()
+                if seconds
+                for rank, value in percentiles(seconds, ('p50', 'p99')).items()
+            }
+        )
 
     # Callbacks
 

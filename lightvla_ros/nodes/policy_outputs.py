@@ -55,16 +55,12 @@ class ChunkOutput:
         values: SimpleNamespace,
         on_failure: Callable[[str, Exception], None],
     ) -> None:
-        self.moving = False
-        self.chunks = 0
-        self.sequence = 0
-        self.session_id = ''
         self._node = node
         self._manifest = manifest
         self._values = values
         self._on_failure = on_failure
-        self.committed = CommittedSteps(manifest.action.execution)
         self._reference = REFERENCES[manifest.action.reference]
+        self.start_session()
         self._still = hold(manifest.action.control_period)
         # Depth 1: a slow consumer gets the newest chunk, never an old motion. Volatile: a late
         # joiner gets no old motion either.
@@ -87,7 +83,8 @@ class ChunkOutput:
         self.moving = False
         self.chunks = 0
         self.sequence = 0
-        self.committed = CommittedSteps(self._manifest.action.execution)
+        speed = self._values.execution_speed
+        self.committed = CommittedSteps(self._manifest.action.execution, speed)
 
     def send(
         self, chunk: Chunk, stamp: int, job: Job, stats: InferenceStats, clamped: bool

@@ -223,6 +223,14 @@ POLICY_PARAMETERS = ParameterTable(
             read_only=False,
         ),
         Parameter(
+            'execution_speed',
+            1.0,
+            "The executor's `speed`: that of execution, relative to the chunks' own. `roll_state` "
+            'counts with it.',
+            0.05,
+            1.0,
+        ),
+        Parameter(
             'start_window',
             0.2,
             'A chunk must be started at most this long after its stamp [s].',

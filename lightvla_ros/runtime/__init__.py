@@ -12,6 +12,7 @@
 - ``rolled_state``: the state when a chunk will start to act
 - ``safety_filter``: bounds every commanded pose, and stops
 - ``safety_limits``: its bounds, with units and ranges
+- ``seams``: the jumps of the target between one chunk and the next
 - ``stopping_plan``: motion that can always come to rest within its bounds
 - ``supervisor``: the rule by which the robot may move, and why not
 - ``worker``: the inference thread

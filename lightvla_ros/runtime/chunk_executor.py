@@ -17,6 +17,7 @@ from lightvla_ros.runtime.poses import Pose
 from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.safety_filter import Command, Mode, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits
+from lightvla_ros.runtime.seams import Seams
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class ChunkExecutor:
         self._timeline = ChunkTimeline(execution, blended, speed)
         self._switch = GripperSwitch()
         self._hand_moves = False
+
+    @property
+    def seams(self) -> Seams:
+        """How well the chunks have fitted together until now."""
+        return self._timeline.seams
 
     def offer(self, received: ReceivedChunk, now: int) -> str:
         """Take a chunk; return why it was refused, or nothing.

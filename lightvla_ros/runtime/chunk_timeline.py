@@ -22,6 +22,7 @@ from lightvla_ros.policy.actions import Chunk, axis_angle_from_quaternion
 from lightvla_ros.runtime.chunk_schedule import ChunkSchedule, TimedChunk
 from lightvla_ros.runtime.poses import Pose, difference, moved, shortened
 from lightvla_ros.runtime.reasons import reason
+from lightvla_ros.runtime.seams import Seams
 
 # How far a target of ``displacement`` may lead the commanded pose before its step begins [m], [rad]
 LEAD = 0.03, 0.3
@@ -71,12 +72,14 @@ class ChunkTimeline:
         with growing weight of the new one; 0 to change at once. The gripper is never blended.
     :param speed: How fast steps are executed, in (0, 1]; 1 is as fast as the chunks say.
     :ivar why: Why there is no target, as in ``reasons.py``.
+    :ivar seams: How well the chunks have fitted together until now.
     """
 
     def __init__(self, execution: str, blended: int = 0, speed: float = 1.0) -> None:
         self.execution = execution
         self.blended = blended
         self.speed = speed
+        self.seams = Seams()
         self.reset()
 
     def reset(self) -> None:
@@ -135,17 +138,22 @@ class ChunkTimeline:
         found = self._schedule.step_at(now)
         if found is None:
             if self._step is not None:
+                self.seams.gaps += 1
                 self.hold(reason('no_target'))
             return None
         chunk, index = found
         step, start = self._step, chunk.start + index * chunk.period
         if step is None or step.chunk is not chunk or step.index != index:
-            if step is not None and step.chunk is not chunk:
+            replaces = step is not None and step.chunk is not chunk
+            if replaces:
                 self._replaced, self._seam = step.chunk, index
+            motion = self._motion(chunk, index, start)
+            if replaces:
+                self.seams.add(_step_at(step.chunk, start), motion)
             base = measured
             if self.execution == 'displacement':
                 base = commanded if step is None else _near(commanded, step.end)
-            step = self._step = _Step(chunk, index, base, self._motion(chunk, index, start))
+            step = self._step = _Step(chunk, index, base, motion)
         if self.execution == 'spring':
             return step.end
         part = (now - start) / chunk.period
@@ -168,6 +176,12 @@ class ChunkTimeline:
             return own
         weight = (since + 1) / (self.blended + 1)
         return weight * own + (1 - weight) * old.actions[before, :6]
+
+
+def _step_at(chunk: TimedChunk, time: int) -> np.ndarray:
+    """Return a chunk's step at a time: the last one after its end, the first before its start."""
+    index = (time - chunk.start) // chunk.period
+    return chunk.actions[min(max(index, 0), len(chunk.actions) - 1), :6]
 
 
 def _near(commanded: Pose, target: Pose) -> Pose:

@@ -36,10 +36,13 @@ class CommittedSteps:
     All times are nanoseconds of ROS time.
 
     :param execution: ``spring`` or ``displacement``.
+    :param speed: How fast the steps are executed, in (0, 1]: a step lasts its period / speed, and
+        moves the arm as far as at full speed.
     """
 
-    def __init__(self, execution: str) -> None:
+    def __init__(self, execution: str, speed: float = 1.0) -> None:
         self._reached = REACHED[execution]
+        self._speed = speed
         self._chunks: deque[TimedChunk] = deque(maxlen=CHUNKS)
         self._delays: deque[int] = deque(maxlen=DELAYS)
 
@@ -51,7 +54,7 @@ class CommittedSteps:
         """
         turns = axis_angle_from_quaternion(chunk.rotations)
         actions = np.column_stack([chunk.translations, turns])
-        period = round(chunk.period * 1e9)
+        period = round(chunk.period * 1e9 / self._speed)
         self._chunks.append(TimedChunk(actions, start, period, valid_until=start))
         self._delays.append(start - observed)
 

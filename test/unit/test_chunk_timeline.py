@@ -148,6 +148,35 @@ def test_a_seam_after_the_end_of_the_old_chunk_is_not_blended():
     assert y_at(timeline, START + 50 * MS) == pytest.approx(0.04)
 
 
+def test_a_seam_is_the_jump_between_what_both_chunks_ask_for_at_the_same_time():
+    for blended, jump in ((0, 0.03), (2, 0.01)):
+        timeline = ChunkTimeline('spring', blended)
+        timeline.offer(received([0.01, 0.02, 0.03, 0.04], turn=0.1), START)
+        y_at(timeline, START)
+        assert timeline.seams.summary() == {'seams': 0, 'seam_gaps': 0}
+        new = received([0.06] * 8, START + 100 * MS, sequence=1, turn=-0.2)
+        timeline.offer(new, START + 60 * MS)
+        for tick in range(6, 60):
+            y_at(timeline, START + tick * 10 * MS)
+        assert list(timeline.seams.jumps) == [pytest.approx((jump, 10 * jump))]
+        assert timeline.seams.gaps == 1, 'the steps ran out after the last chunk'
+        found = timeline.seams.summary()
+        assert found['seam_p95_mm'] == pytest.approx(1e3 * jump)
+        assert found['seam_p50_deg'] == pytest.approx(math.degrees(10 * jump), abs=1e-3)
+
+
+def test_a_seam_at_the_very_end_of_a_chunk_is_compared_with_its_last_step():
+    timeline = ChunkTimeline('displacement')
+    timeline.offer(received([0.01, 0.02], execution='displacement'), START)
+    y_at(timeline, START + 90 * MS)
+    new = received([0.05] * 8, START + 100 * MS, 'displacement', sequence=1)
+    timeline.offer(new, START + 95 * MS)
+    y_at(timeline, START + 100 * MS)
+    assert list(timeline.seams.jumps) == [pytest.approx((0.03, 0.0))]
+    timeline.reset()
+    assert len(timeline.seams.jumps) == 1, 'figures outlast a session'
+
+
 @pytest.mark.parametrize(('execution', 'least'), [('spring', 0.02), ('displacement', 0.09)])
 def test_chunks_through_the_safety_filter_move_an_arm(execution, least):
     """At 100 Hz, chunks of 8 steps of 5 mm each 200 ms; the arm goes where it is sent."""

@@ -62,6 +62,13 @@ def test_a_step_that_acts_in_part_counts_in_part():
     assert y_after(committed, begin, START + PERIOD * 100) == pytest.approx(0.005 + 0.06)
 
 
+def test_at_half_the_speed_steps_last_twice_as_long_and_reach_as_far():
+    committed = CommittedSteps('spring', speed=0.5)
+    committed.add(steps(0.01, 0.02), START, START)
+    assert y_after(committed, START, START + PERIOD) == pytest.approx(0.305 * 0.005)
+    assert y_after(committed, START, START + 4 * PERIOD) == pytest.approx(0.305 * 0.03)
+
+
 def test_a_newer_chunk_replaces_the_older_one_when_it_starts():
     committed = CommittedSteps('displacement')
     committed.add(steps(*[0.01] * 8), START, START)
