@@ -25,12 +25,18 @@ ONLY = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``lightvla bench node``, ``engine`` and ``gpu``."""
+    """Declare ``lightvla bench node``, ``executor``, ``engine`` and ``gpu``."""
     benches = parser.add_subparsers(
         dest='bench', required=True, metavar='WHAT', help='what is measured'
     )
     for name, text, declare, work in (
         ('node', 'the time that the policy node adds to that of the engine', _add_node, _run_node),
+        (
+            'executor',
+            'the time from a chunk to the first command, and the jitter of the commands',
+            _add_executor,
+            _run_executor,
+        ),
         ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
         ('gpu', 'a chunk on a GPU, against the limits of the same GPU', _add_gpu, _run_gpu),
     ):
@@ -49,20 +55,32 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         '--policy', type=Path, metavar='DIR', help='policy folder; default: the bundled one'
     )
     parser.add_argument(
-        '--seconds',
-        type=number(1, 86400),
-        default=30.0,
-        metavar='S',
-        help='how long to measure; default: 30',
-    )
-    parser.add_argument(
         '--threads',
         type=parse_count,
         default=1,
         metavar='N',
         help='threads of the engine; default: 1',
     )
+    _add_executor(parser)
+
+
+def _add_executor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--seconds',
+        type=number(1, 86400),
+        default=30.0,
+        metavar='S',
+        help='how long to measure; default: 30',
+    )
     parser.add_argument('--json', action='store_true', help='print JSON alone')
+
+
+def _run_executor(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.nodes.demo.bench_executor import measure, table
+
+    report = measure(parsed.seconds)
+    print(json.dumps(report, indent=2) if parsed.json else table(report))
+    return 0
 
 
 def _run_node(parsed: argparse.Namespace) -> int:

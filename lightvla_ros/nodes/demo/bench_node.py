@@ -8,9 +8,7 @@ minus preprocessing and both graphs.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
@@ -29,9 +25,9 @@ from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.errors import BenchError
 from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
+from lightvla_ros.nodes.demo.measured_node import measured_node
 from lightvla_ros.nodes.demo.report import reported_versions
 from lightvla_ros.nodes.policy_node import PolicyNode
-from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.summary_statistics import percentiles
 
@@ -48,25 +44,10 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     :raises ContractError: When the policy folder cannot be trusted.
     :raises BenchError: When the node gives no chunks.
     """
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     load_manifest(policy)  # reports a fault of the folder before any node is started
-    # spawn: a forked child would share this process's DDS
-    context = multiprocessing.get_context('spawn')
-    sent, stop_feeding = context.Value('i', 0), context.Event()
-    feeder = context.Process(target=feed, args=(sent, stop_feeding), daemon=True)
-    rclpy.init()
     overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
     overrides['max_state_excess'] = 1e6  # the synthetic robot is at the origin
-    node = PolicyNode(parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()])
-    node.autostart()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    stop = threading.Event()
-    spinner = threading.Thread(target=spin, args=(executor, node, stop))
-    spinner.start()
-    feeder.start()
-    try:
+    with measured_node(PolicyNode, overrides, feed) as (node, sent):
         deadline = time.monotonic() + PATIENCE
         while node.statistics.counts['sent'] < WARM_UP:
             if time.monotonic() > deadline:
@@ -80,16 +61,6 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
         received, given = node.frames_received - frames, sent.value - fed
         took, chunks = time.monotonic() - started, node.statistics.counts['sent'] - first
         times = {stage: node.statistics.milliseconds(stage)[-chunks:] for stage in STAGES}
-    finally:
-        stop_feeding.set()
-        feeder.join(5.0)
-        stop.set()
-        spinner.join()
-        executor.remove_node(node)
-        executor.shutdown()
-        node.shut_down()
-        node.destroy_node()
-        rclpy.shutdown()
     figures = {f'{stage}_ms': percentiles(values, digits=3) for stage, values in times.items()}
     engine = times['encode'] + times['act']
     return {
