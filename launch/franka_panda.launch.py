@@ -90,6 +90,9 @@ def generate_launch_description():
         argument('base_frame', 'panda_link0', 'Frame of the deltas (FR3: fr3_link0).'),
         argument('ee_frame', 'panda_hand_tcp', 'Frame that the deltas move (FR3: fr3_hand_tcp).'),
         argument(
+            'enclaves', '', 'Folder of the enclaves in the keystore of SROS 2, such as /left.'
+        ),
+        argument(
             'respawn',
             'true',
             'Start the node again when it crashes; it then waits for an instruction. A node that '
@@ -129,7 +132,11 @@ def generate_launch_description():
                 'instruction',
             )
         ],
-        arguments=['--ros-args', '--log-level', value('log_level')],
+        # Without ROS_SECURITY_ENABLE the enclave has no effect.
+        arguments=[
+            *('--ros-args', '--log-level', value('log_level')),
+            *('--enclave', [value('enclaves'), '/lightvla']),
+        ],
     )
     servo_topics = ('pose_target_cmds', 'delta_twist_cmds', 'switch_command_type', 'status')
     executor = Node(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -41,24 +42,25 @@ def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None 
     """
     stop = threading.Event()
     on_ending_signals(stop.set)
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
-    node = None
+    executor = node = None
     try:
         try:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
             node = factory(stop)
-        except ParameterError as error:
-            rclpy.logging.get_logger('lightvla_ros').fatal(str(error))
+        except (ParameterError, rclpy_implementation.RCLError) as error:
+            # RCLError: for example, security is on and the keys of the enclave are missing
+            rclpy.logging.get_logger('lightvla_ros').fatal(' '.join(str(error).split()))
             return 1
+        executor = SingleThreadedExecutor()
         executor.add_node(node)
         spin(executor, node, stop)
         return 0
     finally:
-        if node is not None:
+        if executor is not None:
             getattr(node, 'shut_down', lambda: None)()
             executor.remove_node(node)
             node.destroy_node()
-        executor.shutdown()
+            executor.shutdown()
         rclpy.try_shutdown()
 
 
