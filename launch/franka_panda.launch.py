@@ -24,6 +24,15 @@ def argument(name, default, description, choices=None):
     )
 
 
+def ros_arguments(name):
+    """Return log level and enclave of a node; without security the enclave does nothing."""
+    value = LaunchConfiguration
+    return [
+        *('--ros-args', '--log-level', value('log_level')),
+        *('--enclave', [value('enclaves'), f'/{name}']),
+    ]
+
+
 def end(event, context):
     """End launch when the executor ends: an arm must not begin to move again by itself."""
     reason = f'the chunk executor has ended with exit code {event.returncode}'
@@ -132,11 +141,7 @@ def generate_launch_description():
                 'instruction',
             )
         ],
-        # Without ROS_SECURITY_ENABLE the enclave has no effect.
-        arguments=[
-            *('--ros-args', '--log-level', value('log_level')),
-            *('--enclave', [value('enclaves'), '/lightvla']),
-        ],
+        arguments=ros_arguments('lightvla'),
     )
     servo_topics = ('pose_target_cmds', 'delta_twist_cmds', 'switch_command_type', 'status')
     executor = Node(
@@ -164,7 +169,7 @@ def generate_launch_description():
                 for topic in servo_topics
             ),
         ],
-        arguments=['--ros-args', '--log-level', value('log_level')],
+        arguments=ros_arguments('chunk_executor'),
     )
     ends = [
         RegisterEventHandler(OnProcessExit(target_action=policy, on_exit=end_unless_respawned)),

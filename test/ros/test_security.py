@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from executor_rig import executor_rig
 from rig import rig
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +177,15 @@ def test_the_policy_node_does_only_what_its_enclave_may(policy_dir, tmp_path):
         run, _ = made(tmp_path, tmp_path / 'keystore', r.namespace)
         assert run.returncode == 0, run.stderr
         check_node(Permissions(tmp_path / 'keystore' / 'policy.xml'), r.robot, 'lightvla')
+
+
+@pytest.mark.parametrize('controller', ['crisp'])
+def test_the_executor_does_only_what_its_enclave_may(controller, tmp_path):
+    with executor_rig(controller=controller) as r:
+        r.until(lambda: r.arm.statuses, 'the node')
+        run, _ = made(tmp_path, tmp_path / 'keystore', r.namespace)
+        assert run.returncode == 0, run.stderr
+        check_node(Permissions(tmp_path / 'keystore' / 'policy.xml'), r.arm, 'chunk_executor')
 
 
 def check_node(permissions, onlooker, name):
