@@ -1,5 +1,7 @@
 """The chunk executor node: chunks in, poses out; and every fault holds, with its reason."""
 
+import signal
+import subprocess
 import time
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from executor_rig import HOME, executor_rig
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import ActionChunk, VlaStatus
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
@@ -195,13 +198,70 @@ def test_deactivation_in_motion_holds_and_activation_forgets():
         r.move()
 
 
-def test_the_last_target_is_within_the_stretch_whenever_the_executor_dies():
-    with executor_rig() as r:
+def test_an_executor_that_is_killed_leaves_a_target_that_is_near():
+    """crisp_controllers holds the last target for ever, so the arm goes there and no farther."""
+    with executor_rig(process=True, speed=0.5) as r:
         r.move(y=0.08)
-        for target in r.arm.targets[5:]:
-            assert abs(target.pose.position.y) < 0.2
-        away = r.arm.targets[-1].pose.position.y - r.arm.pose.position[1]
-        assert abs(away) <= 0.05 + 0.01
+        r.process.kill()
+        r.process.wait()
+        place = r.arm.pose.position.copy()
+        assert np.linalg.norm(r.arm.targets[-1].pose.position.y - place[1]) <= 0.05
+        r.arm.send()
+        assert r.rests()
+        assert np.linalg.norm(r.arm.pose.position - place) <= 0.05 + 1e-3
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_executor_that_is_asked_to_end_in_motion_holds_first(number):
+    with executor_rig(process=True, speed=0.2) as r:
+        r.move(y=0.08)
+        r.until_state(RUNNING)
+        r.process.send_signal(number)
+        assert r.process.wait(10) == 0
+        r.until_state(VlaStatus.UNCONFIGURED, 'shutdown')
+        # the last command is where the arm was
+        assert abs(r.arm.targets[-1].pose.position.y - r.arm.pose.position[1]) < 0.006
+        assert r.rests()
+
+
+def test_an_executor_that_is_started_again_waits_for_a_chunk():
+    with executor_rig(process=True) as r:
+        r.move()
+        r.process.kill()
+        r.process.wait()
+        r.process = subprocess.Popen(r.process.args)
+        r.ready()
+        assert r.rests()
+        r.move()
+
+
+@pytest.mark.parametrize('jump', [-20.0, 20.0])
+def test_a_system_clock_that_is_set_holds(monkeypatch, jump):
+    with executor_rig(speed=0.1) as r:
+        clock = r.node.get_clock()
+        now, shift = clock.now, [0.0]
+        monkeypatch.setattr(clock, 'now', lambda: now() + Duration(seconds=shift[0]))
+        r.arm.stamp = lambda: clock.now().nanoseconds
+        r.move(y=0.05)
+        shift[0] = jump
+        r.until(
+            lambda: any(kind(status.reason) == 'clock_jump' for status in r.arm.statuses),
+            'clock_jump',
+        )
+        assert r.rests()
+        r.arm.send(y=0.05)
+        r.until_state(RUNNING)
+
+
+@pytest.mark.parametrize('seconds', [-0.3, 0.3])
+def test_a_pose_from_another_time_is_not_acted_on(seconds):
+    with executor_rig(speed=0.1) as r:
+        r.move(y=0.05)
+        true = r.arm.stamp
+        r.arm.stamp = lambda: true() + round(seconds * 1e9)
+        why = 'state_stale:measured_pose' if seconds < 0 else 'future_stamp:ee_pose'
+        r.until_state(HOLDING, why)
+        assert r.rests()
 
 
 @pytest.mark.parametrize(

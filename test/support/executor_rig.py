@@ -1,9 +1,12 @@
 """A chunk executor in a real ROS graph, with an arm that follows it as on a spring."""
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -31,6 +34,7 @@ from lightvla_ros.runtime.reasons import kind
 
 HOME = Pose(np.array([0.5, 0.0, 0.3]), np.array([1.0, 0.0, 0.0, 0.0]))
 TICK = 0.01
+ROOT = Path(__file__).resolve().parents[2]
 SPRING = 6.1  # 1/s, as that of LIBERO's controller
 _names = itertools.count()
 
@@ -108,16 +112,29 @@ class Arm(Node):
 
 
 class Rig:
-    """The executor under test, the arm, and a thread that spins each."""
+    """The executor under test, the arm, and a thread that spins each.
 
-    def __init__(self, parameters):
+    :param process: Whether the executor runs in a process of its own, as `ros2 run` starts it.
+    """
+
+    def __init__(self, parameters, process=False):
         self.namespace = f'/executor{next(_names)}'
-        overrides = [Parameter(k, value=v) for k, v in parameters.items()]
-        self.node = ChunkExecutorNode(namespace=self.namespace, parameter_overrides=overrides)
         self.arm = Arm(self.namespace)
+        self.node = self.process = None
+        nodes = [self.arm]
+        if process:
+            command = [sys.executable, str(ROOT / 'scripts' / 'chunk_executor_node'), '--ros-args']
+            command += ['-r', f'__ns:={self.namespace}']
+            for name, value in parameters.items():
+                command += ['-p', f'{name}:={value}']
+            self.process = subprocess.Popen(command)
+        else:
+            overrides = [Parameter(k, value=v) for k, v in parameters.items()]
+            self.node = ChunkExecutorNode(namespace=self.namespace, parameter_overrides=overrides)
+            nodes.append(self.node)
         self._stop = threading.Event()
         self._threads = []
-        for node in (self.arm, self.node):
+        for node in nodes:
             executor = SingleThreadedExecutor()
             executor.add_node(node)
             thread = threading.Thread(target=self._spin, args=(executor, node), daemon=True)
@@ -135,7 +152,7 @@ class Rig:
         while not condition():
             assert time.monotonic() < deadline, (
                 f'waited {timeout} s for {what}; state {self.arm.state}, '
-                f'{len(self.arm.targets)} targets, {self.node.runner.counts}'
+                f'{len(self.arm.targets)} targets, {self.node and self.node.runner.counts}'
             )
             time.sleep(0.005)
 
@@ -171,17 +188,21 @@ class Rig:
         self._stop.set()
         for thread in self._threads:
             thread.join(5.0)
-        self.node.shut_down()
-        self.node.destroy_node()
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        else:
+            self.node.shut_down()
+            self.node.destroy_node()
         self.arm.destroy_node()
 
 
 @contextmanager
-def executor_rig(autostart=True, **parameters):
+def executor_rig(autostart=True, process=False, **parameters):
     """Build a rig, configured and active unless ``autostart`` is false."""
-    built = Rig(parameters)
+    built = Rig(parameters, process)
     try:
-        if autostart:
+        if autostart and not process:
             built.node.autostart()
         yield built
     finally:
