@@ -18,6 +18,7 @@ from lightvla_ros.nodes.chunk_executor_node import ChunkExecutorNode
 from lightvla_ros.nodes.conversions import stamp_ns
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.runtime.poses import Pose
+from lightvla_ros.runtime.reasons import kind
 
 WAITING, RUNNING = VlaStatus.WAITING, VlaStatus.RUNNING
 HOLDING, FAULT = VlaStatus.HOLDING, VlaStatus.FAULT
