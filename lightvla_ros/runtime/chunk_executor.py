@@ -4,7 +4,7 @@ This is what the chunk executor does in each tick, without ROS: the timeline say
 effector should be now, the safety filter says where it may be, and the switch says whether the
 gripper gets a command. While the hand moves, the arm holds still: a real hand takes up to 0.8 s,
 and a policy that was trained with a faster one would lift before it has closed
-(``docs/how-to/franka.md``).
+(``docs/how-to/fr3-crisp.md``).
 """
 
 from __future__ import annotations
