@@ -23,9 +23,10 @@ from lightvla_ros.runtime.chunk_schedule import TimedChunk
 from lightvla_ros.runtime.poses import Pose, moved
 
 # How far a step moves the arm, as a part of the step, by the policy's execution. A spring's
-# set-point is ahead of the arm: at 20 steps per second robosuite's OSC_POSE goes on at 6.1 steps
-# per second (docs/how-to/franka.md, measured in simulation only).
-REACHED = {'spring': 6.1 / 20, 'displacement': 1.0}
+# set-point is ahead of the arm. With robosuite's stiffness of 150 /s^2, critical damping and a new
+# set-point from the measured pose every 50 ms, the law says 0.265; LIBERO's arm was measured to
+# move by 0.26 (docs/explanation/timing.md). It turns by 0.24 to 0.13, the less the faster.
+REACHED = {'spring': 0.26, 'displacement': 1.0}
 CHUNKS = 64  # of which the steps are known: 3.2 s if a chunk is published with every step
 DELAYS = 9  # of which the median is expected, so that one slow inference changes little
 

@@ -34,7 +34,7 @@ def proprios(r):
     return [proprio for _, proprio in r.engine.seen]
 
 
-@pytest.mark.parametrize(('execution', 'reached'), [('spring', 0.305), ('displacement', 1.0)])
+@pytest.mark.parametrize(('execution', 'reached'), [('spring', 0.26), ('displacement', 1.0)])
 def test_the_state_is_that_of_the_time_when_the_chunk_starts(
     bundled_policy, tmp_path, execution, reached
 ):
