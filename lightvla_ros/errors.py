@@ -69,15 +69,17 @@ class DamagedFileError(DemonstrationError):
     """A file that cannot be read completely; other files can be used without it.
 
     :param place: The file, or an episode in it.
+    :param form: What it should be.
     """
 
-    def __init__(self, place: object, reason: str) -> None:
-        super().__init__(str(place), reason)
+    def __init__(self, place: object, reason: str, form: str = 'HDF5') -> None:
+        super().__init__(str(place), reason, form)
 
     def __str__(self) -> str:
-        place, reason = self.args
+        place, reason, form = self.args
         return (
-            f'{place}: cannot be read as HDF5 ({reason}); remove it, or download or record it again'
+            f'{place}: cannot be read as {form} ({reason}); remove it, or download or record it '
+            'again'
         )
 
 

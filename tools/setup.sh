@@ -93,7 +93,7 @@ train_packages() {
   done_already train "$key" && return
   say 'PyTorch, and engines to test without a GPU'
   "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt \
-    -e '.[train,lora,oracle,openvino]'
+    -e '.[train,data,lora,oracle,openvino]'
   mark_done train "$key"
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lightvla_ros.contract import ACTION_SIZE
-from lightvla_ros.contract.libero import CHUNK_LENGTH
+from lightvla_ros.contract.libero import CHUNK_LENGTH, CONTROL_PERIOD
+from lightvla_ros.demonstrations.mapping import Mapping
 
 PROPRIO_SIZE = 8
 CHUNK_SHAPE = (CHUNK_LENGTH, ACTION_SIZE)
@@ -28,6 +29,8 @@ class Frames:
     :param episode: int64 [N], index in the ``episodes`` of the demonstrations that were loaded.
     :param segmentation: uint8 [N, 2, H, W], index in ``segmentation_names``, or
         ``NO_SEGMENTATION`` throughout a frame; None where no frame has any.
+    :param control_period: Seconds between the steps of a chunk.
+    :param execution: What a step is to the arm; see ``contract.Action``.
     """
 
     images: np.ndarray
@@ -38,6 +41,8 @@ class Frames:
     segmentation: np.ndarray | None
     instructions: tuple[str, ...]
     segmentation_names: tuple[str, ...]
+    control_period: float = CONTROL_PERIOD
+    execution: str = 'spring'
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,6 +65,8 @@ class EpisodeIndex:
     :param goal: Predicate, object, target; empty where the file does not say.
     :param policy: What acted: empty for the expert, else the rolled policy's name or fingerprint.
     :param seed: Of the episode; None where the file does not say.
+    :param control_period: Seconds from row to row; ``execution`` as in :class:`Frames`.
+    :param mapping: What its recording's names mean; None for LIBERO's layout.
     """
 
     path: Path
@@ -78,6 +85,9 @@ class EpisodeIndex:
     goal: tuple[str, ...] = ()
     policy: str = ''
     seed: int | None = None
+    control_period: float = CONTROL_PERIOD
+    execution: str = 'spring'
+    mapping: Mapping | None = None
 
     def __str__(self) -> str:
         return f'{self.path}, {self.name}'

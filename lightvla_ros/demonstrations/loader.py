@@ -11,8 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from lightvla_ros.demonstrations.episode_arrays import Pairs, read_pairs, read_pictures
-from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, PROPRIO_SIZE, EpisodeIndex, Frames
+from lightvla_ros.demonstrations.frames import (
+    CHUNK_SHAPE,
+    NO_SEGMENTATION,
+    PROPRIO_SIZE,
+    EpisodeIndex,
+    Frames,
+)
 from lightvla_ros.demonstrations.index import CAMERAS
+from lightvla_ros.demonstrations.mapped import read_mapped_pairs, read_mapped_pictures
 from lightvla_ros.demonstrations.reading_process import stream
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
@@ -33,11 +40,13 @@ def load_frames(
     A damaged file is left out as a whole and named in the log, and so is an episode without a
     frame.
 
-    :param drop_noops: None drops them where observations come after their actions: in LIBERO's own
-        files, whose human operators paused. Episodes with recorded chunks are never thinned.
+    :param drop_noops: None does what the mapping says; without one it drops them where
+        observations come after their actions: in LIBERO's own files, whose human operators paused.
+        Episodes with recorded chunks are never thinned.
     :raises DemonstrationError: When there is nothing to load, or data are not finite.
     """
     damaged: list[DamagedFileError] = []
+    unread: list[DemonstrationError] = []
     plans = list(_plans(episodes, drop_noops, damaged))
     total = sum(len(pairs.positions) for _, _, pairs in plans)
     if not total:
@@ -61,14 +70,21 @@ def load_frames(
         for path, group in groupby(plans, lambda plan: plan[1].path):
             begun, plans_here = at, list(group)
             chosen = [(episode, pairs.positions) for _, episode, pairs in plans_here]
-            read = stream(read_pictures, path, chosen, masked, segmentation_names)
+            if plans_here[0][1].mapping is None:
+                read = stream(read_pictures, path, chosen, masked, segmentation_names)
+            else:
+                read = stream(read_mapped_pictures, path, chosen)
             try:
                 for (index, episode, pairs), pictures in zip(plans_here, read, strict=True):
+                    if isinstance(pictures, DemonstrationError):
+                        LOG.warning('%s; this episode is left out', pictures)
+                        unread.append(pictures)
+                        continue
                     part = slice(at, at + len(pairs.positions))
                     at = part.stop
                     images[part], proprio[part] = pictures.images, pictures.proprio
                     if masks is not None:
-                        masks[part] = pictures.masks
+                        masks[part] = NO_SEGMENTATION if pictures.masks is None else pictures.masks
                     chunks[part] = pairs.chunks
                     instruction[part] = ids[episode.instruction]
                     number[part] = index
@@ -77,7 +93,7 @@ def load_frames(
                 at = begun
                 damaged.append(error)
     if not at:
-        raise _nothing(episodes, damaged)
+        raise _nothing(episodes, [*unread, *damaged])
     for error in damaged:
         LOG.warning('%s; all of that file is left out', error)
     return Frames(
@@ -89,6 +105,8 @@ def load_frames(
         segmentation=None if masks is None else masks[:at],
         instructions=instructions,
         segmentation_names=segmentation_names,
+        control_period=plans[0][1].control_period,
+        execution=plans[0][1].execution,
     )
 
 
@@ -101,11 +119,13 @@ def _plans(
     for path, group in groupby(episodes, lambda pair: pair[1].path):
         here = list(group)
         try:
-            found = list(stream(read_pairs, path, [episode for _, episode in here], drop_noops))
+            reader = read_pairs if here[0][1].mapping is None else read_mapped_pairs
+            found = list(stream(reader, path, [episode for _, episode in here], drop_noops))
         except DamagedFileError as error:
             damaged.append(error)
             continue
-        _name_far_actions(path, found)
+        if here[0][1].mapping is None:
+            _name_far_actions(path, found)
         for (index, episode), pairs in zip(here, found, strict=True):
             if len(pairs.positions):
                 yield index, episode, pairs
@@ -129,7 +149,7 @@ def _name_far_actions(path: Path, found: list[Pairs]) -> None:
 
 
 def _nothing(
-    episodes: Sequence[tuple[int, EpisodeIndex]], damaged: list[DamagedFileError]
+    episodes: Sequence[tuple[int, EpisodeIndex]], damaged: Sequence[DemonstrationError]
 ) -> DemonstrationError:
     if damaged:
         return damaged[0]

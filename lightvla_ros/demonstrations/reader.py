@@ -1,18 +1,22 @@
-"""Reading demonstrations: official LIBERO files, OpenVLA's regenerated ones, and our own."""
+"""Reading demonstrations: LIBERO's files, and with a data YAML those of any robot."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, EpisodeIndex, Frames
-from lightvla_ros.demonstrations.index import index_file
+from lightvla_ros.demonstrations.index import FileIndex, index_file
+from lightvla_ros.demonstrations.lerobot import is_lerobot
 from lightvla_ros.demonstrations.loader import load_frames
+from lightvla_ros.demonstrations.mapped import index_mapped
+from lightvla_ros.demonstrations.mapping import Mapping
 from lightvla_ros.demonstrations.observation_order import ORDERS
 from lightvla_ros.demonstrations.reading_process import stream
+from lightvla_ros.demonstrations.rosbag import bags_in
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
 LOG = logging.getLogger(__name__)
@@ -46,8 +50,8 @@ class Demonstrations:
 
         :param episodes: Indices in ``episodes``; None loads all.
         :param drop_noops: Whether steps that do nothing are left out before chunks are cut (see
-            :func:`~lightvla_ros.demonstrations.pairs.moving_steps`); None: in files of LIBERO's
-            own order. Episodes with recorded chunks keep all their rows.
+            :func:`~lightvla_ros.demonstrations.pairs.moving_steps`); None: as the mapping says,
+            else in files of LIBERO's own order. Episodes with recorded chunks keep all their rows.
         :param segmentation: Whether to load it where there is any.
         :raises DemonstrationError: When there is nothing to load, or data are damaged.
         :raises IndexError: When there is no such episode.
@@ -91,20 +95,27 @@ class Demonstrations:
 
 
 def read_demonstrations(
-    paths: str | Path | Iterable[str | Path], order: str | None = None
+    paths: str | Path | Iterable[str | Path],
+    order: str | None = None,
+    mapping: Mapping | None = None,
 ) -> Demonstrations:
     """Index files of demonstrations; no image is read before :meth:`Demonstrations.load`.
 
-    :param paths: Files, or folders that are searched for ``*.hdf5`` at any depth.
+    :param paths: Files, or folders that are searched at any depth: for ``*.hdf5``, or for what the
+        mapping's format is.
     :param order: ``before`` or ``after`` when a row's observation was made; for all files. None
-        finds out for each (see ``observation_order.py``).
+        finds out for each (see ``observation_order.py``). A mapping has its own.
+    :param mapping: What the recording's own names mean; None reads LIBERO's layout.
     :raises DemonstrationError: When there are no files, none can be read, one is foreign or
         incomplete, or images differ in size. Of several files those that cannot be read are left
         out; the log names them, and whatever else is left out or assumed.
     """
     if order is not None and order not in ORDERS:
         raise DemonstrationError(f'order is {order!r}; choose one of {ORDERS}, or None to find out')
-    episodes = _index(_files(paths), order)
+    if mapping is None:
+        episodes = _index(_files(paths, 'hdf5'), index_file, order)
+    else:
+        episodes = _index(_files(paths, mapping.format), index_mapped, mapping)
     first = episodes[0]
     for episode in episodes:
         if episode.image_size != first.image_size:
@@ -127,33 +138,47 @@ def read_demonstrations(
     )
 
 
-def _index(files: list[Path], order: str | None) -> list[EpisodeIndex]:
+def _index(
+    files: list[Path], function: Callable[..., Iterator[FileIndex]], argument: object
+) -> list[EpisodeIndex]:
     episodes: list[EpisodeIndex] = []
+    notes: list[str] = []
     damaged: list[DamagedFileError] = []
     for path in files:
         try:
-            for index in stream(index_file, path, order):
+            for index in stream(function, path, argument):
                 episodes += index.episodes
-                for note in index.notes:
-                    LOG.warning(note)
+                notes += index.notes
         except DamagedFileError as error:
             damaged.append(error)
     if not episodes:
-        raise damaged[0]
+        raise damaged[0] if damaged else DemonstrationError(_none_left(files, notes))
+    for note in notes:
+        LOG.warning(note)
     for error in damaged:
         LOG.warning('%s; it is left out, and the other files are read', error)
     return episodes
 
 
-def _files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """List the files, sorted, each once."""
+def _none_left(files: list[Path], notes: list[str]) -> str:
+    more = f', and {len(notes) - 1} more like it' if len(notes) > 1 else ''
+    return f'{notes[0]}{more}: no episode is left' if notes else f'{files[0]}: has no episodes'
+
+
+def _files(paths: str | Path | Iterable[str | Path], form: str) -> list[Path]:
+    """List the recordings, sorted, each once.
+
+    :param form: One of ``mapping.FORMATS``.
+    """
     found: set[Path] = set()
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     for path in map(Path, paths):
         if path.is_dir():
-            inside = set(path.rglob('*.hdf5'))
+            inside = set(_RECORDINGS[form][1](path))
             if not inside:
-                raise DemonstrationError(f'{path}: no *.hdf5 in this folder; name another')
+                raise DemonstrationError(
+                    f'{path}: no {_RECORDINGS[form][0]} in this folder; name another'
+                )
             found |= inside
         elif path.is_file():
             found.add(path)
@@ -162,6 +187,19 @@ def _files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     if not found:
         raise DemonstrationError('no files of demonstrations were named; name a file or a folder')
     return sorted(found)
+
+
+def _lerobot_in(folder: Path) -> list[Path]:
+    if is_lerobot(folder):
+        return [folder]
+    return [file.parents[1] for file in folder.rglob('info.json') if is_lerobot(file.parents[1])]
+
+
+_RECORDINGS: dict[str, tuple[str, Callable[[Path], Iterable[Path]]]] = {
+    'hdf5': ('*.hdf5', lambda folder: folder.rglob('*.hdf5')),
+    'lerobot': ('LeRobot data set (meta/info.json)', _lerobot_in),
+    'rosbag': ('bag (metadata.yaml, *.mcap or *.db3)', bags_in),
+}
 
 
 def _size(episode: EpisodeIndex) -> str:

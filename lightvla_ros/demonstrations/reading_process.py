@@ -1,4 +1,4 @@
-"""Reads HDF5 files in a separate process, which is killed when a file hangs or crashes it.
+"""Reads recordings in a separate process, which is killed when a file hangs or crashes it.
 
 HDF5 trusts the contents of a file: of files with eight random bytes, some made it run endlessly and
 some crashed it. In the training process, either would end the run.
@@ -21,7 +21,7 @@ PATIENCE = 120  # s for one answer, which is at most an episode; also of a slow 
 _WHAT_ENDED_IT = {
     signal.SIGALRM: 'reading it came to no end in {patience} s',
     signal.SIGKILL: 'reading it was killed; out of memory?',
-    signal.SIGSEGV: 'HDF5 crashes on it',
+    signal.SIGSEGV: 'its library crashes on it',
 }
 
 
@@ -40,7 +40,7 @@ class ReadingProcess:
 
         :param function: Called there with ``path`` and ``arguments``. The process is killed when
             the caller stops before the end.
-        :raises DemonstrationError: What it raises there.
+        :raises DemonstrationError: What it raises there, and so is ModuleNotFoundError.
         :raises DamagedFileError: When the process ended, or an answer took too long.
         """
         # a forked child must not talk to its parent's
@@ -56,7 +56,8 @@ class ReadingProcess:
                     break
                 yield value
         except (EOFError, OSError):
-            raise DamagedFileError(path, self._why()) from None
+            form = 'HDF5' if str(path).endswith('.hdf5') else 'a recording'
+            raise DamagedFileError(path, self._why(), form) from None
         finally:
             if not answered:
                 self._end()
@@ -108,7 +109,7 @@ def _serve(connection: Connection) -> None:
                 connection.send(('item', item))
                 signal.alarm(patience)
             answer = ('end', None)
-        except DemonstrationError as error:
+        except (DemonstrationError, ModuleNotFoundError) as error:
             answer = ('error', error)
         signal.alarm(0)
         connection.send(answer)

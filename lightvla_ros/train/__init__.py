@@ -24,5 +24,4 @@
 - ``tower_features``: features of towers that are not trained, computed once
 - ``views``: frames as model inputs: cropped, changed in colour, normalised
 - ``weights``: means of weights, and the policy folder that is written from them
-- ``yaml_file``: a YAML file in which every key occurs once
 """

@@ -47,10 +47,12 @@ class DataSource:
     """A file or folder of demonstrations.
 
     :param weight: How often an epoch shows each of its frames; 0.5 shows half of them.
+    :param mapping: Data YAML (``demonstrations/mapping.py``); None for files of LIBERO's layout.
     """
 
     path: str
     weight: float = 1.0
+    mapping: str | None = None
 
     def problems(self) -> list[str]:
         """Return a line for each invalid field."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from lightvla_ros.demonstrations.frames import Frames
+from lightvla_ros.demonstrations.mapping import read_mapping
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import TrainError
 from lightvla_ros.train.config import DataConfig
@@ -33,7 +35,7 @@ class FrameStore:
 
     :param sources: At least one, with images of one size.
     :param words: See :func:`object_classes`.
-    :raises TrainError: When the images differ in size.
+    :raises TrainError: When the images differ in size, or the actions in period or execution.
     """
 
     def __init__(self, sources: Sequence[Frames], words: Mapping[str, str] | None = None) -> None:
@@ -42,6 +44,12 @@ class FrameStore:
         if len(shapes) != 1:
             raise TrainError(f'demonstrations have images of different sizes: {sorted(shapes)}')
         self.image_shape = shapes.pop()  # cameras, H, W, 3
+        meanings = {(each.control_period, each.execution) for each in sources}
+        if len(meanings) != 1:
+            raise TrainError(
+                f'demonstrations have actions of different period or execution: {sorted(meanings)}'
+            )
+        self.control_period, self.execution = meanings.pop()
         self._starts = np.cumsum([0, *(len(each.images) for each in sources)])
         self.proprio = np.concatenate([each.proprio for each in sources])
         self.chunks = np.concatenate([each.chunks for each in sources])
@@ -88,12 +96,14 @@ class Data:
     :param training: Row numbers of the training frames of each path.
     :param weights: Weight of each path.
     :param held_out: Row numbers of the held-out frames of all paths.
+    :param mappings: Content of the data YAML of each path that has one.
     """
 
     store: FrameStore
     training: tuple[np.ndarray, ...]
     weights: tuple[float, ...]
     held_out: np.ndarray
+    mappings: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def load_data(
@@ -107,12 +117,18 @@ def load_data(
     :param words: See :func:`object_classes`.
     :param segmentation: Whether to load the segmentation of training frames, if there is any; that
         of held-out frames is always loaded.
+    :raises ConfigError: When a data YAML is invalid.
     :raises DemonstrationError: When a file cannot be read.
     :raises TrainError: When the sources do not fit together.
     """
     sources, training, held_out = [], [], []
+    mappings = {}
     for source in config.paths:
-        parts = [(training, read_demonstrations(source.path))]
+        mapping = None
+        if source.mapping is not None:
+            mapping = read_mapping(source.mapping)
+            mappings[source.path] = asdict(mapping)
+        parts = [(training, read_demonstrations(source.path, mapping=mapping))]
         if config.held_out:
             kept, held = parts[0][1].hold_out(config.held_out)
             parts = [(training, kept)] + ([(held_out, held)] if len(held) else [])
@@ -127,6 +143,7 @@ def load_data(
         tuple(store.rows(index) for index in training),
         tuple(source.weight for source in config.paths),
         np.concatenate(held) if held else np.empty(0, np.int64),
+        mappings,
     )
 
 

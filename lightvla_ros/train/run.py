@@ -386,6 +386,7 @@ class Run:
                 'training_frames': [len(rows) for rows in data.training],
                 'held_out_frames': len(data.held_out),
                 'instructions': len(data.store.instructions),
+                **({'mappings': data.mappings} if data.mappings else {}),
             },
             'machine': json.loads(json.dumps(measured_with(torch.get_num_threads()))),
         }

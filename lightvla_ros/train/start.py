@@ -41,6 +41,7 @@ from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import config_of, load_model
 from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
+PERIOD_TOLERANCE = 0.01
 DOCUMENT, TOKENIZER = 'policy_document.json', 'tokenizer.json'
 
 
@@ -133,6 +134,9 @@ def _document(config: TrainConfig, model: VLAConfig, store: FrameStore) -> dict[
         'mask': list(found.action.mask),
         'slice': fields.pop('action_slice'),
     }
+    if store.execution != 'spring':
+        document['action'] |= {'execution': store.execution, 'reference': 'previous_target'}
+    document['action']['control_period'] = store.control_period
     for camera in document['cameras']:
         camera['mirror'] = False  # demonstrations are upright true views
         camera['aspect'] = store.image_shape[2] / store.image_shape[1]
@@ -167,6 +171,7 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     manifest = typed(document)
     found = config_of(manifest)
     check_state(manifest, source)
+    _check_action(manifest, store, source)
     wanted = changed(found, config.model.changes)
     if wanted != found:
         model = _rebuilt(model, wanted, config.seed)
@@ -187,6 +192,24 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     shutil.copyfile(source / document['prompt']['tokenizer'], folder / TOKENIZER)
     document['prompt']['tokenizer'] = TOKENIZER
     return Start(model, document, folder / TOKENIZER)
+
+
+def _check_action(manifest: Manifest, store: FrameStore, source: Path) -> None:
+    """Refuse data whose steps mean something else than the policy's.
+
+    :raises TrainError: When they do.
+    """
+    action, period = manifest.action, store.control_period
+    if abs(action.control_period / period - 1) > PERIOD_TOLERANCE:
+        raise TrainError(
+            f'model.from: {source}: is a policy for {1 / action.control_period:g} Hz, but the '
+            f'demonstrations are at {1 / period:g} Hz; record at that rate, or train from a preset'
+        )
+    if action.execution != store.execution:
+        raise TrainError(
+            f"model.from: {source}: the policy's steps are a {action.execution}, but the "
+            f"demonstrations' a {store.execution} (execution in the data YAML)"
+        )
 
 
 def _rebuilt(model: LightVLA, config: VLAConfig, seed: int) -> LightVLA:

@@ -33,7 +33,7 @@ FOLDERS = {
     'bench': ('sim', 'train'),
     'cli': ('sim', 'train'),
     'collect': ('sim',),
-    'demonstrations': ('sim', 'train'),
+    'demonstrations': ('sim', 'train', 'data'),
     'engine': ('openvino', 'tensorrt', 'train'),
     'evaluate': ('sim', 'train'),
     'export': ('train', 'openvino', 'oracle'),

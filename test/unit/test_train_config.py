@@ -10,7 +10,7 @@ from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import AugmentConfig, DataSource
 from lightvla_ros.train.config_file import from_dict, read_config
 from lightvla_ros.train.model_config import changed
-from lightvla_ros.train.yaml_file import read_yaml
+from lightvla_ros.typed_yaml import read_yaml
 from lightvla_ros.vla.config import preset
 
 FOLDER = Path(__file__).parents[2] / 'config/train'

@@ -1,0 +1,324 @@
+"""Recordings of any format through a data YAML: columns become states, actions and pairs.
+
+What a row, a state and an action are stands in ``frames.py``; these functions run in a
+:class:`ReadingProcess`. An episode that cannot be used is left out, with one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lightvla_ros.contract import ACTION_SIZE, POINTING_DOWN
+from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.demonstrations.episode_arrays import Pairs, Pictures
+from lightvla_ros.demonstrations.frames import PROPRIO_SIZE, EpisodeIndex
+from lightvla_ros.demonstrations.index import FileIndex
+from lightvla_ros.demonstrations.lerobot import open_lerobot
+from lightvla_ros.demonstrations.mapping import (
+    GRIPPERS,
+    ROTATIONS,
+    CameraSource,
+    GripperCommand,
+    Mapping,
+    Numbers,
+    refuse_missing,
+)
+from lightvla_ros.demonstrations.own_hdf5 import open_own_hdf5
+from lightvla_ros.demonstrations.pairs import cut_chunks
+from lightvla_ros.demonstrations.recording import Column, Recorded, Recording
+from lightvla_ros.demonstrations.rosbag import open_bag
+from lightvla_ros.demonstrations.rotations import quaternions, turned, turns_between
+from lightvla_ros.errors import DemonstrationError
+from lightvla_ros.policy.actions import axis_angle_from_quaternion
+from lightvla_ros.policy.resampling import resample, resize_weights
+from lightvla_ros.policy.state import wrap_axis_angles
+
+OPEN = {'lerobot': open_lerobot, 'hdf5': open_own_hdf5, 'rosbag': open_bag}
+
+
+@dataclass(frozen=True)
+class Signals:
+    """An episode's numbers in the contract's units.
+
+    :param states: float64 [T, 8], as ``Frames.proprio``.
+    :param actions: float64 [A, 7], as ``Frames.chunks``; A is T, or T - 1 for ``next_pose``.
+    :param stamps: float64 [T] seconds; None where the recording has none.
+    :param observed: int64 [R], the rows of which there are pictures.
+    """
+
+    states: np.ndarray
+    actions: np.ndarray
+    stamps: np.ndarray | None
+    observed: np.ndarray
+
+
+def open_recording(path: Path, mapping: Mapping) -> AbstractContextManager[Recording]:
+    """Open a recording in the format that the mapping names.
+
+    :raises DemonstrationError: When it is another, or lacks a name of the mapping.
+    """
+    return OPEN[mapping.format](path, mapping)
+
+
+def index_mapped(path: Path, mapping: Mapping) -> Iterator[FileIndex]:
+    """Index a recording, one item for each episode.
+
+    :raises DemonstrationError: When it does not fit the mapping as a whole.
+    """
+    with open_recording(path, mapping) as recording:
+        for name in recording.names():
+            try:
+                recorded = recording.read(name)
+                yield FileIndex((_indexed(path, name, recorded, mapping),), ())
+            except DemonstrationError as error:
+                yield FileIndex((), (f'{path}, {name}: is left out; {error}',))
+
+
+def read_mapped_pairs(
+    path: Path, episodes: Sequence[EpisodeIndex], drop_noops: bool | None
+) -> Iterator[Pairs]:
+    """Decide on the frames of a recording's episodes, before any picture is read."""
+    for episode, signals in _each(path, episodes):
+        drop = episode.mapping.drop_noops if drop_noops is None else drop_noops
+        actions, order = signals.actions, episode.mapping.order
+        rows, chunks = cut_chunks(actions, order, drop)
+        _, positions, chosen = np.intersect1d(signals.observed, rows, return_indices=True)
+        chunks = chunks[chosen]
+        lowest, highest = float(chunks.min(initial=0)), float(chunks.max(initial=0))
+        yield Pairs(positions, chunks, lowest, highest)
+
+
+def read_mapped_pictures(
+    path: Path, episodes: Sequence[tuple[EpisodeIndex, np.ndarray]]
+) -> Iterator[Pictures | DemonstrationError]:
+    """Read pictures and states at chosen positions; an error stands for an episode's."""
+    mapping = episodes[0][0].mapping
+    with open_recording(path, mapping) as recording:
+        for episode, positions in episodes:
+            try:
+                signals = signals_of(recording.read(episode.name), mapping)
+                rows = signals.observed[positions]
+                images = _pictures(recording, episode, rows)
+            except DemonstrationError as error:
+                yield DemonstrationError(f'{episode}: {error}')
+            else:
+                yield Pictures(images, signals.states[rows].astype(np.float32), None)
+
+
+def read_mapped_signals(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[Signals]:
+    """Read the numbers of all rows of episodes, for an inspection."""
+    for _, signals in _each(path, episodes):
+        yield signals
+
+
+def signals_of(recorded: Recorded, mapping: Mapping) -> Signals:
+    """Turn an episode's columns into states and actions.
+
+    :raises DemonstrationError: When a column is missing, of another width or not finite.
+    """
+    source = mapping.state
+    position = _numbers(recorded.states, source.position, 3, mapping, 'state.position')
+    form = source.rotation.form
+    rotation = _numbers(
+        recorded.states, source.rotation, ROTATIONS[form], mapping, 'state.rotation'
+    )
+    turns = quaternions(rotation, form)
+    # angles of up to 2 pi, as LIBERO's files hold them, stay as they are on the right side
+    vectors = rotation if form == 'axis_angle' else axis_angle_from_quaternion(turns)
+    states = np.empty((len(position), PROPRIO_SIZE))
+    states[:, :3] = position
+    states[:, 3:6] = wrap_axis_angles(POINTING_DOWN, vectors)
+    states[:, 6:] = _fingers(recorded, mapping)
+    return Signals(
+        states, _actions(recorded, mapping, position, turns), recorded.stamps, recorded.observed
+    )
+
+
+def _each(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[tuple[EpisodeIndex, Signals]]:
+    mapping = episodes[0].mapping
+    with open_recording(path, mapping) as recording:
+        for episode in episodes:
+            yield episode, signals_of(recording.read(episode.name), mapping)
+
+
+def _indexed(path: Path, name: str, recorded: Recorded, mapping: Mapping) -> EpisodeIndex:
+    """Check an episode whole, but for its pictures."""
+    signals = signals_of(recorded, mapping)
+    if not len(signals.observed):
+        raise DemonstrationError('it has no row with a picture of each camera')
+    instruction = mapping.instruction or recorded.instruction.strip()
+    if not instruction:
+        raise DemonstrationError('it has no instruction; give one in the mapping (instruction)')
+    sizes = {camera: _size(recorded, each, mapping) for camera, each in mapping.cameras.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ', '.join(f'{name} {size[1]} x {size[0]} px' for name, size in sizes.items())
+        raise DemonstrationError(f'{shown}: the cameras differ; set size in the mapping')
+    return EpisodeIndex(
+        path=path,
+        name=name,
+        instruction=instruction,
+        order=mapping.order,
+        steps=len(signals.actions),
+        observations=len(signals.observed),
+        image_size=next(iter(sizes.values())),
+        bottom_up=False,
+        labelled=False,
+        control_period=1 / mapping.rate,
+        execution=mapping.execution,
+        mapping=mapping,
+    )
+
+
+def _size(recorded: Recorded, camera: CameraSource, mapping: Mapping) -> tuple[int, int]:
+    """Return the size of a camera's pictures as they are read."""
+    height, width = recorded.sizes[camera.name]
+    if camera.rotate in (90, 270):
+        height, width = width, height
+    if not mapping.size:
+        return height, width
+    wanted = tuple(mapping.size)
+    if abs(width / height / (wanted[1] / wanted[0]) - 1) > 0.01:
+        raise DemonstrationError(
+            f'{camera.name}: {width} x {height} px do not shrink to {wanted[1]} x {wanted[0]}, '
+            'which is another shape; choose a size of the same one'
+        )
+    return wanted
+
+
+def _pictures(recording: Recording, episode: EpisodeIndex, rows: np.ndarray) -> np.ndarray:
+    """Read upright pictures of the size of the index: uint8 [N, 2, H, W, 3]."""
+    cameras = episode.mapping.cameras.values()
+    images = np.empty((len(rows), len(cameras), *episode.image_size, 3), np.uint8)
+    for slot, camera in enumerate(cameras):
+        found = 0
+        for at, picture in enumerate(recording.pictures(episode.name, camera.name, rows)):
+            images[at, slot] = _upright(picture, camera, episode)
+            found += 1
+        if found != len(rows):
+            raise DemonstrationError(f'{camera.name}: {found} of {len(rows)} pictures')
+    return images
+
+
+def _upright(picture: np.ndarray, camera: CameraSource, episode: EpisodeIndex) -> np.ndarray:
+    if camera.bottom_up:
+        picture = picture[::-1]
+    picture = np.rot90(picture, camera.rotate // 90)
+    if picture.shape[:2] == episode.image_size:
+        return picture
+    if not episode.mapping.size:
+        raise DemonstrationError(
+            f'{camera.name}: a picture of {picture.shape[1]} x {picture.shape[0]} px, not of '
+            f'{episode.image_size[1]} x {episode.image_size[0]}'
+        )
+    weights = resize_weights(picture.shape[:2], episode.image_size)
+    shrunk = resample(np.ascontiguousarray(picture), *weights)
+    return np.clip(np.rint(shrunk), 0, 255).astype(np.uint8)
+
+
+def _numbers(
+    columns: dict[str, Column], numbers: Numbers, width: int, mapping: Mapping, field: str
+) -> np.ndarray:
+    """Choose numbers of a column and bring them to metres or radians: float64 [T, width]."""
+    values = chosen(columns, numbers.name, numbers.at, width, field)
+    return values * mapping.scale(numbers)
+
+
+def chosen(
+    columns: dict[str, Column], name: str, at: Sequence[int | str], width: int, field: str
+) -> np.ndarray:
+    """Choose numbers of a column by place or label.
+
+    :param at: Empty for all.
+    :returns: float64 [T, width].
+    :raises DemonstrationError: When one is missing, the width is another, or one is not finite.
+    """
+    column = columns[name]
+    count = column.values.shape[1]
+    places = []
+    for each in at or range(count):
+        if isinstance(each, str):
+            if each not in column.labels:
+                raise refuse_missing(f'{field}: {name}', each, 'label', column.labels)
+            each = column.labels.index(each)
+        if not 0 <= each < count:
+            raise DemonstrationError(f'{field}: {name} has {count} numbers, and no place {each}')
+        places.append(each)
+    if len(places) != width:
+        raise DemonstrationError(
+            f'{field}: {name} has {len(places)} numbers, but {width} are needed; choose them by at'
+        )
+    values = column.values[:, places]
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise DemonstrationError(f'{field}: {name} is not finite in row {bad[0]}')
+    return values
+
+
+def _fingers(recorded: Recorded, mapping: Mapping) -> np.ndarray:
+    """Return two finger joints [T, 2], the second negative, as robosuite has them."""
+    source = mapping.state.gripper
+    values = _numbers(recorded.states, source, GRIPPERS[source.form], mapping, 'state.gripper')
+    if source.form in ('fingers', 'robosuite'):
+        return values * [1, -1 if source.form == 'fingers' else 1]
+    half = values[:, 0] / 2 if source.form == 'width' else values[:, 0]
+    return np.column_stack([half, -half])
+
+
+def _actions(
+    recorded: Recorded, mapping: Mapping, position: np.ndarray, turns: np.ndarray
+) -> np.ndarray:
+    """Return steps in OSC_POSE units [A, 7]."""
+    source = mapping.action
+    gripper = _gripper(recorded.actions, source.gripper)
+    if source.kind == 'next_pose':
+        ways = position[1:] - position[:-1], turns_between(turns[:-1], turns[1:])
+        factors = (1.0, 1.0)
+        gripper = gripper[:-1]
+    else:
+        form = source.rotation.form
+        moved = chosen(
+            recorded.actions,
+            source.translation.name,
+            source.translation.at,
+            3,
+            'action.translation',
+        )
+        rotated = chosen(
+            recorded.actions,
+            source.rotation.name,
+            source.rotation.at,
+            ROTATIONS[form],
+            'action.rotation',
+        )
+        factors = mapping.scale(source.translation), mapping.scale(source.rotation)
+        # the rows in which the observation before each action was made
+        before = np.maximum(np.arange(len(moved)) - (mapping.order == 'after'), 0)
+        if source.kind == 'pose':
+            target = quaternions(rotated * factors[1], form)
+            ways = moved * factors[0] - position[before], turns_between(turns[before], target)
+            factors = (1.0, 1.0)
+        else:
+            if form == 'euler_xyz':
+                rotated = axis_angle_from_quaternion(quaternions(rotated * factors[1], form))
+                factors = factors[0], 1.0
+            if source.frame == 'tool':
+                moved, rotated = turned(turns[before], moved), turned(turns[before], rotated)
+            ways = moved, rotated
+    actions = np.empty((len(gripper), ACTION_SIZE))
+    # one factor for both units: LIBERO's own numbers stay what they are, to the last bit
+    actions[:, :3] = ways[0] * (factors[0] / TRANSLATION_SCALE)
+    actions[:, 3:6] = ways[1] * (factors[1] / ROTATION_SCALE)
+    actions[:, 6] = gripper
+    return actions
+
+
+def _gripper(columns: dict[str, Column], source: GripperCommand) -> np.ndarray:
+    """Return -1 for open and +1 for closed, whichever is nearer: [T]."""
+    values = chosen(columns, source.name, source.at, 1, 'action.gripper')[:, 0]
+    closed = (values - source.open) / (source.closed - source.open)
+    return np.where(closed > 0.5, 1.0, -1.0)
