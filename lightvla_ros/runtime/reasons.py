@@ -18,7 +18,8 @@ REASONS = {
     'bad_size': 'an image has no pixels, too many pixels, scans or bytes, or rows that are too '
     'short',
     'bad_stamp': 'the time stamp of a message is zero',
-    'bad_state': 'a state message holds NaN, a quaternion that is not a unit one, or no fingers',
+    'bad_state': 'a state message holds NaN, a position that no arm can reach, a quaternion that '
+    'is not a unit one, or no fingers',
     'bad_target': 'a target pose is not finite, or its orientation is not a unit quaternion',
     'bad_time': 'the clock of the safety filter went back, or is not a number',
     'camera_blank': 'the pictures of this camera show nothing: they are black, white or one colour',

@@ -57,7 +57,7 @@ import numpy as np
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.runtime.poses import Pose, difference, is_pose, length, moved, shortened
 from lightvla_ros.runtime.reasons import kind, reason
-from lightvla_ros.runtime.safety_limits import SafetyLimits
+from lightvla_ros.runtime.safety_limits import BOX_LIMIT, SafetyLimits
 from lightvla_ros.runtime.stopping_plan import StoppingPlan
 from lightvla_ros.runtime.workspace import CONE_CURVATURE, Workspace
 
@@ -155,9 +155,11 @@ class SafetyFilter:
     def measure(self, now: float, pose: Pose) -> None:
         """Take a measured pose of the end effector in the base frame.
 
-        One that is not a pose, or too far from the last one, is not believed: the arm holds.
+        One that is not a pose, that no arm can reach, or that is too far from the last one, is not
+        believed: the arm holds.
         """
-        if not is_pose(pose):
+        # The reach counts for the first pose, which has no last one, and where the arm rests.
+        if not is_pose(pose) or np.abs(pose.position).max() > BOX_LIMIT:
             self._state_fault = reason('bad_state', 'measured_pose')
             return
         quaternion = np.array(pose.quaternion, float)

@@ -78,8 +78,14 @@ class Arm(Node):
         if self.enabling:
             self.enable_publisher.publish(Bool(data=True))
 
-    def send(self, y=0.02, steps=8, gripper=1.0, why='', **header):
-        """Publish a chunk whose every step is ``y`` metres along y; without steps it is a hold."""
+    def send(self, **chunk):
+        """Publish a chunk as :meth:`chunk` makes it."""
+        message = self.chunk(**chunk)
+        self.chunk_publisher.publish(message)
+        return message
+
+    def chunk(self, y=0.02, steps=8, gripper=1.0, why='', **header):
+        """Make a chunk whose every step is ``y`` metres along y; without steps it is a hold."""
         chunk = hold(0.05)
         if steps:
             chunk = Chunk(
@@ -100,9 +106,7 @@ class Arm(Node):
             'reason': why,
         }
         self.sequence += 1
-        message = chunk_to_message(chunk, ChunkHeader(**fields | header))
-        self.chunk_publisher.publish(message)
-        return message
+        return chunk_to_message(chunk, ChunkHeader(**fields | header))
 
     @property
     def state(self):

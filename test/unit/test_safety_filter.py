@@ -338,6 +338,14 @@ def test_a_measured_quaternion_that_is_a_little_off_is_commanded_as_a_unit_one()
     assert arm.step(0.01, HOME).why == 'bad_state:measured_pose'
 
 
+def test_a_first_pose_that_no_arm_can_reach_is_not_commanded():
+    arm = checker(enable_timeout=0.0)
+    for x in (1e300, 3.1):
+        arm.filter.measure(0.0, Pose(vector(x, 0.0, 0.3), DOWN))
+        command = arm.step(0.0, HOME)
+        assert (command.pose, command.why) == (None, 'bad_state:measured_pose')
+
+
 def test_without_a_dead_man_none_is_needed():
     arm = checker(enable_timeout=0.0)
     arm.measure(0.0, HOME)
