@@ -12,6 +12,7 @@
 - ``own_hdf5``: HDF5 files of other layouts
 - ``pairs``: which observation goes with which actions
 - ``reader``: demonstrations of several files: the entrance to all of this
+- ``reading``: what episodes hold, with or without a data YAML
 - ``reading_process``: a process of its own for reading, which a damaged file may end
 - ``recording``: what every recording gives: columns of numbers, and pictures
 - ``rosbag``: bags of rosbag2, whose messages become rows

@@ -47,6 +47,24 @@ class Pictures:
     masks: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Signals:
+    """An episode's numbers, for an inspection.
+
+    :param actions: float64 [A, 7], as recorded, in the units of ``Frames.chunks``.
+    :param closed: float64 [A], the gripper's command before it became -1 or +1: 0 open, 1 closed.
+    :param observed: int64 [R], the rows of which there are pictures.
+    :param states: float64 [R, 8] of those, as ``Frames.proprio``.
+    :param stamps: float64 [R] seconds of those; None where the recording has none.
+    """
+
+    actions: np.ndarray
+    closed: np.ndarray
+    observed: np.ndarray
+    states: np.ndarray
+    stamps: np.ndarray | None
+
+
 def read_pairs(
     path: Path, episodes: Sequence[EpisodeIndex], drop_noops: bool | None
 ) -> Iterator[Pairs]:
@@ -87,22 +105,43 @@ def read_pictures(
             images = np.empty((count, len(CAMERAS), *size, 3), np.uint8)
             for slot, camera in enumerate(CAMERAS):
                 _read_pictures(file, episode, positions, f'obs/{camera}_rgb', images[:, slot])
-            proprio = np.empty((count, PROPRIO_SIZE), np.float32)
-            proprio[:, :6] = _array(file, episode, 'obs/ee_states')[positions]
-            proprio[:, 6:] = _array(file, episode, 'obs/gripper_states')[positions]
-            if not np.isfinite(proprio).all():
-                raise DemonstrationError(
-                    f'{episode}: ee_states or gripper_states are not all finite; remove or '
-                    'replace it'
-                )
-            rotations = proprio[:, 3:6].astype(np.float64)
-            proprio[:, 3:6] = wrap_axis_angles(POINTING_DOWN, rotations)
+            proprio = _proprio(file, episode)[positions]
             shown = None
             if masks:
                 shown = np.full(images.shape[:-1], NO_SEGMENTATION, np.uint8)
                 if episode.segmentation_names:
                     _read_masks(file, episode, positions, shown, segmentation_names)
             yield Pictures(images, proprio, shown)
+
+
+def read_signals(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[Signals]:
+    """Read the numbers of a file's episodes.
+
+    :raises DamagedFileError: When the file is damaged.
+    :raises DemonstrationError: When states are not finite.
+    """
+    with open_file(path) as file, np.errstate(over='ignore'):
+        for episode in episodes:
+            actions = np.asarray(_array(file, episode, 'actions'), np.float64)
+            observed = np.arange(episode.observations)
+            if f'data/{episode.name}/obs/rows' in file:
+                observed = np.asarray(_array(file, episode, 'obs/rows'), np.int64)
+            states = _proprio(file, episode).astype(np.float64)
+            yield Signals(actions, (actions[:, 6] + 1) / 2, observed, states, None)
+
+
+def _proprio(file: h5py.File, episode: EpisodeIndex) -> np.ndarray:
+    """Read an episode's states: float32 [R, 8]."""
+    proprio = np.empty((episode.observations, PROPRIO_SIZE), np.float32)
+    proprio[:, :6] = _array(file, episode, 'obs/ee_states')
+    proprio[:, 6:] = _array(file, episode, 'obs/gripper_states')
+    if not np.isfinite(proprio).all():
+        raise DemonstrationError(
+            f'{episode}: ee_states or gripper_states are not all finite; remove or replace it'
+        )
+    rotations = proprio[:, 3:6].astype(np.float64)
+    proprio[:, 3:6] = wrap_axis_angles(POINTING_DOWN, rotations)
+    return proprio
 
 
 def _pair(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lightvla_ros.demonstrations.episode_arrays import Pairs, read_pairs, read_pictures
+from lightvla_ros.demonstrations.episode_arrays import Pairs
 from lightvla_ros.demonstrations.frames import (
     CHUNK_SHAPE,
     NO_SEGMENTATION,
@@ -19,8 +19,7 @@ from lightvla_ros.demonstrations.frames import (
     Frames,
 )
 from lightvla_ros.demonstrations.index import CAMERAS
-from lightvla_ros.demonstrations.mapped import read_mapped_pairs, read_mapped_pictures
-from lightvla_ros.demonstrations.reading_process import stream
+from lightvla_ros.demonstrations.reading import pairs_of, pictures_of
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
 LOG = logging.getLogger(__name__)
@@ -70,10 +69,7 @@ def load_frames(
         for path, group in groupby(plans, lambda plan: plan[1].path):
             begun, plans_here = at, list(group)
             chosen = [(episode, pairs.positions) for _, episode, pairs in plans_here]
-            if plans_here[0][1].mapping is None:
-                read = stream(read_pictures, path, chosen, masked, segmentation_names)
-            else:
-                read = stream(read_mapped_pictures, path, chosen)
+            read = pictures_of(path, chosen, masked, segmentation_names)
             try:
                 for (index, episode, pairs), pictures in zip(plans_here, read, strict=True):
                     if isinstance(pictures, DemonstrationError):
@@ -119,8 +115,7 @@ def _plans(
     for path, group in groupby(episodes, lambda pair: pair[1].path):
         here = list(group)
         try:
-            reader = read_pairs if here[0][1].mapping is None else read_mapped_pairs
-            found = list(stream(reader, path, [episode for _, episode in here], drop_noops))
+            found = list(pairs_of(path, [episode for _, episode in here], drop_noops))
         except DamagedFileError as error:
             damaged.append(error)
             continue

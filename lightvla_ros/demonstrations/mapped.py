@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.contract import ACTION_SIZE, POINTING_DOWN
+from lightvla_ros.contract import POINTING_DOWN
 from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
-from lightvla_ros.demonstrations.episode_arrays import Pairs, Pictures
+from lightvla_ros.demonstrations.episode_arrays import Pairs, Pictures, Signals
 from lightvla_ros.demonstrations.frames import PROPRIO_SIZE, EpisodeIndex
 from lightvla_ros.demonstrations.index import FileIndex
 from lightvla_ros.demonstrations.lerobot import open_lerobot
@@ -42,17 +42,19 @@ OPEN = {'lerobot': open_lerobot, 'hdf5': open_own_hdf5, 'rosbag': open_bag}
 
 
 @dataclass(frozen=True)
-class Signals:
-    """An episode's numbers in the contract's units.
+class Rows:
+    """An episode's numbers in the contract's units, of all rows.
 
     :param states: float64 [T, 8], as ``Frames.proprio``.
     :param actions: float64 [A, 7], as ``Frames.chunks``; A is T, or T - 1 for ``next_pose``.
+    :param closed: float64 [A], the gripper's command as recorded: 0 open, 1 closed.
     :param stamps: float64 [T] seconds; None where the recording has none.
     :param observed: int64 [R], the rows of which there are pictures.
     """
 
     states: np.ndarray
     actions: np.ndarray
+    closed: np.ndarray
     stamps: np.ndarray | None
     observed: np.ndarray
 
@@ -83,11 +85,10 @@ def read_mapped_pairs(
     path: Path, episodes: Sequence[EpisodeIndex], drop_noops: bool | None
 ) -> Iterator[Pairs]:
     """Decide on the frames of a recording's episodes, before any picture is read."""
-    for episode, signals in _each(path, episodes):
+    for episode, found in _each(path, episodes):
         drop = episode.mapping.drop_noops if drop_noops is None else drop_noops
-        actions, order = signals.actions, episode.mapping.order
-        rows, chunks = cut_chunks(actions, order, drop)
-        _, positions, chosen = np.intersect1d(signals.observed, rows, return_indices=True)
+        rows, chunks = cut_chunks(found.actions, episode.mapping.order, drop)
+        _, positions, chosen = np.intersect1d(found.observed, rows, return_indices=True)
         chunks = chunks[chosen]
         lowest, highest = float(chunks.min(initial=0)), float(chunks.max(initial=0))
         yield Pairs(positions, chunks, lowest, highest)
@@ -101,22 +102,24 @@ def read_mapped_pictures(
     with open_recording(path, mapping) as recording:
         for episode, positions in episodes:
             try:
-                signals = signals_of(recording.read(episode.name), mapping)
-                rows = signals.observed[positions]
+                found = rows_of(recording.read(episode.name), mapping)
+                rows = found.observed[positions]
                 images = _pictures(recording, episode, rows)
             except DemonstrationError as error:
                 yield DemonstrationError(f'{episode}: {error}')
             else:
-                yield Pictures(images, signals.states[rows].astype(np.float32), None)
+                yield Pictures(images, found.states[rows].astype(np.float32), None)
 
 
 def read_mapped_signals(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[Signals]:
-    """Read the numbers of all rows of episodes, for an inspection."""
-    for _, signals in _each(path, episodes):
-        yield signals
+    """Read the numbers of episodes, for an inspection."""
+    for _, rows in _each(path, episodes):
+        seen = rows.observed
+        stamps = None if rows.stamps is None else rows.stamps[seen]
+        yield Signals(rows.actions, rows.closed, seen, rows.states[seen], stamps)
 
 
-def signals_of(recorded: Recorded, mapping: Mapping) -> Signals:
+def rows_of(recorded: Recorded, mapping: Mapping) -> Rows:
     """Turn an episode's columns into states and actions.
 
     :raises DemonstrationError: When a column is missing, of another width or not finite.
@@ -134,22 +137,23 @@ def signals_of(recorded: Recorded, mapping: Mapping) -> Signals:
     states[:, :3] = position
     states[:, 3:6] = wrap_axis_angles(POINTING_DOWN, vectors)
     states[:, 6:] = _fingers(recorded, mapping)
-    return Signals(
-        states, _actions(recorded, mapping, position, turns), recorded.stamps, recorded.observed
-    )
+    steps = _steps(recorded, mapping, position, turns)
+    closed = _closed(recorded.actions, mapping.action.gripper)[: len(steps)]
+    actions = np.column_stack([steps, np.where(closed > 0.5, 1.0, -1.0)])
+    return Rows(states, actions, closed, recorded.stamps, recorded.observed)
 
 
-def _each(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[tuple[EpisodeIndex, Signals]]:
+def _each(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[tuple[EpisodeIndex, Rows]]:
     mapping = episodes[0].mapping
     with open_recording(path, mapping) as recording:
         for episode in episodes:
-            yield episode, signals_of(recording.read(episode.name), mapping)
+            yield episode, rows_of(recording.read(episode.name), mapping)
 
 
 def _indexed(path: Path, name: str, recorded: Recorded, mapping: Mapping) -> EpisodeIndex:
     """Check an episode whole, but for its pictures."""
-    signals = signals_of(recorded, mapping)
-    if not len(signals.observed):
+    rows = rows_of(recorded, mapping)
+    if not len(rows.observed):
         raise DemonstrationError('it has no row with a picture of each camera')
     instruction = mapping.instruction or recorded.instruction.strip()
     if not instruction:
@@ -163,8 +167,8 @@ def _indexed(path: Path, name: str, recorded: Recorded, mapping: Mapping) -> Epi
         name=name,
         instruction=instruction,
         order=mapping.order,
-        steps=len(signals.actions),
-        observations=len(signals.observed),
+        steps=len(rows.actions),
+        observations=len(rows.observed),
         image_size=next(iter(sizes.values())),
         bottom_up=False,
         labelled=False,
@@ -269,16 +273,14 @@ def _fingers(recorded: Recorded, mapping: Mapping) -> np.ndarray:
     return np.column_stack([half, -half])
 
 
-def _actions(
+def _steps(
     recorded: Recorded, mapping: Mapping, position: np.ndarray, turns: np.ndarray
 ) -> np.ndarray:
-    """Return steps in OSC_POSE units [A, 7]."""
+    """Return translations and rotations in OSC_POSE units [A, 6]."""
     source = mapping.action
-    gripper = _gripper(recorded.actions, source.gripper)
     if source.kind == 'next_pose':
         ways = position[1:] - position[:-1], turns_between(turns[:-1], turns[1:])
         factors = (1.0, 1.0)
-        gripper = gripper[:-1]
     else:
         form = source.rotation.form
         moved = chosen(
@@ -309,16 +311,12 @@ def _actions(
             if source.frame == 'tool':
                 moved, rotated = turned(turns[before], moved), turned(turns[before], rotated)
             ways = moved, rotated
-    actions = np.empty((len(gripper), ACTION_SIZE))
     # one factor for both units: LIBERO's own numbers stay what they are, to the last bit
-    actions[:, :3] = ways[0] * (factors[0] / TRANSLATION_SCALE)
-    actions[:, 3:6] = ways[1] * (factors[1] / ROTATION_SCALE)
-    actions[:, 6] = gripper
-    return actions
+    scales = factors[0] / TRANSLATION_SCALE, factors[1] / ROTATION_SCALE
+    return np.column_stack([way * scale for way, scale in zip(ways, scales, strict=True)])
 
 
-def _gripper(columns: dict[str, Column], source: GripperCommand) -> np.ndarray:
-    """Return -1 for open and +1 for closed, whichever is nearer: [T]."""
+def _closed(columns: dict[str, Column], source: GripperCommand) -> np.ndarray:
+    """Return the gripper's command, 0 for open and 1 for closed: [T]."""
     values = chosen(columns, source.name, source.at, 1, 'action.gripper')[:, 0]
-    closed = (values - source.open) / (source.closed - source.open)
-    return np.where(closed > 0.5, 1.0, -1.0)
+    return (values - source.open) / (source.closed - source.open)
