@@ -90,7 +90,8 @@ def _plain_value(kind: type, value: Any, where: str) -> Any:
             value = float(value)
         except ValueError:
             raise ConfigError(f'{where}: {value!r} is not a number') from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    floats = kind is float or float in getattr(kind, '__args__', ())
+    if floats and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f'{where}: {value!r} is not of type {getattr(kind, "__name__", kind)}')

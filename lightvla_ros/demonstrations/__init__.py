@@ -4,6 +4,7 @@
 - ``frames``: frames in memory, and where an episode lies
 - ``hdf5``: HDF5 files opened, with errors that name the file
 - ``index``: what one file holds, checked, without the frames
+- ``inspection``: a look at demonstrations before they are trained on
 - ``lerobot``: LeRobot data sets, versions 2.1 and 3.0
 - ``loader``: chosen episodes' frames, read into arrays that are allocated once
 - ``mapped``: recordings through a data YAML: states, actions, pairs and pictures

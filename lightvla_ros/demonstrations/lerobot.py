@@ -60,7 +60,7 @@ class LeRobotFolder:
 
     def __init__(self, path: Path, mapping: Mapping) -> None:
         self._path, self._mapping = path, mapping
-        self._info = _info(path)
+        self._info = read_info(path)
         self._check()
         read = self._episodes_of_v2 if self._info['codebase_version'] == 'v2.1' else self._episodes
         self._entries = {f'episode_{entry.index:06d}': entry for entry in read()}
@@ -227,7 +227,11 @@ def is_lerobot(path: Path) -> bool:
     return (path / INFO).is_file()
 
 
-def _info(path: Path) -> dict[str, Any]:
+def read_info(path: Path) -> dict[str, Any]:
+    """Read ``meta/info.json``.
+
+    :raises DemonstrationError: When it is missing or damaged.
+    """
     try:
         found = json.loads((path / INFO).read_text(encoding='utf-8'))
     except OSError:

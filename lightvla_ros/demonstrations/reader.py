@@ -30,11 +30,13 @@ class Demonstrations:
     :param instructions: All distinct instructions. Parts that :meth:`hold_out` makes share them, so
         that an index means the same in all.
     :param segmentation_names: Of all files together, by the id in :class:`Frames`.
+    :param notes: One line for whatever was left out or assumed; the log has them, too.
     """
 
     episodes: tuple[EpisodeIndex, ...]
     instructions: tuple[str, ...]
     segmentation_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -113,9 +115,9 @@ def read_demonstrations(
     if order is not None and order not in ORDERS:
         raise DemonstrationError(f'order is {order!r}; choose one of {ORDERS}, or None to find out')
     if mapping is None:
-        episodes = _index(_files(paths, 'hdf5'), index_file, order)
+        episodes, notes = _index(_files(paths, 'hdf5'), index_file, order)
     else:
-        episodes = _index(_files(paths, mapping.format), index_mapped, mapping)
+        episodes, notes = _index(_files(paths, mapping.format), index_mapped, mapping)
     first = episodes[0]
     for episode in episodes:
         if episode.image_size != first.image_size:
@@ -135,12 +137,14 @@ def read_demonstrations(
         episodes=tuple(episodes),
         instructions=tuple(dict.fromkeys(episode.instruction for episode in episodes)),
         segmentation_names=tuple(names) if len(names) > 1 else (),
+        notes=tuple(notes),
     )
 
 
 def _index(
     files: list[Path], function: Callable[..., Iterator[FileIndex]], argument: object
-) -> list[EpisodeIndex]:
+) -> tuple[list[EpisodeIndex], list[str]]:
+    """Index recordings; return their episodes, and what was left out or assumed."""
     episodes: list[EpisodeIndex] = []
     notes: list[str] = []
     damaged: list[DamagedFileError] = []
@@ -153,11 +157,10 @@ def _index(
             damaged.append(error)
     if not episodes:
         raise damaged[0] if damaged else DemonstrationError(_none_left(files, notes))
+    notes += [f'{error}; it is left out, and the other files are read' for error in damaged]
     for note in notes:
         LOG.warning(note)
-    for error in damaged:
-        LOG.warning('%s; it is left out, and the other files are read', error)
-    return episodes
+    return episodes, notes
 
 
 def _none_left(files: list[Path], notes: list[str]) -> str:

@@ -78,13 +78,19 @@ def open_bag(path: Path, mapping: Mapping) -> Iterator[Bag]:
     :raises DamagedFileError: When it cannot be read.
     :raises DemonstrationError: When it lacks a topic of the mapping.
     """
+    with _opened(path) as reader:
+        yield Bag(path, mapping, reader)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from rosbags.highlevel import AnyReader  # of the extra `data`
     from rosbags.typesys import Stores, get_typestore
 
     types = get_typestore(Stores.ROS2_JAZZY)  # for bags without definitions
     try:
         with AnyReader([path], default_typestore=types) as reader:
-            yield Bag(path, mapping, reader)
+            yield reader
     except DemonstrationError:
         raise
     # rosbags raises its own errors, and struct's, zstd's and apsw's where data are damaged
@@ -232,6 +238,18 @@ class Bag:
         return str(self._reader.deserialize(first[2], self._topics[topic].msgtype).data)
 
 
+def topics_of(path: Path) -> Iterator[str]:
+    """List a bag's topics with their types and rates; runs in the reading process.
+
+    :raises DamagedFileError: When it cannot be read.
+    """
+    with _opened(path) as reader:
+        seconds = reader.duration * 1e-9
+        for each in sorted(reader.connections, key=lambda connection: connection.topic):
+            rate = f', {each.msgcount / seconds:.4g} Hz' if seconds else ''
+            yield f'{each.topic}: {each.msgtype}, {each.msgcount} messages{rate}'
+
+
 def bags_in(folder: Path) -> list[Path]:
     """List the bags in a folder, at any depth: folders with metadata.yaml, and lone files."""
     if (folder / 'metadata.yaml').is_file():
@@ -271,7 +289,7 @@ def _rows(images: dict[str, Images], series: dict[str, Series], mapping: Mapping
     near = np.abs(of_sets[nearest] - stamps) <= period / 2
     fresh = np.ones(len(stamps), bool)
     for topic in images:  # an image is used once; the camera was slow where it would be used again
-        used = np.array([each[1][topic] for each in sets])[nearest]
+        used = np.where(near, np.array([each[1][topic] for each in sets])[nearest], -1)
         fresh[1:] &= used[1:] > np.maximum.accumulate(used)[:-1]
     observed = np.flatnonzero(near & fresh)
     stamps = stamps.copy()

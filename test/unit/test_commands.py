@@ -105,7 +105,7 @@ def test_every_command_that_we_print_can_be_given(capsys):
 
 def is_mention(words):
     """Whether a text names a command, or an option of it, and gives no arguments."""
-    if len(words) == 1 or words in (['bench', 'node'], ['bench', 'engine']):
+    if len(words) == 1 or words in (['bench', 'node'], ['bench', 'engine'], ['data', 'inspect']):
         return True
     options = cli.make_parser()._subparsers._group_actions[0].choices
     return len(words) == 2 and words[1] in options[words[0]]._option_string_actions

@@ -1,0 +1,58 @@
+"""What names a recording has, so that its data YAML can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from lightvla_ros.demonstrations.hdf5 import open_file
+from lightvla_ros.demonstrations.lerobot import is_lerobot, read_info
+from lightvla_ros.demonstrations.reading_process import stream
+from lightvla_ros.demonstrations.rosbag import bags_in, topics_of
+from lightvla_ros.errors import DemonstrationError
+
+ROWS = 30  # names that are listed of an HDF5 file
+
+
+def names_in(path: Path) -> tuple[str, list[str]] | None:
+    """List the names of a recording that needs a data YAML.
+
+    :returns: Its format, and lines; None for files of HDF5, which may be LIBERO's.
+    :raises DemonstrationError: When there is nothing that is known.
+    """
+    if is_lerobot(path):
+        return 'lerobot', list(_of_lerobot(path))
+    bags = bags_in(path) if path.is_dir() else [path] * (path.suffix in ('.mcap', '.db3'))
+    if bags:
+        return 'rosbag', [f'{len(bags)} bags; the first: {bags[0]}', *stream(topics_of, bags[0])]
+    return None
+
+
+def names_in_hdf5(path: Path) -> Iterator[str]:
+    """List the datasets of a file; runs in the reading process."""
+    with open_file(path) as file:
+        lines: list[str] = []
+
+        def add(name: str, each: h5py.HLObject) -> None:
+            if isinstance(each, h5py.Dataset) and len(lines) < ROWS:
+                lines.append(f'{name}: {each.dtype} {each.shape}')
+
+        file.visititems(add)
+    yield from lines
+
+
+def _of_lerobot(path: Path) -> Iterator[str]:
+    info = read_info(path)
+    features = info.get('features')
+    if not isinstance(features, dict):
+        raise DemonstrationError(f'{path}: meta/info.json has no features')
+    yield (
+        f'LeRobot {info.get("codebase_version")}, {info.get("total_episodes")} episodes, '
+        f'{info.get("total_frames")} rows at {info.get("fps")} per second'
+    )
+    for name, each in features.items():
+        names = each.get('names')
+        shown = '' if each.get('dtype') in ('video', 'image') or not names else f' {names}'
+        yield f'{name}: {each.get("dtype")} {each.get("shape")}{shown}'
