@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 
 from lightvla_ros.demonstrations.mapping import Mapping, refuse_missing
@@ -26,6 +27,36 @@ from lightvla_ros.policy.compressed_images import CompressedPicture
 VERSIONS = ('v2.1', 'v3.0')
 INFO = 'meta/info.json'
 RATE_TOLERANCE = 0.01  # of the control rate
+_COUNT = {'type': 'integer', 'minimum': 0}
+_INFO_SCHEMA = {
+    'type': 'object',
+    'required': ['codebase_version', 'fps', 'features', 'data_path'],
+    'properties': {
+        'fps': {'type': 'number', 'exclusiveMinimum': 0},
+        'chunks_size': {'type': 'integer', 'minimum': 1},
+        'features': {
+            'type': 'object',
+            'additionalProperties': {
+                'type': 'object',
+                'required': ['dtype'],
+                'properties': {
+                    'dtype': {'type': 'string'},
+                    'shape': {'type': 'array', 'items': _COUNT},
+                },
+            },
+        },
+    },
+}
+_EPISODE_SCHEMA = {
+    'type': 'object',
+    'required': ['episode_index', 'tasks', 'length'],
+    'properties': {
+        'episode_index': _COUNT,
+        'length': _COUNT,
+        'tasks': {'type': 'array', 'items': {'type': 'string'}},
+    },
+    'patternProperties': {'/(chunk|file)_index$': _COUNT, '/from_timestamp$': {'type': 'number'}},
+}
 
 
 @dataclass(frozen=True)
@@ -108,37 +139,35 @@ class LeRobotFolder:
     def _check(self) -> None:
         """Check version, rate and the names of the mapping."""
         path, info, mapping = self._path, self._info, self._mapping
-        version = info.get('codebase_version')
+        version = info['codebase_version']
         if version not in VERSIONS:
             raise DemonstrationError(
                 f'{path}: is of version {version!r}; {" and ".join(VERSIONS)} are read: convert it '
                 'with LeRobot'
             )
-        fps = info.get('fps')
-        if not isinstance(fps, int | float) or abs(fps / mapping.rate - 1) > RATE_TOLERANCE:
+        fps = info['fps']
+        if not abs(fps / mapping.rate - 1) <= RATE_TOLERANCE:  # JSON of Python may hold NaN
             raise DemonstrationError(
                 f"{path}: is recorded at {fps} rows per second, but the mapping's rate is "
                 f'{mapping.rate:g} Hz; a row must be one control period: record at that rate, or '
                 'train a policy of the other'
             )
-        features = info.get('features')
-        if not isinstance(features, dict):
-            raise DemonstrationError(f'{path}: {INFO} has no features')
+        features = info['features']
         for camera in mapping.cameras.values():
-            pictures = {n for n, each in features.items() if each.get('dtype') in _PICTURES}
+            pictures = {n for n, each in features.items() if each['dtype'] in _PICTURES}
             if camera.name not in pictures:
                 raise refuse_missing(str(path), camera.name, 'camera', pictures)
         for name in (*mapping.state_names, *mapping.action_names):
-            numbers = {n for n, each in features.items() if each.get('dtype') not in _PICTURES}
+            numbers = {n for n, each in features.items() if each['dtype'] not in _PICTURES}
             if name not in numbers:
                 raise refuse_missing(str(path), name, 'feature', numbers)
 
     def _episodes_of_v2(self) -> Iterator[Entry]:
-        chunk = int(self._info.get('chunks_size', 1000))
+        chunk = self._info.get('chunks_size', 1000)
         for each in _json_lines(self._path / 'meta/episodes.jsonl'):
-            index = int(each['episode_index'])
+            index = each['episode_index']
             file = {'episode_chunk': index // chunk, 'episode_index': index}
-            yield Entry(index, tuple(each['tasks']), int(each['length']), file)
+            yield Entry(index, tuple(each['tasks']), each['length'], file)
 
     def _episodes(self) -> Iterator[Entry]:
         cameras = [each.name for each in self._mapping.cameras.values()]
@@ -147,7 +176,8 @@ class LeRobotFolder:
         parts = ('chunk_index', 'file_index', 'from_timestamp')
         names += [f'videos/{name}/{part}' for name in videos for part in parts]
         for file in sorted((self._path / 'meta/episodes').glob('*/*.parquet')):
-            for row in _parquet(file, names, None).to_pylist():
+            for number, row in enumerate(_parquet(file, names, None).to_pylist()):
+                _check_form(row, _EPISODE_SCHEMA, f'{file}, row {number}')
                 yield Entry(
                     row['episode_index'],
                     tuple(row['tasks']),
@@ -238,9 +268,17 @@ def read_info(path: Path) -> dict[str, Any]:
         raise DemonstrationError(f'{path}: has no {INFO}; it is no LeRobot data set') from None
     except ValueError as error:
         raise DemonstrationError(f'{path}: {INFO} is no JSON: {one_line(error)}') from None
-    if not isinstance(found, dict):
-        raise DemonstrationError(f'{path}: {INFO} holds no mapping')
+    _check_form(found, _INFO_SCHEMA, f'{path}: {INFO}')
     return found
+
+
+def _check_form(document: Any, schema: dict[str, Any], place: str) -> None:
+    try:
+        jsonschema.validate(document, schema)
+    except jsonschema.ValidationError as error:
+        field = '.'.join(map(str, error.absolute_path))
+        where = f'{field}: ' if field else ''
+        raise DemonstrationError(f'{place}: {where}{one_line(error.message)}') from None
 
 
 def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -252,10 +290,9 @@ def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
         try:
             if line.strip():
                 row = json.loads(line)
-                if not {'episode_index', 'tasks', 'length'} <= set(row):
-                    raise ValueError('episode_index, tasks and length are needed')
+                _check_form(row, _EPISODE_SCHEMA, f'{file}, line {number}')
                 yield row
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise DemonstrationError(f'{file}, line {number}: {one_line(error)}') from None
 
 

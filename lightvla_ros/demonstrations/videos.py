@@ -48,7 +48,8 @@ def frames_at(file: Path, times: np.ndarray, tolerance: float) -> Iterator[np.nd
                 yield _picture(file, nearest, wanted, tolerance)
     except FileNotFoundError:
         raise DemonstrationError(f'{file}: is missing; is the download complete?') from None
-    except (av.error.FFmpegError, IndexError) as error:
+    # IndexError: no video in it; ValueError: text in it that is none
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
         raise DemonstrationError(f'{file}: cannot be decoded ({one_line(error)})') from None
 
 

@@ -264,10 +264,12 @@ def test_gaps_of_a_bag_are_named(tmp_path, capsys):
     assert '1 gaps of more than 1.5 control periods between pictures, the longest 0.20 s' in said
 
 
-@pytest.mark.parametrize('form', ['lerobot', 'rosbag'])
+@pytest.mark.parametrize('form', ['lerobot', 'rosbag', 'hdf5'])
 def test_without_a_data_yaml_the_names_are_listed(tmp_path, capsys, form):
-    pytest.importorskip('rosbags' if form == 'rosbag' else 'pyarrow')
-    if form == 'rosbag':
+    pytest.importorskip({'rosbag': 'rosbags', 'lerobot': 'pyarrow', 'hdf5': 'h5py'}[form])
+    if form == 'hdf5':
+        path, name = rig.write_hdf5(tmp_path / 'own.hdf5'), 'trials/trial0/state: float64 (12, 8)'
+    elif form == 'rosbag':
         path, name = rig.write_bag(tmp_path / 'bag'), '/ee_pose: geometry_msgs/msg/PoseStamped, 70'
     else:
         path = rig.write_lerobot(tmp_path / 'set', video=False)

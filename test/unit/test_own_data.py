@@ -336,10 +336,12 @@ def test_a_damaged_table_of_version_2_costs_its_episode_alone(tmp_path, caplog):
     check(frames, list(range(5)))
 
 
-def test_another_version_and_a_pattern_that_leads_out_are_refused(tmp_path):
+def test_foreign_fields_of_lerobots_info_are_refused(tmp_path):
     path = write('lerobot', tmp_path)
     info = json.loads((path / 'meta/info.json').read_text())
     for change, said in (
+        ({'fps': 'fast'}, "meta/info.json: fps: 'fast' is not of type 'number'"),
+        ({'features': {'action': 3}}, "meta/info.json: features.action: 3 is not of type 'object'"),
         ({'codebase_version': 'v1.6'}, "is of version 'v1.6'; v2.1 and v3.0 are read"),
         ({'data_path': '../../{file_index}.parquet'}, 'leads out of the folder'),
         ({'data_path': 'data/{nobody}.parquet'}, 'is no usable pattern'),

@@ -8,10 +8,10 @@ from pathlib import Path
 import h5py
 
 from lightvla_ros.demonstrations.hdf5 import open_file
+from lightvla_ros.demonstrations.index import DEMO
 from lightvla_ros.demonstrations.lerobot import is_lerobot, read_info
 from lightvla_ros.demonstrations.reading_process import stream
 from lightvla_ros.demonstrations.rosbag import bags_in, topics_of
-from lightvla_ros.errors import DemonstrationError
 
 ROWS = 30  # names that are listed of an HDF5 file
 
@@ -19,20 +19,25 @@ ROWS = 30  # names that are listed of an HDF5 file
 def names_in(path: Path) -> tuple[str, list[str]] | None:
     """List the names of a recording that needs a data YAML.
 
-    :returns: Its format, and lines; None for files of HDF5, which may be LIBERO's.
-    :raises DemonstrationError: When there is nothing that is known.
+    :returns: Its format, and lines; None for LIBERO's files, and where there is nothing known.
+    :raises DemonstrationError: When it is damaged.
     """
     if is_lerobot(path):
         return 'lerobot', list(_of_lerobot(path))
     bags = bags_in(path) if path.is_dir() else [path] * (path.suffix in ('.mcap', '.db3'))
     if bags:
         return 'rosbag', [f'{len(bags)} bags; the first: {bags[0]}', *stream(topics_of, bags[0])]
-    return None
+    files = sorted(path.rglob('*.hdf5')) if path.is_dir() else [path] * path.is_file()
+    lines = list(stream(_of_hdf5, files[0])) if files else []
+    return ('hdf5', [f'{len(files)} files; the first: {files[0]}', *lines]) if lines else None
 
 
-def names_in_hdf5(path: Path) -> Iterator[str]:
-    """List the datasets of a file; runs in the reading process."""
+def _of_hdf5(path: Path) -> Iterator[str]:
+    """List the datasets of a file; none of LIBERO's. Runs in the reading process."""
     with open_file(path) as file:
+        data = file.get('data')
+        if isinstance(data, h5py.Group) and any(map(DEMO.fullmatch, data)):
+            return
         lines: list[str] = []
 
         def add(name: str, each: h5py.HLObject) -> None:
@@ -45,14 +50,11 @@ def names_in_hdf5(path: Path) -> Iterator[str]:
 
 def _of_lerobot(path: Path) -> Iterator[str]:
     info = read_info(path)
-    features = info.get('features')
-    if not isinstance(features, dict):
-        raise DemonstrationError(f'{path}: meta/info.json has no features')
     yield (
-        f'LeRobot {info.get("codebase_version")}, {info.get("total_episodes")} episodes, '
-        f'{info.get("total_frames")} rows at {info.get("fps")} per second'
+        f'LeRobot {info["codebase_version"]}, {info.get("total_episodes")} episodes, '
+        f'{info.get("total_frames")} rows at {info["fps"]} per second'
     )
-    for name, each in features.items():
+    for name, each in info['features'].items():
         names = each.get('names')
-        shown = '' if each.get('dtype') in ('video', 'image') or not names else f' {names}'
-        yield f'{name}: {each.get("dtype")} {each.get("shape")}{shown}'
+        shown = '' if each['dtype'] in ('video', 'image') or not names else f' {names}'
+        yield f'{name}: {each["dtype"]} {each.get("shape")}{shown}'
