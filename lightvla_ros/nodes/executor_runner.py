@@ -32,9 +32,9 @@ from lightvla_ros.nodes.executor_parameters import limits_from
 from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
 from lightvla_ros.nodes.qos import ORDER_QOS, SENSOR_QOS, subscribe
 from lightvla_ros.nodes.sampled_group import SampledGroup
+from lightvla_ros.policy.poses import Pose
 from lightvla_ros.runtime.chunk_executor import ChunkExecutor
 from lightvla_ros.runtime.chunk_timeline import ReceivedChunk
-from lightvla_ros.runtime.poses import Pose
 from lightvla_ros.runtime.reasons import kind, reason
 from lightvla_ros.runtime.safety_filter import Mode
 from lightvla_ros.runtime.supervisor import State

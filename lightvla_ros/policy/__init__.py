@@ -10,6 +10,7 @@
 - ``observation``: what a policy sees at one instant
 - ``png_chunks``: checks a PNG's chunks before it is decoded
 - ``policy``: a loaded policy folder: observation -> prediction
+- ``poses``: poses in the base frame, and the algebra of their rotations
 - ``preprocessor``: upright RGB -> the model's input
 - ``prompt``: an instruction -> token ids
 - ``resampling``: resampling as TensorFlow does it

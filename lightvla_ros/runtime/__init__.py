@@ -7,7 +7,6 @@
 - ``inbox``: keeps the newest messages and pairs them into observations
 - ``instruction_gate``: when a new instruction becomes the current one, and when it expires
 - ``picture_doubts``: signs that a picture does not show the scene before the camera
-- ``poses``: poses in the base frame, and the algebra of their rotations
 - ``reasons``: why the robot does not move, by code
 - ``rolled_state``: the state when a chunk will start to act
 - ``safety_filter``: bounds every commanded pose, and stops

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lightvla_ros.policy.poses import Pose
 from lightvla_ros.runtime.chunk_timeline import ChunkTimeline, ReceivedChunk
 from lightvla_ros.runtime.gripper_switch import GripperSwitch
-from lightvla_ros.runtime.poses import Pose
 from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.safety_filter import Command, Mode, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightvla_ros.policy.actions import Chunk, axis_angle_from_quaternion
+from lightvla_ros.policy.poses import Pose, difference, moved, shortened
 from lightvla_ros.runtime.chunk_schedule import ChunkSchedule, TimedChunk
-from lightvla_ros.runtime.poses import Pose, difference, moved, shortened
 from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.seams import Seams
 

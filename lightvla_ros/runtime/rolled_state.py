@@ -18,9 +18,9 @@ from statistics import median
 import numpy as np
 
 from lightvla_ros.policy.actions import Chunk, axis_angle_from_quaternion
+from lightvla_ros.policy.poses import Pose, moved
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.runtime.chunk_schedule import TimedChunk
-from lightvla_ros.runtime.poses import Pose, moved
 
 # How far a step moves the arm, as a part of the step, by the policy's execution. A spring's
 # set-point is ahead of the arm. With robosuite's stiffness of 150 /s^2, critical damping and a new

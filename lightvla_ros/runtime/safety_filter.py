@@ -55,7 +55,7 @@ from enum import IntEnum
 import numpy as np
 
 from lightvla_ros.errors import ConfigError
-from lightvla_ros.runtime.poses import Pose, difference, is_pose, length, moved, shortened
+from lightvla_ros.policy.poses import Pose, difference, is_pose, length, moved, shortened
 from lightvla_ros.runtime.reasons import kind, reason
 from lightvla_ros.runtime.safety_limits import BOX_LIMIT, SafetyLimits
 from lightvla_ros.runtime.stopping_plan import StoppingPlan

@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from lightvla_ros.runtime.poses import length, quaternion_of, turn_between
+from lightvla_ros.policy.poses import length, quaternion_of, turn_between
 from lightvla_ros.summary_statistics import percentiles
 
 SEAMS = 10_000  # the newest ones that are kept

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from lightvla_ros.runtime.poses import Pose, cross, length, product, quaternion_of, rotated
+from lightvla_ros.policy.poses import Pose, cross, length, product, quaternion_of, rotated
 from lightvla_ros.runtime.safety_limits import SafetyLimits
 
 TOOL_AXIS = np.array([0.0, 0.0, 1.0])

@@ -5,6 +5,7 @@
 - ``crisp_arm``: LIBERO's arm under the control law of crisp_controllers
 - ``episode``: an episode by LIBERO's protocol
 - ``expert``: the scripted expert
+- ``franka_hand``: the hand, at the speed of a real one
 - ``goals``: what else a scene could be asked for
 - ``hand``: which object the hand takes hold of
 - ``libero_env``: LIBERO's environment: any suite, task and saved initial state
@@ -13,4 +14,5 @@
 - ``rendering``: rendering without a screen
 - ``saved_state``: a moment of an episode, kept and brought back
 - ``segmentation``: what each pixel shows
+- ``torque_arm``: LIBERO's arm with joint torques, for controllers that replace robosuite's
 """

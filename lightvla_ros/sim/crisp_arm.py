@@ -22,18 +22,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from lightvla_ros.contract.libero import CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
 from lightvla_ros.errors import SimulationError
-from lightvla_ros.policy.actions import axis_angle_from_quaternion, quaternion_from_axis_angle
+from lightvla_ros.policy.poses import Pose, difference, moved
+from lightvla_ros.sim.franka_hand import OPEN_WIDTH
 from lightvla_ros.sim.libero_env import LiberoEnv
+from lightvla_ros.sim.torque_arm import TorqueArm
 
 CLOSE_BELOW, OPEN_ABOVE = 0.3, 0.7  # opening, 0 closed to 1 open
 HAND_START, HAND_TIMEOUT = 0.1, 1.2  # s; the second is 8 cm at 0.1 m/s, and half as much again
-HAND_RESTS = 0.002  # m/s of a finger
-LIBERO_HAND_SPEED = 0.2  # m/s; robosuite's PandaGripper takes 0.4 s for 8 cm
 
 
 @dataclass(frozen=True)
@@ -61,38 +60,23 @@ class CrispSettings:
     wait_for_hand: bool = True
 
 
-class CrispArm:
-    """The controller, active from now on; make a new one after each reset of the environment.
+class CrispArm(TorqueArm):
+    """The controller, active from now on.
 
-    :param env: Environment that was reset. Its own :meth:`LiberoEnv.step` is not used then.
+    :param env: Environment that was reset.
     """
 
     def __init__(self, env: LiberoEnv, settings: CrispSettings = CrispSettings()) -> None:
-        self._env = env
+        super().__init__(env)
         self._settings = settings
-        simulation = env.simulation
-        robot = simulation.robots[0]
-        self._robot = robot
-        self._model = simulation.sim.model._model
-        self._data = simulation.sim.data._data
-        self._period = float(simulation.model_timestep)
-        self._joints = np.array(robot._ref_joint_pos_indexes)
-        self._dofs = np.array(robot._ref_joint_vel_indexes)
-        self._torque_limits = robot.torque_limits
         self._rest = self._data.qpos[self._joints].copy()
-        self._torque = self._data.ctrl[robot._ref_joint_actuator_indexes].copy()
+        self._torque = self._data.ctrl[self._motors].copy()
         self._closing = False
-        # robosuite's hand is 1, -1 when open and -1, 1 when closed
-        self._hand = 0.01 * settings.hand_speed / LIBERO_HAND_SPEED
-        self.set_target(*self._pose())  # as the real one on activation
+        self.set_target(self.pose)  # as the real one on activation
 
-    def set_target(self, position: np.ndarray, quaternion: np.ndarray) -> None:
-        """Set the pose that the arm is pulled to, until the next call.
-
-        :param position: [3], metres, of the grip site in the simulator's world.
-        :param quaternion: [4], x y z w, of the hand.
-        """
-        self._target = np.array(position, float), np.array(quaternion, float)
+    def set_target(self, target: Pose) -> None:
+        """Set the pose that the arm is pulled to, in the simulator's world, until the next call."""
+        self._target = target
 
     def set_opening(self, opening: float) -> bool:
         """Command the hand if the opening, 0 closed to 1 open, is beyond a threshold.
@@ -104,18 +88,10 @@ class CrispArm:
             self._closing = True
         elif opening > OPEN_ABOVE:
             self._closing = False
-        return self._closing != before
-
-    def run(self, seconds: float) -> bool:
-        """Run controller and physics; return whether the task is solved."""
-        simulation = self._env.simulation
-        for _ in range(round(seconds / self._period)):
-            simulation.sim.forward()
-            self._data.ctrl[self._robot._ref_joint_actuator_indexes] = self._next_torque()
-            self._move_hand()
-            simulation.sim.step()
-        simulation.cur_time += seconds
-        return self._env.solved
+        if self._closing == before:
+            return False
+        self.hand.move(0.0 if self._closing else OPEN_WIDTH, self._settings.hand_speed)
+        return True
 
     def step(self, action: np.ndarray) -> bool:
         """Execute an OSC_POSE action [7] as a spring: target = measured pose (+) action.
@@ -128,47 +104,35 @@ class CrispArm:
         if action.shape != (7,) or not np.isfinite(action).all():
             raise SimulationError(f'an action is 7 finite numbers, not {action}')
         limited = np.clip(action, -1, 1)  # as OSC_POSE does
-        self._env.simulation.sim.forward()  # the physics end a step with poses of its beginning
-        position, quaternion = self._pose()
         solved = False
         if self.set_opening((1 - action[6]) / 2) and self._settings.wait_for_hand:
             solved = self._wait_for_hand()
-            self._env.simulation.sim.forward()
-            position, quaternion = self._pose()
-        turn = quaternion_from_axis_angle(limited[None, 3:6] * ROTATION_SCALE)[0]
-        self.set_target(position + limited[:3] * TRANSLATION_SCALE, product(turn, quaternion))
+        self.refresh()
+        self.set_target(
+            moved(self.pose, limited[:3] * TRANSLATION_SCALE, limited[3:6] * ROTATION_SCALE)
+        )
         return self.run(CONTROL_PERIOD) or solved
 
     def _wait_for_hand(self) -> bool:
         """Hold still until the fingers rest; return whether the task is solved."""
-        self.set_target(*self._pose())
-        fingers = np.array(self._robot._ref_gripper_joint_vel_indexes)
+        self.refresh()
+        self.set_target(self.pose)
         solved = self.run(HAND_START)
         waited = HAND_START
-        while np.abs(self._data.qvel[fingers]).max() > HAND_RESTS and waited < HAND_TIMEOUT:
+        while not self.hand.rests() and waited < HAND_TIMEOUT:
             solved = self.run(CONTROL_PERIOD) or solved
             waited += CONTROL_PERIOD
         return solved
 
-    def _pose(self) -> tuple[np.ndarray, np.ndarray]:
-        state = self._env.state()
-        return state.position, state.quaternion
-
     def _next_torque(self) -> np.ndarray:
-        """Return the torques of the joints [Nm] for the next step of the simulation."""
         settings, data = self._settings, self._data
-        jacobian = np.zeros((2, 3, self._model.nv))
-        mujoco.mj_jacSite(self._model, data, *jacobian, self._robot.eef_site_id)
-        jacobian = jacobian.reshape(6, -1)[:, self._dofs]
-        mass = np.zeros((self._model.nv, self._model.nv))
-        mujoco.mj_fullM(self._model, data, mass)
-        inverse = np.linalg.inv(mass[np.ix_(self._dofs, self._dofs)])
+        jacobian = self._jacobian()
+        inverse = np.linalg.inv(self._mass())
         task_mass = np.linalg.pinv(jacobian @ inverse @ jacobian.T)
         speed = data.qvel[self._dofs]
-        error = self._error()
         stiffness = settings.stiffness
         damping = 2 * settings.damping_ratio * np.sqrt(stiffness)
-        wanted = stiffness * error - damping * (jacobian @ speed)
+        wanted = stiffness * self._error() - damping * (jacobian @ speed)
         torque = jacobian.T @ (task_mass @ wanted)
         posture = settings.nullspace_stiffness * (self._rest - data.qpos[self._joints])
         posture -= 2 * np.sqrt(settings.nullspace_stiffness) * speed
@@ -182,23 +146,6 @@ class CrispArm:
 
     def _error(self) -> np.ndarray:
         """Return the limited error [6]: metres, and a rotation vector in the base frame."""
-        position, quaternion = self._pose()
-        target, turn = self._target
-        away = product(turn, quaternion * [-1, -1, -1, 1])
-        error = np.concatenate([target - position, axis_angle_from_quaternion(away)])
+        error = np.concatenate(difference(self.pose, self._target))
         clip = np.repeat([self._settings.clip_translation, self._settings.clip_rotation], 3)
         return np.clip(error, -clip, clip)
-
-    def _move_hand(self) -> None:
-        gripper = self._robot.gripper
-        way = np.array([-1.0, 1.0]) if self._closing else np.array([1.0, -1.0])
-        gripper.current_action = np.clip(gripper.current_action + self._hand * way, -1, 1)
-        actuators = self._robot._ref_joint_gripper_actuator_indexes
-        low, high = self._model.actuator_ctrlrange[actuators].T
-        self._data.ctrl[actuators] = (low + high) / 2 + (high - low) / 2 * gripper.current_action
-
-
-def product(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Multiply two quaternions x y z w: the rotation ``two`` first, then ``one``."""
-    xyz = one[3] * two[:3] + two[3] * one[:3] + np.cross(one[:3], two[:3])
-    return np.append(xyz, one[3] * two[3] - one[:3] @ two[:3])

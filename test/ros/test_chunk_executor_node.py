@@ -17,7 +17,7 @@ from std_msgs.msg import Bool
 from lightvla_ros.nodes.chunk_executor_node import ChunkExecutorNode
 from lightvla_ros.nodes.conversions import stamp_ns
 from lightvla_ros.nodes.parameters import ParameterError
-from lightvla_ros.runtime.poses import Pose
+from lightvla_ros.policy.poses import Pose
 from lightvla_ros.runtime.reasons import kind
 
 WAITING, RUNNING = VlaStatus.WAITING, VlaStatus.RUNNING

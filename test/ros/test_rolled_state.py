@@ -13,8 +13,8 @@ from std_srvs.srv import SetBool
 from lightvla_ros.contract import MANIFEST_NAME, amend_manifest, load_manifest
 from lightvla_ros.nodes.conversions import chunk_from_message, stamp_ns
 from lightvla_ros.policy.actions import axis_angle_from_quaternion
+from lightvla_ros.policy.poses import Pose, moved
 from lightvla_ros.policy.state import RobotState, normalise_proprio, state_vector
-from lightvla_ros.runtime.poses import Pose, moved
 
 PERIOD = 50_000_000
 ROLLED = {'roll_state': True, 'replan_steps': 2, 'min_instruction_interval': 0.0}

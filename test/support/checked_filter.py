@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightvla_ros.runtime.poses import Pose, turn_between
+from lightvla_ros.policy.poses import Pose, turn_between
 from lightvla_ros.runtime.reasons import REASONS, kind
 from lightvla_ros.runtime.safety_filter import Mode, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits

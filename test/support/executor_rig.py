@@ -28,8 +28,8 @@ from lightvla_ros.nodes.conversions import (
 )
 from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy.actions import Chunk, hold
+from lightvla_ros.policy.poses import Pose, difference, moved
 from lightvla_ros.policy.state import RobotState
-from lightvla_ros.runtime.poses import Pose, difference, moved
 from lightvla_ros.runtime.reasons import kind
 
 HOME = Pose(np.array([0.5, 0.0, 0.3]), np.array([1.0, 0.0, 0.0, 0.0]))

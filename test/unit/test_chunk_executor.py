@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lightvla_ros.policy.actions import Chunk, hold
+from lightvla_ros.policy.poses import Pose
 from lightvla_ros.runtime.chunk_executor import ChunkExecutor
 from lightvla_ros.runtime.chunk_timeline import ReceivedChunk
-from lightvla_ros.runtime.poses import Pose
 from lightvla_ros.runtime.reasons import kind
 from lightvla_ros.runtime.safety_filter import Mode
 from lightvla_ros.runtime.safety_limits import SafetyLimits

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lightvla_ros.policy.actions import Chunk, hold, quaternion_from_axis_angle
+from lightvla_ros.policy.poses import Pose, moved, turn_between
 from lightvla_ros.runtime.chunk_timeline import ChunkTimeline, ReceivedChunk
 from lightvla_ros.runtime.gripper_switch import GripperSwitch
-from lightvla_ros.runtime.poses import Pose, moved, turn_between
 from lightvla_ros.runtime.reasons import kind
 from lightvla_ros.runtime.safety_filter import Mode, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lightvla_ros.policy.actions import Chunk, quaternion_from_axis_angle
+from lightvla_ros.policy.poses import turn_between
 from lightvla_ros.policy.state import RobotState
-from lightvla_ros.runtime.poses import turn_between
 from lightvla_ros.runtime.rolled_state import REACHED, CommittedSteps
 
 MS = 1_000_000

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lightvla_ros.policy.actions import quaternion_from_axis_angle
-from lightvla_ros.runtime.poses import Pose, moved, product
+from lightvla_ros.policy.poses import Pose, moved, product
 from lightvla_ros.runtime.safety_filter import EXECUTIONS, Mode, SafetyFilter
 
 GENTLE = replace(LIMITS, max_jerk=30.0, max_angular_jerk=60.0)  # the jerk bounds most motions
