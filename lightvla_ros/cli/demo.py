@@ -10,6 +10,7 @@ from lightvla_ros.cli.arguments import add_render, check_episodes, parse_count, 
 from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
+from lightvla_ros.sim.episode import CONTROLLERS
 
 if TYPE_CHECKING:
     from lightvla_ros.nodes.demo.report import DemoOptions
@@ -51,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='lockstep',
         help='whether the simulated robot waits for the policy; a replay needs lockstep',
     )
+    parser.add_argument(
+        '--controller',
+        choices=CONTROLLERS,
+        default='osc',
+        help='osc: LIBERO executes the chunks; crisp: the chunk executor does, with the law of '
+        'crisp_controllers and the hand of a real Franka; default: osc',
+    )
     add_render(parser)
     parser.add_argument(
         '--video',
@@ -87,6 +95,8 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
 
     if arguments.replay and arguments.mode != 'lockstep':
         raise ArgumentError('--replay needs --mode lockstep, because only lockstep is reproducible')
+    if arguments.replay and arguments.controller != 'osc':
+        raise ArgumentError('--replay needs --controller osc, with which it was recorded')
     suites = EXPERT_SUITES if arguments.suite == 'all' else (arguments.suite,)
     check_episodes(suites, arguments.tasks, arguments.inits)
     specs = tuple(
@@ -103,4 +113,5 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
         video=not arguments.replay if arguments.video is None else arguments.video,
         render=arguments.render,
         mode=arguments.mode,
+        controller=arguments.controller,
     )

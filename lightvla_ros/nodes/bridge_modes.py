@@ -97,7 +97,7 @@ def run_lockstep(
     """
     while True:
         robot.observe()
-        actions = _awaited_actions(robot, counts, resend_period, chunk_timeout)
+        actions = await_chunk(robot, counts, resend_period, chunk_timeout)
         counts.chunks += 1
         for index, action in enumerate(actions, start=1):
             counts.actions.append(action)
@@ -107,9 +107,14 @@ def run_lockstep(
                 robot.observe()
 
 
-def _awaited_actions(
+def await_chunk(
     robot: Robot, counts: EpisodeCounts, resend_period: float, chunk_timeout: float
 ) -> np.ndarray:
+    """Wait for the chunk of the observation that was sent; return its OSC_POSE actions [N, 7].
+
+    :param counts: Of the episode, to be updated.
+    :raises EpisodeAbortedError: When none comes within ``chunk_timeout`` seconds.
+    """
     started = sent = time.monotonic()
     last = 'no chunk at all'
     while True:

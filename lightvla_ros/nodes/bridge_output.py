@@ -42,6 +42,11 @@ class BridgeOutput:
         """Publish the time."""
         self._clock.publish(Clock(clock=time_message(now)))
 
+    def state(self, state: RobotState, stamp: int) -> None:
+        """Publish position, quaternion and fingers."""
+        self._pose.publish(pose_to_message(state, stamp, self._base_frame))
+        self._gripper.publish(gripper_to_message(state, stamp))
+
     def observation(
         self,
         images: dict[str, np.ndarray],
@@ -56,8 +61,7 @@ class BridgeOutput:
         :param images: Upright RGB uint8 [H, W, 3] by camera.
         :param state: Position, quaternion and fingers.
         """
-        self._pose.publish(pose_to_message(state, stamp, self._base_frame))
-        self._gripper.publish(gripper_to_message(state, stamp))
+        self.state(state, stamp)
         for name, image in images.items():
             self._images[name].publish(image_to_message(image, stamp, f'{name}_optical'))
 

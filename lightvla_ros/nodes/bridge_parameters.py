@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightvla_ros.contract.libero import INIT_STATES, MAX_STEPS, TASKS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
+from lightvla_ros.sim.episode import CONTROLLERS
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
 
 BRIDGE_PARAMETERS = ParameterTable(
@@ -46,6 +47,22 @@ BRIDGE_PARAMETERS = ParameterTable(
             '`lockstep` waits for each chunk and is exactly repeatable; `wall_clock` does not '
             'wait, like a real robot.',
             choices=('lockstep', 'wall_clock'),
+            read_only=False,
+        ),
+        Parameter(
+            'controller',
+            'osc',
+            "What moves the arm: `osc`, LIBERO's own controller, which executes the chunks; or "
+            '`crisp`, the law of crisp_controllers, which takes the poses of a chunk executor.',
+            choices=CONTROLLERS,
+        ),
+        Parameter(
+            'observation_delay',
+            0.0,
+            'Time from an observation to its publication, with a controller other than `osc` in '
+            '`wall_clock` [s].',
+            0.0,
+            2.0,
             read_only=False,
         ),
         Parameter(

@@ -38,9 +38,13 @@ from lightvla_ros.nodes.bridge_modes import (
 )
 from lightvla_ros.nodes.bridge_output import BridgeOutput
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
+from lightvla_ros.nodes.controller_twin import CrispTwin
+from lightvla_ros.nodes.conversions import nanoseconds
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
+from lightvla_ros.nodes.twin_modes import TICK, run_twin_by_the_clock, run_twin_in_lockstep
+from lightvla_ros.policy.state import RobotState
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import Recording, end_state
@@ -58,7 +62,7 @@ class LiberoBridge(Node):
     def __init__(self, stop: threading.Event | None = None, **options) -> None:
         super().__init__('libero_bridge', **options)
         self._values = BRIDGE_PARAMETERS.declare(self)
-        self.now = BREAK
+        self.now = self._begun = BREAK
         self.base_frame = self._values.base_frame
         self._stop = stop or threading.Event()
         self._runner: EpisodeRunner | None = None
@@ -69,6 +73,10 @@ class LiberoBridge(Node):
         self._chunks: deque[ActionChunk] = deque(maxlen=64)
         self._reset = self._values.autostart
         self._output = BridgeOutput(self, self.base_frame)
+        self._twin: CrispTwin | None = None
+        if self._values.controller == 'crisp':
+            self._twin = CrispTwin(self, self._on_command)
+        self._later: deque[tuple[int, int, dict[str, np.ndarray], RobotState]] = deque()
         # the policy node's name for this topic, so that one namespace needs no remapping
         self.create_subscription(ActionChunk, 'lightvla/action_chunk', self._on_chunk, 10)
         self.create_service(Trigger, '~/reset', self._on_reset)
@@ -92,6 +100,10 @@ class LiberoBridge(Node):
     def _on_chunk(self, message: ActionChunk) -> None:
         with self._mail:
             self._chunks.append(message)
+            self._mail.notify()
+
+    def _on_command(self) -> None:
+        with self._mail:
             self._mail.notify()
 
     def _on_reset(self, *_: object) -> Trigger.Response:
@@ -142,16 +154,11 @@ class LiberoBridge(Node):
                 'base_frame': self.base_frame,
             }
         )
-        started, begun = time.monotonic(), self.now
+        started, self._begun = time.monotonic(), self.now
         error = ''
         counts = EpisodeCounts()
         try:
-            if values.mode == 'lockstep':
-                run_lockstep(
-                    self, counts, values.camera_every, values.resend_period, values.chunk_timeout
-                )
-            else:
-                run_wall_clock(self, counts, values.camera_every, values.real_time_factor)
+            self._run_mode(counts, values)
         except EpisodeAbortedError as aborted:
             error = str(aborted)
         took = time.monotonic() - started
@@ -167,8 +174,27 @@ class LiberoBridge(Node):
             'camera_size': values.camera_size,
             'frames': self._frames,
             'seconds': round(took, 3),
-            'real_time_factor': round((self.now - begun) * 1e-9 / took, 3),
+            'real_time_factor': round((self.now - self._begun) * 1e-9 / took, 3),
         }
+
+    def _run_mode(self, counts: EpisodeCounts, values: SimpleNamespace) -> None:
+        """Run an episode in the mode and with the controller that the parameters choose."""
+        every = values.camera_every
+        patience = (values.resend_period, values.chunk_timeout)
+        lockstep = values.mode == 'lockstep'
+        if self._twin is None:
+            if lockstep:
+                run_lockstep(self, counts, every, *patience)
+            else:
+                run_wall_clock(self, counts, every, values.real_time_factor)
+            return
+        self._twin.start(self._env)
+        self._later.clear()
+        if lockstep:
+            run_twin_in_lockstep(self, counts, every, *patience)
+        else:
+            delay = nanoseconds(values.observation_delay)
+            run_twin_by_the_clock(self, counts, every, values.real_time_factor, delay)
 
     def _prepare(self, spec: EpisodeSpec, values: SimpleNamespace) -> None:
         """Build the environment, unless the last one can be used again."""
@@ -216,6 +242,42 @@ class LiberoBridge(Node):
         self.now += PERIOD
         self._output.clock(self.now)
         return finished
+
+    # Those that the modes with a controller twin call; see twin_modes.TwinRobot
+
+    def report(self) -> None:
+        """Publish the measured pose and the fingers, stamped now."""
+        self._output.state(self._env.state(), self.now)
+
+    def wait_for_command(self, timeout: float) -> bool:
+        """Wait for a command stamped now."""
+        with self._mail:
+            self._mail.wait_for(
+                lambda: self._twin.answered == self.now or self._reset or self._stop.is_set(),
+                timeout,
+            )
+            self._check_interrupted()
+            answered = self._twin.answered == self.now
+            self._twin.answered = 0
+        return answered
+
+    def tick(self) -> bool:
+        """Run controller and physics for a tick."""
+        self._check_interrupted()
+        while self._later and self._later[0][0] <= self.now:
+            _, stamp, images, state = self._later.popleft()
+            self._output.observation(images, state, stamp)
+            self._frames += 1
+        self._twin.act()
+        solved = self._twin.arm.run(TICK * 1e-9)
+        self._twin.arm.refresh()
+        self.now += TICK
+        self._output.clock(self.now)
+        return self._runner.count(solved, (self.now - self._begun) * 1e-9)
+
+    def observe_later(self, due: int) -> None:
+        """Render now, and publish when simulated time is ``due``."""
+        self._later.append((due, self.now, self._env.render(), self._env.state()))
 
     def hold_action(self) -> np.ndarray:
         """Return the action that holds still."""

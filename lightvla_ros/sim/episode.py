@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lightvla_ros.contract.libero import CONTROL_PERIOD
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
 
@@ -85,6 +86,18 @@ class EpisodeRunner:
             self._gripper = float(action[6])
             self.success = self._step(action)
             self.steps += 1
+        return self.finished
+
+    def count(self, solved: bool, seconds: float) -> bool:
+        """Count time in which another controller has moved the arm.
+
+        :param solved: Whether the task is solved now.
+        :param seconds: Simulated time since the start of the episode [s].
+        :returns: Whether the episode is finished.
+        """
+        if not self.finished:
+            self.steps = round(seconds / CONTROL_PERIOD)
+            self.success = solved
         return self.finished
 
     def hold_action(self) -> np.ndarray:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.node import Node
@@ -38,6 +40,7 @@ class EpisodeError(LightVLAError):
 class Conductor(Node):
     """Drives the bridge and a policy (or the replay) through episodes.
 
+    :ivar uses_executor: Whether a chunk executor commands the arm.
     :param wait: Spins until its argument returns true; it raises when a child process died or the
         time is over.
     """
@@ -50,6 +53,8 @@ class Conductor(Node):
         self._parameters = self.create_client(SetParameters, 'libero_bridge/set_parameters')
         self._reset = self.create_client(Trigger, 'libero_bridge/reset')
         self._policy_reset = self.create_client(Trigger, 'lightvla/reset')
+        self._executor = self.create_client(ChangeState, 'chunk_executor/change_state')
+        self.uses_executor = False
         self._episode: dict = {}
         self._result: dict = {}
         self._status = VlaStatus()
@@ -77,6 +82,14 @@ class Conductor(Node):
             self._wait(self._policy_is_active, 600.0, 'the policy to be loaded')
             # it must not continue with the last episode's instruction
             self._call(self._policy_reset, Trigger.Request())
+        if self.uses_executor:
+            # anew, because nothing of the last episode is true any more: not even where the arm is
+            for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+                request = ChangeState.Request(transition=Transition(id=transition))
+                if not self._call(self._executor, request).success:
+                    raise EpisodeError(
+                        'the executor does not start; see logs/chunk_executor_node.log'
+                    )
         values = {
             'suite': spec.suite,
             'task': spec.task,

@@ -1,4 +1,4 @@
-"""The LIBERO bridge and the policy or replay node, each in its own process."""
+"""The LIBERO bridge and the nodes that answer it, each in its own process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lightvla_ros.nodes.demo.conductor import Conductor
 PATIENCE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
-class NodePair:
-    """Starts and ends both nodes. It starts ROS in this process, so call :meth:`close` at the end.
+class NodeGroup:
+    """Starts and ends the nodes. It starts ROS in this process, so call :meth:`close` at the end.
 
     :param logs: Folder of the nodes' logs.
     :param on_spin: Called while waiting, at least every 50 ms; an exception from it ends the wait.
@@ -47,32 +47,35 @@ class NodePair:
         return self._conductor
 
     def start(self, bridge: dict[str, object], name: str, parameters: dict[str, object]) -> None:
-        """Start the bridge and the node that answers it.
+        """Start the bridge, the node that answers it, and the executor if the bridge needs one.
 
-        :param bridge: The bridge's parameters; each episode is started by the conductor.
+        :param bridge: The bridge's parameters; each episode is started by the conductor. With a
+            ``controller`` other than ``osc``, a chunk executor commands it.
         :param name: Module of the answering node: ``policy_node`` or ``replay_node``.
         :param parameters: The answering node's parameters.
         """
-        config = resource('config/libero.param.yaml') if name == 'policy_node' else None
+        config = resource('config/libero.param.yaml')
+        controller = bridge.get('controller', 'osc')
+        started: list[tuple[str, dict[str, object], Path | None]] = [
+            ('libero_bridge_node', {'autostart': False, **bridge}, None),
+            (name, parameters, config if name == 'policy_node' else None),
+        ]
+        if controller != 'osc':
+            started.append(('chunk_executor_node', {'controller': controller}, config))
+        self._conductor.uses_executor = controller != 'osc'
         self._children = [
-            NodeProcess(
-                'lightvla_ros.nodes.libero_bridge_node',
-                self._logs / 'bridge.log',
-                {'autostart': False, **bridge},
-            ),
-            NodeProcess(
-                f'lightvla_ros.nodes.{name}', self._logs / f'{name}.log', parameters, config
-            ),
+            NodeProcess(f'lightvla_ros.nodes.{module}', self._logs / f'{module}.log', values, file)
+            for module, values, file in started
         ]
 
     def stop(self) -> None:
-        """End both nodes; others can be started afterwards."""
+        """End the nodes; others can be started afterwards."""
         for child in self._children:
             child.stop()
         self._children = []
 
     def close(self) -> None:
-        """End both nodes and ROS."""
+        """End the nodes and ROS."""
         self.stop()
         self._executor.shutdown()
         if self._conductor is not None:

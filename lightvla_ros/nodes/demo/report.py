@@ -149,6 +149,7 @@ class DemoOptions:
     """Options of `lightvla demo`.
 
     :param policy: Policy folder; None when only recordings are replayed.
+    :param controller: What moves the arm; see the bridge's parameter.
     """
 
     out: Path
@@ -159,3 +160,4 @@ class DemoOptions:
     render: str
     mode: str
     camera_size: int = 256
+    controller: str = 'osc'

@@ -11,7 +11,7 @@ from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions, failed_record, state_digest
 from lightvla_ros.nodes.demo.conductor import Conductor, EpisodeError
-from lightvla_ros.nodes.demo.processes import NodePair
+from lightvla_ros.nodes.demo.processes import NodeGroup
 from lightvla_ros.nodes.demo.report import StageStatistics
 from lightvla_ros.sim.episode import EpisodeSpec
 from lightvla_ros.sim.recording import load_recording, recording_path
@@ -50,7 +50,7 @@ class RosRunner:
         self._options = options
         self._manifest = load_manifest(options.policy)
         self._folder = folder
-        self._nodes = NodePair(folder / 'logs')
+        self._nodes = NodeGroup(folder / 'logs')
         self._conductor: Conductor | None = None
 
     def run(self, spec: EpisodeSpec) -> EpisodeRecord:

@@ -12,7 +12,7 @@ from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.files import one_writer
 from lightvla_ros.nodes.demo.conductor import Conductor
-from lightvla_ros.nodes.demo.processes import NodePair
+from lightvla_ros.nodes.demo.processes import NodeGroup
 from lightvla_ros.nodes.demo.report import (
     SUMMARY,
     DemoOptions,
@@ -51,7 +51,7 @@ class Demo:
         _isolate()
         options = self._options
         finished = False
-        nodes = NodePair(options.out / 'logs', self._raise_if_stopped)
+        nodes = NodeGroup(options.out / 'logs', self._raise_if_stopped)
         conductor = nodes.new_conductor()
         try:
             if options.replays:
@@ -97,7 +97,7 @@ class Demo:
 
     @contextlib.contextmanager
     def _started(
-        self, nodes: NodePair, answers: str, parameters: dict[str, object]
+        self, nodes: NodeGroup, answers: str, parameters: dict[str, object]
     ) -> Iterator[None]:
         """Start the bridge and the policy or replay node; end both afterwards."""
         options = self._options
@@ -106,6 +106,7 @@ class Demo:
         bridge = {
             'render': options.render,
             'mode': options.mode,
+            'controller': options.controller,
             'camera_size': options.camera_size,
             'camera_every': VIDEO_CAMERA_EVERY if film_between else CHUNK_LENGTH,
             'recordings': options.out / 'executed',
