@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Builds the ROS messages into a Python environment that has ROS 2:
+# Builds ROS messages into a Python environment that has ROS 2:
 #
-#   tools/build_messages.sh VENV
+#   tools/build_messages.sh VENV            those of this package
+#   tools/build_messages.sh VENV FOLDER     those of another one, such as test/interfaces/franka_msgs
 #
 # They are compiled against the ROS that is there, so a wheel of lightvla_ros cannot bring them. In a
 # ROS workspace colcon builds them, and this is not needed.
 set -euo pipefail
-(($# == 1)) && [[ -x $1/bin/python ]] || { echo 'usage: tools/build_messages.sh VENV' >&2; exit 2; }
+(($# == 1 || $# == 2)) && [[ -x $1/bin/python ]] ||
+  { echo 'usage: tools/build_messages.sh VENV [FOLDER]' >&2; exit 2; }
 venv=$(cd "$1" && pwd)
+source=$(cd "${2:-$(dirname "$0")/..}" && pwd)
 cd "$(dirname "$0")/.."
 
-build=$PWD/build/messages log=$PWD/build/messages.log stage=$PWD/build/messages/stage
+build=$PWD/build/messages/$(basename "$source")
+log=$build.log stage=$build/stage
 arguments=(-DCMAKE_INSTALL_PREFIX="$venv" -DBUILD_TESTING=OFF)
 if [[ -d $venv/share/rosidl_default_generators ]]; then
   # ROS from PyPI wheels (requirements/ros-jazzy.txt)
@@ -22,7 +26,7 @@ rm -rf "$build" && mkdir -p "$build"
 # Unspecified is CMake's name for what has no component: the generated files, not our sources, which
 # pip has installed.
 {
-  cmake -S . -B "$build" "${arguments[@]}" &&
+  cmake -S "$source" -B "$build" "${arguments[@]}" &&
     cmake --build "$build" -j"$(nproc)" &&
     DESTDIR=$stage cmake --install "$build" --component Unspecified
 } >"$log" 2>&1 ||

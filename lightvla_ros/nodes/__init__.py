@@ -6,11 +6,14 @@
 - ``bridge_parameters``: the LIBERO bridge's parameters
 - ``chunk_executor_node``: action chunks in, commands for the arm and the gripper out
 - ``clock_watch``: notices that the system's clock was set
+- ``controller_twin``: the controllers of the simulated arm as ROS sees them
 - ``conversions``: conversions between messages and the package's own types
 - ``demo``: whole graphs of processes: the demo and its benchmark
 - ``executor_parameters``: the chunk executor's parameters
 - ``executor_runner``: runs a chunk executor, from subscriptions to commands
 - ``graph_watch``: who publishes on a node's topics
+- ``gripper_client``: the hand, as the chunk executor commands it
+- ``hand_twin``: the actions of franka_gripper around a simulated hand
 - ``launch_arguments``: the launch arguments, for messages that name them
 - ``libero_bridge_node``: a simulated Panda that looks like a robot to the policy node
 - ``lifecycle``: a lifecycle node that logs every failed transition
@@ -32,4 +35,5 @@
 - ``spin``: runs a node until a signal ends it
 - ``state_reader``: the robot's state messages -> its state
 - ``status_report``: a node's status, log lines and diagnostics
+- ``twin_modes``: how the simulated robot runs when the chunk executor commands it
 """

@@ -1,6 +1,6 @@
 """The arm's controllers as ROS sees them, around an arm in LIBERO: what the real ones take and do.
 
-Callbacks only store. The simulation's thread calls :meth:`ControllerTwin.act` before each tick.
+Callbacks only store. The simulation's thread calls :meth:`CrispTwin.act` before each tick.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from lightvla_ros.nodes.conversions import MessageError, pose_from_message, stamp_ns
+from lightvla_ros.nodes.hand_twin import HandTwin
 from lightvla_ros.policy.poses import Pose
 from lightvla_ros.sim.crisp_arm import CrispArm
 from lightvla_ros.sim.libero_env import LiberoEnv
@@ -37,6 +38,7 @@ class CrispTwin:
         self._node = node
         self._on_command = on_command
         self._newest: PoseStamped | None = None
+        self._hand = HandTwin(node)
         self._subscription = node.create_subscription(
             PoseStamped, 'target_pose', self._on_target, QoSProfile(depth=1)
         )
@@ -48,10 +50,18 @@ class CrispTwin:
         self.arm = CrispArm(env)
         return self.arm
 
-    def act(self) -> None:
-        """Follow the newest target. Call it in the simulation's thread."""
+    def act(self, now: float) -> None:
+        """Follow the newest target, and carry out what the hand is told.
+
+        Call it in the simulation's thread.
+
+        :param now: Simulated time [s].
+        """
+        if self.arm is None:
+            return
+        self._hand.tick(self.arm.hand, now)
         message, self._newest = self._newest, None
-        if message is None or self.arm is None:
+        if message is None:
             return
         if self._node.count_publishers(self._subscription.topic_name) > 1:
             self.ignored += 1

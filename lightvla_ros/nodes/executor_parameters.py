@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.nodes.arm_outputs import OUTPUTS
+from lightvla_ros.nodes.gripper_client import GRIPPER_PARAMETERS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.runtime.safety_filter import EXECUTIONS
 from lightvla_ros.runtime.safety_limits import SafetyLimits
@@ -93,6 +94,7 @@ EXECUTOR_PARAMETERS = ParameterTable(
             0.5,
             20.0,
         ),
+        *GRIPPER_PARAMETERS,
         *(_row(bound) for bound in fields(SafetyLimits)),
     ]
 )

@@ -30,6 +30,7 @@ from lightvla_ros.nodes.conversions import (
 )
 from lightvla_ros.nodes.executor_parameters import limits_from
 from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
+from lightvla_ros.nodes.gripper_client import GripperClient
 from lightvla_ros.nodes.qos import ORDER_QOS, SENSOR_QOS, subscribe
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.policy.poses import Pose
@@ -83,6 +84,7 @@ class ExecutorRunner:
         self._ticked = 0.0
         self.executor = self._new_executor()
         self.output = OUTPUTS[values.controller](node, values, self._halt)
+        self.gripper = None if values.gripper == 'none' else GripperClient(node, values)
         self._subscriptions: list[Subscription] = []
         inputs: list[Topic] = []
 
@@ -111,6 +113,8 @@ class ExecutorRunner:
     def start(self) -> None:
         """Follow the next session's chunks; earlier stops are forgotten."""
         self.executor = self._new_executor()
+        if self.gripper is not None:
+            self.gripper.reset()
         self._moved = False
         self._stamp = 0
         self._ticked = 0.0
@@ -131,6 +135,8 @@ class ExecutorRunner:
             self._node.destroy_timer(timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        if self.gripper is not None:
+            self.gripper.destroy()
         self.output.destroy()
 
     def reset(self) -> bool:
@@ -140,6 +146,8 @@ class ExecutorRunner:
         """
         if not self.executor.reset():
             return False
+        if self.gripper is not None:
+            self.gripper.reset()
         self._moved = False
         self._look()
         return True
@@ -164,6 +172,7 @@ class ExecutorRunner:
         times = {'chunk_to_command': self.latencies, 'interval': self.intervals}
         return (
             dict(self.counts)
+            | {f'gripper_{name}': count for name, count in self._gripper_counts().items()}
             | self.executor.seams.summary()
             | {
                 f'{name}_{rank}_ms': round(1e3 * value, 3)
@@ -172,6 +181,9 @@ class ExecutorRunner:
                 for rank, value in percentiles(seconds, ('p50', 'p99')).items()
             }
         )
+
+    def _gripper_counts(self) -> dict[str, int]:
+        return dict(self.gripper.counts) if self.gripper is not None else {}
 
     # Callbacks
 
@@ -208,6 +220,7 @@ class ExecutorRunner:
             message.session_id,
             message.sequence,
             EXECUTIONS[message.reference],
+            stamp_ns(message.stats.observation_stamp),
             message.reason,
         )
 
@@ -275,9 +288,15 @@ class ExecutorRunner:
         """Decide what to send now, and send it."""
         if not self.active:
             return
+        now, seconds, gripper = self._ros_now(), self._seconds(), self.gripper
+        if gripper is not None:
+            gripper.look(seconds)
+            self.executor.hand(gripper.moves, now)
+            self._obstacles['gripper'] = gripper.why
         obstacle = obstacle or next(filter(None, self._obstacles.values()), '')
-        now = self._ros_now()
-        tick = self.executor.tick(self._seconds(), now, obstacle)
+        tick = self.executor.tick(seconds, now, obstacle)
+        if gripper is not None and tick.gripper is not None:
+            gripper.command(tick.gripper, seconds)
         command, measured = tick.command, self.executor.filter.measured
         if command.limited:
             self.counts[f'limited:{command.limited}'] += 1

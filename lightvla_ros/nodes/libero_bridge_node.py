@@ -268,7 +268,7 @@ class LiberoBridge(Node):
             _, stamp, images, state = self._later.popleft()
             self._output.observation(images, state, stamp)
             self._frames += 1
-        self._twin.act()
+        self._twin.act(self.now * 1e-9)
         solved = self._twin.arm.run(TICK * 1e-9)
         self._twin.arm.refresh()
         self.now += TICK

@@ -50,6 +50,7 @@ class ChunkExecutor:
         self._timeline = ChunkTimeline(execution, blended, speed)
         self._switch = GripperSwitch()
         self._hand_moves = False
+        self._hand_since = self._hand_rested = 0  # ns of ROS time
 
     @property
     def seams(self) -> Seams:
@@ -61,6 +62,8 @@ class ChunkExecutor:
 
         :param now: ROS time [ns].
         """
+        if len(received.chunk) and (self._hand_moves or received.observed < self._hand_rested):
+            return reason('hand_moves', '', 'the policy saw the hand in motion')
         return self._timeline.offer(received, now)
 
     def measure(self, now: float, pose: Pose) -> None:
@@ -70,8 +73,16 @@ class ChunkExecutor:
         """
         self.filter.measure(now, pose)
 
-    def hand(self, moves: bool) -> None:
-        """Say whether the hand executes a command at the moment."""
+    def hand(self, moves: bool, now: int) -> None:
+        """Say whether the hand executes a command at the moment.
+
+        :param now: ROS time [ns].
+        """
+        if moves and not self._hand_moves:
+            self._hand_since = now
+        if self._hand_moves and not moves:
+            self._hand_rested = now
+            self._timeline.delay(now - self._hand_since)
         self._hand_moves = moves
 
     def forget(self, why: str) -> None:
@@ -86,6 +97,7 @@ class ChunkExecutor:
         if not self.filter.reset():
             return False
         self._timeline.reset()
+        self._switch = GripperSwitch()  # what the hand did meanwhile is not known
         return True
 
     def tick(self, now: float, ros_now: int, obstacle: str = '') -> Tick:
@@ -98,12 +110,14 @@ class ChunkExecutor:
         # only poses that the filter believes: with another one the target would get the blame
         measured, commanded = self.filter.measured, self.filter.commanded
         target, why = None, reason('state_missing')
-        if measured is not None:
+        if self._hand_moves:  # the chunk waits: its steps do not pass meanwhile
+            why = reason('hand_moves')
+        elif measured is not None:
             target = self._timeline.target_at(ros_now, measured, commanded or measured)
             why = self._timeline.why
         opening = self._timeline.opening
-        if obstacle or self._hand_moves:
-            target, why = None, obstacle or reason('hand_moves')
+        if obstacle:
+            target, why = None, obstacle
         command = self.filter.step(now, target, why)
         if command.mode is not Mode.MOVE:
             opening = None  # an arm that may not move has no reason to grasp or to let go

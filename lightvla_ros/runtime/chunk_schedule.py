@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,11 @@ class TimedChunk:
     period: int
     valid_until: int
 
+    @property
+    def end(self) -> int:
+        """When its last step ends."""
+        return self.start + len(self.actions) * self.period
+
 
 class ChunkSchedule:
     """Stores chunks and returns the step that acts at a given time; times must not go back.
@@ -66,6 +71,11 @@ class ChunkSchedule:
     def clear(self) -> None:
         """Hold from now on."""
         self._active = self._next = None
+
+    def delay(self, by: int) -> None:
+        """Let the chunk that acts, act later by this much [ns]."""
+        if self._active is not None:
+            self._active = replace(self._active, start=self._active.start + by)
 
     def step_at(self, now: int) -> tuple[TimedChunk, int] | None:
         """Return the chunk and the index of its step that acts now; None means: hold still."""

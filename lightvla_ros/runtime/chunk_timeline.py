@@ -26,6 +26,9 @@ from lightvla_ros.runtime.seams import Seams
 
 # How far a target of ``displacement`` may lead the commanded pose before its step begins [m], [rad]
 LEAD = 0.03, 0.3
+# How long the last target of a chunk stays when the next chunk is late [ns]. The arm comes to rest
+# there; to hold at once, where it is, would break off every motion at the end of every chunk.
+GRACE = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class ReceivedChunk:
     :param session: Of the policy node's activation that sent it.
     :param sequence: Number in its session.
     :param execution: ``spring`` or ``displacement``, by the message's ``reference``.
+    :param observed: When the policy saw what it acts on [ns of ROS time].
     :param why: Why it is a hold.
     """
 
@@ -47,6 +51,7 @@ class ReceivedChunk:
     session: str
     sequence: int
     execution: str
+    observed: int = 0
     why: str = ''
 
 
@@ -96,6 +101,11 @@ class ChunkTimeline:
         self._seam = 0  # the first step after a replacement
         self.why = why
 
+    def delay(self, by: int) -> None:
+        """Go on with the chunk that acts as if this much less time [ns] had passed."""
+        self._schedule.delay(by)
+        self._step = None  # a spring's step begins at the pose that is measured then
+
     def offer(self, received: ReceivedChunk, now: int) -> str:
         """Take a chunk.
 
@@ -137,7 +147,10 @@ class ChunkTimeline:
         """
         found = self._schedule.step_at(now)
         if found is None:
-            if self._step is not None:
+            step = self._step
+            if step is not None and 0 <= now - step.chunk.end < GRACE:
+                return step.end
+            if step is not None:
                 self.seams.gaps += 1
                 self.hold(reason('no_target'))
             return None

@@ -44,6 +44,9 @@ REASONS = {
     'fault': 'the engine failed too often in a row, or a message could not be published; reset or '
     're-activate the node',
     'future_stamp': 'a message is stamped more than 50 ms ahead of ROS time; clocks disagree',
+    'gripper_failed': 'the hand has not done what it was told; look what it holds, then reset',
+    'gripper_missing': 'the action server of the hand is not there; start it, then reset',
+    'gripper_timeout': 'the hand has not answered within `gripper_timeout`; look at it, then reset',
     'hand_moves': 'the hand opens or closes, and the arm waits for it',
     'inference_timeout': 'an inference took longer than `max_inference_time`',
     'instruction_changed': 'a new instruction came; waiting for its first chunk',

@@ -3,14 +3,19 @@
 The filter stands between the targets of a chunk and the topic of a controller. It knows what it
 has commanded and what was measured, and every pose that it returns keeps these bounds:
 
-1. **Stretch.** It is within ``max_stretch_*`` of the newest believed measured pose. A controller
+1. **Stretch.** It is within ``max_stretch_*`` of the newest believed measured pose. With ``spring``
+   it is also within ``max_*speed / SPRING_RATE`` of it: the speed of an arm on a spring is
+   proportional to the lead of the set-point, so this is what bounds the arm's speed. A controller
    that holds its last target for ever (crisp_controllers, when its publisher dies) is therefore
    never left with a target that is farther away. This bound outranks all others.
 2. **Workspace.** It is inside the box, outside the keep-out boxes, inside the cone. The one
    exception is an arm that is itself outside by more than the stretch: then the pose is the
    measured one, and the stop ``outside_workspace`` lasts until somebody has moved the arm back.
-3. **Motion.** Its speed, acceleration and jerk are bounded, for translation and rotation. A target
-   is approached on the straight line, as far as ``stopping_plan.py`` can certify a way to rest that
+3. **Motion.** With ``displacement``, its speed, acceleration and jerk are bounded, for translation
+   and rotation. (A spring's set-point is meant to jump: the lead bounds the arm, and the stiffness
+   and the torque rate of its controller bound what follows. A set-point that is slowed down makes
+   the arm lag behind the policy's plan, which then closes the hand too early.) A target is
+   approached on the straight line, as far as ``stopping_plan.py`` can certify a way to rest that
    keeps these bounds and the workspace. So a target that is too far, too fast or outside shortens
    the motion and never turns it aside: where the motion would end moves straight towards the
    target, and never past it.
@@ -49,7 +54,7 @@ sense of ISO 13849 or ISO 10218.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -64,6 +69,9 @@ from lightvla_ros.runtime.workspace import CONE_CURVATURE, Workspace
 EXECUTIONS = ('spring', 'displacement')
 REACH = 0.9  # part of the stretch that a target may use; the rest is for noise of the measurement
 UNCOUNTED = ('enable_released',)  # a person may do this as often as they like
+# Steady speed of an arm on LIBERO's spring, per lead of its set-point [1/s]; measured in simulation
+SPRING_RATE = 6.1
+JUMP = 100.0, 1e5, 1e8  # speed, acceleration and jerk with which a spring's set-point may jump
 SMALL = 1e-6  # m and rad; a target that is missed by less counts as reached
 STOPS = ('controller_halted', 'operator_stop')
 
@@ -108,13 +116,28 @@ class SafetyFilter:
     def __init__(self, limits: SafetyLimits, execution: str) -> None:
         if execution not in EXECUTIONS:
             raise ConfigError(f'execution is {execution!r}; choose {" or ".join(EXECUTIONS)}')
+        translation = limits.max_speed, limits.max_acceleration, limits.max_jerk
+        rotation = (
+            limits.max_angular_speed,
+            limits.max_angular_acceleration,
+            limits.max_angular_jerk,
+        )
+        if execution == 'spring':
+            translation = rotation = JUMP
+            limits = replace(
+                limits,
+                max_stretch_translation=min(
+                    limits.max_stretch_translation, limits.max_speed / SPRING_RATE
+                ),
+                max_stretch_rotation=min(
+                    limits.max_stretch_rotation, limits.max_angular_speed / SPRING_RATE
+                ),
+            )
         self.limits = limits
         self.execution = execution
         self.workspace = Workspace(limits)
-        self._translation = StoppingPlan(limits.max_speed, limits.max_acceleration, limits.max_jerk)
-        self._rotation = StoppingPlan(
-            limits.max_angular_speed, limits.max_angular_acceleration, limits.max_angular_jerk
-        )
+        self._translation = StoppingPlan(*translation)
+        self._rotation = StoppingPlan(*rotation)
         self._pose: Pose | None = None
         self._now = -math.inf
         self._enabled: tuple[float, bool] | None = None
@@ -330,6 +353,10 @@ class SafetyFilter:
         self._rotation.redirect(turn, cone, CONE_CURVATURE)
         shift, turn = difference(pose, target)
         missing = shift - self._translation.aim, turn - self._rotation.aim
+        if self.execution == 'spring':  # along the path that was certified, at once
+            self._pose = moved(pose, self._translation.aim, self._rotation.aim)
+            self._translation.rest()
+            self._rotation.rest()
         if length(missing[0]) <= SMALL and length(missing[1]) <= SMALL:
             self._short_since = None
             return ''

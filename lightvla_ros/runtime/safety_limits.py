@@ -35,21 +35,43 @@ class SafetyLimits:
     :raises ConfigError: When fields are out of range or contradict each other; it names them.
     """
 
-    max_speed: float = _number(0.25, 0.001, 1.0, 'm/s', 'Largest speed of the commanded position.')
+    max_speed: float = _number(
+        0.25,
+        0.001,
+        1.0,
+        'm/s',
+        'Largest speed of the commanded position; of the arm, with `spring`.',
+    )
     max_acceleration: float = _number(
-        3.0, 0.01, 13.0, 'm/s^2', 'Largest acceleration of the commanded position.'
+        3.0,
+        0.01,
+        13.0,
+        'm/s^2',
+        'Largest acceleration of the commanded position (`displacement`).',
     )
     max_jerk: float = _number(
-        300.0, 1.0, 6500.0, 'm/s^3', 'Largest jerk of the commanded position.'
+        300.0, 1.0, 6500.0, 'm/s^3', 'Largest jerk of the commanded position (`displacement`).'
     )
     max_angular_speed: float = _number(
-        0.6, 0.001, 2.5, 'rad/s', 'Largest angular speed of the commanded orientation.'
+        0.6,
+        0.001,
+        10.0,
+        'rad/s',
+        'Largest angular speed of the commanded pose; with `spring`, of the arm.',
     )
     max_angular_acceleration: float = _number(
-        6.0, 0.01, 25.0, 'rad/s^2', 'Largest angular acceleration of the commanded orientation.'
+        6.0,
+        0.01,
+        25.0,
+        'rad/s^2',
+        'Largest angular acceleration of the commanded pose (`displacement`).',
     )
     max_angular_jerk: float = _number(
-        600.0, 1.0, 12500.0, 'rad/s^3', 'Largest angular jerk of the commanded orientation.'
+        600.0,
+        1.0,
+        12500.0,
+        'rad/s^3',
+        'Largest angular jerk of the commanded pose (`displacement`).',
     )
     max_step_translation: float = _number(
         0.087,

@@ -31,7 +31,12 @@ class FrankaHand:
         self._step = 0.0
 
     def move(self, width: float, speed: float) -> None:
-        """Send the fingers to a width between them [m], at a speed of the width [m/s]."""
+        """Send the fingers to a width between them [m], at a speed of the width [m/s].
+
+        They start from where they are: when they hold something, their set-points are farther.
+        """
+        places = self._data.qpos[self._places]
+        self._gripper.current_action = np.clip((places - self._middle) / self._half, -1, 1)
         place = width / FINGER_REACH - 1
         self._goal = np.clip(np.array([place, -place]), -1, 1)  # robosuite's second is negative
         self._step = speed / FINGER_REACH

@@ -99,11 +99,15 @@ def test_the_arm_waits_for_the_hand_and_goes_on_with_the_steps_of_that_time():
     robot.executor.offer(received(0.005, gripper=0.0), 0)
     robot.run(0.03)
     assert robot.grips == [False]
-    robot.executor.hand(True)
-    waiting = robot.run(0.2)
+    robot.executor.hand(True, robot.ros_now)
+    waiting = robot.run(0.5)
     assert {kind(command.why) for command in waiting} == {'hand_moves'}
     place = robot.pose.position.copy()
-    robot.executor.hand(False)
+    now = robot.ros_now
+    seen = received(0.02, sequence=1, start=now, observed=now - 10_000_000)
+    assert kind(robot.executor.offer(seen, now)) == 'hand_moves'
+    robot.executor.hand(False, now)
+    assert kind(robot.executor.offer(seen, now)) == 'hand_moves', 'it is still old'
     going = robot.run(0.1)
     assert going[-1].mode is Mode.MOVE
     assert robot.pose.position[1] > place[1]

@@ -49,7 +49,9 @@ def test_a_spring_is_set_once_per_step_from_the_measured_pose():
     assert y_at(timeline, START + 30 * MS, ahead) == pytest.approx(0.01)
     assert y_at(timeline, START + 50 * MS, ahead) == pytest.approx(0.024)
     assert timeline.opening == 1.0
-    assert y_at(timeline, START + 100 * MS) is None
+    # the next chunk is late: the set-point stays for a while
+    assert y_at(timeline, START + 199 * MS, AWAY) == pytest.approx(0.024)
+    assert y_at(timeline, START + 200 * MS) is None
     assert (timeline.why, timeline.opening) == ('no_target', None)
 
 
@@ -78,7 +80,8 @@ def test_steps_that_are_past_are_dropped_and_a_late_chunk_is_refused():
     assert y_at(timeline, START + 110 * MS) == pytest.approx(0.03)
     late = received([0.01] * 8, sequence=1)
     assert kind(timeline.offer(late, START + 201 * MS)) == 'too_late'
-    assert y_at(timeline, START + 201 * MS) is None
+    assert y_at(timeline, START + 249 * MS) == pytest.approx(0.03)  # of the chunk before
+    assert y_at(timeline, START + 250 * MS) is None
 
 
 def test_a_newer_chunk_takes_over_when_it_starts():
@@ -156,7 +159,7 @@ def test_a_seam_is_the_jump_between_what_both_chunks_ask_for_at_the_same_time():
         assert timeline.seams.summary() == {'seams': 0, 'seam_gaps': 0}
         new = received([0.06] * 8, START + 100 * MS, sequence=1, turn=-0.2)
         timeline.offer(new, START + 60 * MS)
-        for tick in range(6, 60):
+        for tick in range(6, 70):
             y_at(timeline, START + tick * 10 * MS)
         assert list(timeline.seams.jumps) == [pytest.approx((jump, 10 * jump))]
         assert timeline.seams.gaps == 1, 'the steps ran out after the last chunk'
@@ -226,7 +229,8 @@ def test_half_the_speed_is_twice_the_time_and_half_the_lead_of_a_spring():
     timeline.offer(received([0.02, 0.03]), START)
     assert y_at(timeline, START + 99 * MS) == pytest.approx(0.01)
     assert y_at(timeline, START + 100 * MS) == pytest.approx(0.015)
-    assert y_at(timeline, START + 200 * MS) is None
+    assert y_at(timeline, START + 299 * MS, AWAY) == pytest.approx(0.015)
+    assert y_at(timeline, START + 300 * MS) is None
 
 
 def test_half_the_speed_is_the_same_way_of_a_displacement():

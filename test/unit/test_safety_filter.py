@@ -137,7 +137,9 @@ def test_an_arm_that_is_blocked_is_pushed_no_farther_than_the_stretch():
         now, command = follow(arm, moved(HOME, vector(0, 0.06, 0), ZERO), 80, lag=1.0)
         assert command.mode is Mode.MOVE
         assert command.limited == 'stretched'
-        assert command.pose.position[1] == pytest.approx(0.9 * LIMITS.max_stretch_translation)
+        assert command.pose.position[1] == pytest.approx(
+            0.9 * arm.filter.limits.max_stretch_translation
+        )
 
 
 # --- what holds and what stops
@@ -184,9 +186,9 @@ def test_each_cause_holds_and_the_hold_ends_with_it(cause, execution):
 
 
 def test_a_hold_relaxes_a_spring_at_once_and_brakes_a_displacement():
-    for execution, at_once in (('spring', True), ('displacement', False)):
+    for execution, at_once, ticks in (('spring', True, 3), ('displacement', False, 20)):
         arm = started(execution)
-        now, command = follow(arm, moved(HOME, vector(0, 0.08, 0), ZERO), 20, lag=0.3)
+        now, command = follow(arm, moved(HOME, vector(0, 0.08, 0), ZERO), ticks, lag=0.3)
         lead = command.pose.position[1] - arm.believed.position[1]
         assert lead > 0.003
         stood = command.pose.position[1]
@@ -199,6 +201,16 @@ def test_a_hold_relaxes_a_spring_at_once_and_brakes_a_displacement():
             command = arm.step(now + step * TICK, None)
         assert not command.relaxed
         assert 0.005 < command.pose.position[1] - stood < 0.03
+
+
+def test_the_set_point_of_a_spring_jumps_as_far_as_the_speed_of_the_arm_allows():
+    arm = started('spring')
+    near = moved(HOME, vector(0, 0.03, 0), ZERO)
+    assert gap(arm.step(TICK, near).pose, near)[0] < 1e-9
+    far = arm.step(2 * TICK, moved(HOME, vector(0, 0.06, 0), ZERO))
+    assert far.limited == 'stretched'
+    lead = far.pose.position[1]
+    assert lead == pytest.approx(0.9 * LIMITS.max_speed / 6.1)
 
 
 def test_a_held_arm_that_sags_does_not_drag_its_target_along():
