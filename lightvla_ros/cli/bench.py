@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.cli.arguments import add_no_compile, number, parse_count
+from lightvla_ros.cli.arguments import (
+    add_episodes,
+    add_no_compile,
+    add_render,
+    check_episodes,
+    number,
+    parse_count,
+    parse_range,
+    parse_seed,
+)
+from lightvla_ros.contract.libero import MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource, write_text
 from lightvla_ros.policy.tolerances import TOLERANCES
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
     from lightvla_ros.bench.layers import LayerBench
 
 POLICY_ROUNDS, PRESET_ROUNDS = 100, 10
+DELAYS, HORIZONS = (0, 50, 100, 200, 400), (8, 4, 2)
 ONLY = {
     'policy': ('engine', 'provider'),
     'preset': ('layers', 'text', 'precision'),
@@ -25,7 +36,7 @@ ONLY = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``lightvla bench node``, ``executor``, ``engine`` and ``gpu``."""
+    """Declare ``lightvla bench node``, ``executor``, ``delays``, ``engine`` and ``gpu``."""
     benches = parser.add_subparsers(
         dest='bench', required=True, metavar='WHAT', help='what is measured'
     )
@@ -37,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _add_executor,
             _run_executor,
         ),
+        ('delays', 'episodes whose observations come late', _add_delays, _run_delays),
         ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
         ('gpu', 'a chunk on a GPU, against the limits of the same GPU', _add_gpu, _run_gpu),
     ):
@@ -80,6 +92,89 @@ def _run_executor(parsed: argparse.Namespace) -> int:
 
     report = measure(parsed.seconds)
     print(json.dumps(report, indent=2) if parsed.json else table(report))
+    return 0
+
+
+def _add_delays(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(stopped='stopped; run the same command again to continue')
+    parser.add_argument(
+        '--policy', type=Path, metavar='DIR', help='policy folder; default: the bundled one'
+    )
+    parser.add_argument(
+        '--json',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='file for the result, with FILE.png beside it; the journal, FILE with .jsonl, is '
+        'resumed if it exists',
+    )
+    for name, unit, what, default in (
+        ('delay', 'MS', 'delays of the observations [ms]', DELAYS),
+        ('horizon', 'N', 'steps between two observations and two chunks', HORIZONS),
+    ):
+        parser.add_argument(
+            f'--{name}',
+            type=parse_range,
+            default=default,
+            metavar=unit,
+            help=f'{what}, such as {",".join(map(str, default))}; default: these',
+        )
+    parser.add_argument(
+        '--variant',
+        nargs='+',
+        choices=('plain', 'roll_state', 'blended', 'both'),
+        default=['plain', 'roll_state', 'blended', 'both'],
+        help="roll_state of the policy node, the executor's blended 2, or both; default: all",
+    )
+    parser.add_argument(
+        '--suite', choices=tuple(MAX_STEPS), default='libero_object', help='suite of tasks'
+    )
+    add_episodes(parser, tasks='0-9', inits='0')
+    parser.add_argument(
+        '--seed',
+        type=parse_seed,
+        default=0,
+        metavar='N',
+        help="seed of the fixtures' poses; default: 0",
+    )
+    add_render(parser)
+    parser.add_argument(
+        '--real-time-factor',
+        type=number(0.01, 10.0),
+        default=0.2,
+        metavar='F',
+        help='speed of simulated time; lower it if control periods overrun; default: 0.2',
+    )
+
+
+def _run_delays(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.evaluate.evaluate import journal_path
+    from lightvla_ros.nodes.demo.bench_delays import DelayOptions, measure
+    from lightvla_ros.nodes.demo.delay_report import Point, table
+    from lightvla_ros.show.plots import write_delays
+    from lightvla_ros.sim.episode import EpisodeSpec
+
+    journal_path(parsed.json)  # refuses another ending
+    tasks, inits = parsed.tasks or tuple(range(10)), parsed.inits or (0,)
+    check_episodes([parsed.suite], tasks, inits)
+    options = DelayOptions(
+        policy=parsed.policy or resource(BUNDLED_POLICY),
+        points=tuple(
+            Point(delay, horizon, variant)
+            for horizon in parsed.horizon
+            for variant in dict.fromkeys(parsed.variant)
+            for delay in parsed.delay
+        ),
+        episodes=tuple(
+            EpisodeSpec(parsed.suite, task, init, parsed.seed) for task in tasks for init in inits
+        ),
+        out=parsed.json,
+        real_time_factor=parsed.real_time_factor,
+        render=parsed.render,
+    )
+    document = measure(options)
+    write_delays(document, parsed.json.with_suffix('.png'))
+    print(table(document['points']))
     return 0
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from lightvla_ros.errors import EvaluationError, one_line
 from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.files import append
-from lightvla_ros.sim.episode import EpisodeSpec
 
 
 class Journal:
@@ -19,13 +18,16 @@ class Journal:
     is not in the header, so a journal can be continued with more episodes.
 
     :param header: Policy, conditions and versions; a journal with another header is refused.
+    :param kind: Class of the records, with ``spec`` (what identifies one), ``as_dict`` and
+        ``from_dict``.
     :raises EvaluationError: When the file has another header or is damaged.
     :raises WriteError: When the disk is full.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], kind: Any = EpisodeRecord) -> None:
         self._path = path
-        self.records: dict[EpisodeSpec, EpisodeRecord] = {}
+        self._kind = kind
+        self.records: dict[Any, Any] = {}  # by spec
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open('a+b', buffering=0)
         try:
@@ -34,7 +36,7 @@ class Journal:
             self._file.close()
             raise
 
-    def add(self, record: EpisodeRecord) -> None:
+    def add(self, record: Any) -> None:
         """Append an episode; it is stored on the disk when this returns."""
         self.records[record.spec] = record
         self._write(record.as_dict())
@@ -56,7 +58,7 @@ class Journal:
                 self._write(header)
                 return
             found, *episodes = (json.loads(line) for line in lines)
-            records = [EpisodeRecord.from_dict(fields) for fields in episodes]
+            records = [self._kind.from_dict(fields) for fields in episodes]
         except (ValueError, TypeError) as error:
             raise EvaluationError(
                 f'{self._path}: is not a journal ({one_line(error)}); remove it or give another '

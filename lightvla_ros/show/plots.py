@@ -1,8 +1,9 @@
-"""Two plots: the number of kept tokens over an episode, and what they show."""
+"""Plots: the kept tokens over an episode, what they show, and chunks under delay."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ PATCHES_COLOUR = '#d5d8dc'
 
 CAMERA_COLOURS = ('#2a7ab9', '#d9822b', '#7a5fa8')
 ALL_COLOUR = '#333333'
+DELAY_COLOURS = ('#8a8f98', '#2a7ab9', '#d9822b', '#2e8b57')
 
 
 def write_kept_over_time(seen: Seen, path: Path) -> Path:
@@ -91,6 +93,48 @@ def write_concentration(shares: dict[str, Shares], title: str, path: Path) -> Pa
     ]
     labels = ('kept, on task (object, target, gripper)', 'kept, off task', 'all patches')
     figure.legend(handles, labels, loc='outside lower center', ncols=3, frameon=False, fontsize=9)
+    return save(figure, path)
+
+
+def write_delays(document: dict[str, Any], path: Path) -> Path:
+    """Write success and the jumps at seams against the delay, a line for each way.
+
+    :param document: The result of ``lightvla bench delays``.
+    """
+    horizons = sorted({row['horizon'] for row in document['points']}, reverse=True)
+    variants = list(dict.fromkeys(row['variant'] for row in document['points']))
+    figure = Figure((3.2 * len(horizons) + 1.2, 7.5), layout='constrained')
+    grid = figure.subplots(3, len(horizons), sharex=True, sharey='row', squeeze=False)
+    for column, horizon in enumerate(horizons):
+        for index, variant in enumerate(variants):
+            rows = [
+                row
+                for row in document['points']
+                if (row['horizon'], row['variant']) == (horizon, variant) and row['episodes']
+            ]
+            delays = [row['delay_ms'] for row in rows]
+            style = {'color': DELAY_COLOURS[index], 'ms': 4, 'label': words(variant)}
+            rates = 100 * np.array([[row[k] for k in ('rate', 'low', 'high')] for row in rows])
+            if rows:
+                grid[0, column].plot(delays, rates[:, 0], 'o-', **style)
+                shade = style['color']
+                grid[0, column].fill_between(delays, *rates[:, 1:].T, color=shade, alpha=0.08)
+            for axes, unit in ((grid[1, column], 'seam_mm'), (grid[2, column], 'seam_deg')):
+                found = [(row['delay_ms'], row[unit]['p95']) for row in rows if row[unit]]
+                axes.plot(*np.array(found).reshape(-1, 2).T, 'o-', **style)
+        grid[0, column].set_title(f'a chunk every {horizon} steps', fontsize=10)
+        grid[2, column].set_xlabel('delay of the observations [ms]', fontsize=9)
+    for axes in grid.flat:
+        without_frame(axes)
+        axes.set_ylim(bottom=0)
+    grid[0, 0].set_ylim(0, 103)
+    grid[0, 0].set_ylabel('solved [%], Wilson 95 %', fontsize=9)
+    grid[1, 0].set_ylabel('jump at seams, p95 [mm]', fontsize=9)
+    grid[2, 0].set_ylabel('jump at seams, p95 [°]', fontsize=9)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc='outside lower center', ncols=len(variants), frameon=False, fontsize=9
+    )
     return save(figure, path)
 
 

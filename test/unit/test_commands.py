@@ -103,9 +103,12 @@ def test_every_command_that_we_print_can_be_given(capsys):
     assert given >= cli.COMMANDS.keys(), 'a command that no text mentions'
 
 
+PARTS = {'bench': ('node', 'executor', 'delays', 'engine', 'gpu'), 'data': ('inspect',)}
+
+
 def is_mention(words):
     """Whether a text names a command, or an option of it, and gives no arguments."""
-    if len(words) == 1 or words in (['bench', 'node'], ['bench', 'engine'], ['data', 'inspect']):
+    if len(words) == 1 or (len(words) == 2 and words[1] in PARTS.get(words[0], ())):
         return True
     options = cli.make_parser()._subparsers._group_actions[0].choices
     return len(words) == 2 and words[1] in options[words[0]]._option_string_actions

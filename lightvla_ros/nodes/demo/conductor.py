@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ class Conductor(Node):
         self.statistics = StageStatistics()
         self._wait = wait
         self._instruction = self.create_publisher(String, 'instruction', 1)
-        self._parameters = self.create_client(SetParameters, 'libero_bridge/set_parameters')
+        self._parameters: dict[str, Client] = {}  # by node
         self._reset = self.create_client(Trigger, 'libero_bridge/reset')
         self._policy_reset = self.create_client(Trigger, 'lightvla/reset')
         self._executor = self.create_client(ChangeState, 'chunk_executor/change_state')
@@ -96,12 +96,7 @@ class Conductor(Node):
             'init_state': spec.init_state,
             'seed': spec.seed,
         }
-        request = SetParameters.Request(
-            parameters=[Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
-        )
-        for outcome in self._call(self._parameters, request).results:
-            if not outcome.successful:
-                raise EpisodeError(outcome.reason)
+        self.set_parameters('libero_bridge', values)
         with self._filmed(spec, policy, video):
             self._call(self._reset, Trigger.Request())
             self._wait(lambda: bool(self._result or self._episode), 120.0, 'a new episode')
@@ -109,6 +104,21 @@ class Conductor(Node):
                 self._give_instruction()
             self._wait(lambda: bool(self._result), 3600.0, 'the end of the episode')
         return self._result
+
+    def set_parameters(self, node: str, values: Mapping[str, object]) -> None:
+        """Set parameters of a node, by its name.
+
+        :raises EpisodeError: When the node refuses one.
+        """
+        if node not in self._parameters:
+            service = f'{node}/set_parameters'
+            self._parameters[node] = self.create_client(SetParameters, service)
+        request = SetParameters.Request(
+            parameters=[Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
+        )
+        for outcome in self._call(self._parameters[node], request).results:
+            if not outcome.successful:
+                raise EpisodeError(outcome.reason)
 
     @contextmanager
     def _filmed(

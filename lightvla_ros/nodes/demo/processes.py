@@ -46,13 +46,20 @@ class NodeGroup:
         self._executor.add_node(self._conductor)
         return self._conductor
 
-    def start(self, bridge: dict[str, object], name: str, parameters: dict[str, object]) -> None:
+    def start(
+        self,
+        bridge: dict[str, object],
+        name: str,
+        parameters: dict[str, object],
+        executor: bool = True,
+    ) -> None:
         """Start the bridge, the node that answers it, and the executor if the bridge needs one.
 
         :param bridge: The bridge's parameters; each episode is started by the conductor. With a
             ``controller`` other than ``osc``, a chunk executor commands it.
         :param name: Module of the answering node: ``policy_node`` or ``replay_node``.
         :param parameters: The answering node's parameters.
+        :param executor: Whether to start the executor; False if the caller runs it.
         """
         config = resource('config/libero.param.yaml')
         controller = bridge.get('controller', 'osc')
@@ -60,7 +67,7 @@ class NodeGroup:
             ('libero_bridge_node', {'autostart': False, **bridge}, None),
             (name, parameters, config if name == 'policy_node' else None),
         ]
-        if controller != 'osc':
+        if executor and controller != 'osc':
             started.append(('chunk_executor_node', {'controller': controller}, config))
         self._conductor.uses_executor = controller != 'osc'
         self._children = [

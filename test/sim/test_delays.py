@@ -1,0 +1,29 @@
+"""Episodes whose observations come late, through bridge, policy node and executor."""
+
+import json
+
+import pytest
+
+from lightvla_ros.cli import main
+
+pytestmark = pytest.mark.sim
+
+
+def test_an_episode_under_delay_through_the_real_nodes(tmp_path, capfd):
+    out = tmp_path / 'delays.json'
+    command = ['bench', 'delays', '--json', str(out), '--tasks', '0', '--real-time-factor', '1']
+    command += ['--delay', '100', '--horizon', '4', '--variant', 'both']
+    assert main(command) == 0
+    header, record = map(json.loads, out.with_suffix('.jsonl').read_text().splitlines())
+    assert header['policy']['name'] == 'libero-tiny'
+    assert (record['error'], record['variant']) == ('', 'both')
+    assert min(record['late_ms']) >= 100
+    assert len(record['late_ms']) > 10
+    assert record['jumps']
+    (point,) = json.loads(out.read_text())['points']
+    assert point['seam_mm']['p95'] > 0
+    assert out.with_suffix('.png').stat().st_size > 10_000
+    capfd.readouterr()
+    assert main(command) == 0, 'nothing is left to do'
+    assert len(out.with_suffix('.jsonl').read_text().splitlines()) == 2
+    assert '100     4 both' in capfd.readouterr().out
