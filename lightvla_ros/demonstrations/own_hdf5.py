@@ -11,11 +11,13 @@ import h5py
 import numpy as np
 
 from lightvla_ros.demonstrations.hdf5 import open_file, text_attribute
+from lightvla_ros.demonstrations.index import DEMO
 from lightvla_ros.demonstrations.mapping import Mapping, refuse_missing
 from lightvla_ros.demonstrations.recording import Column, Recorded
 from lightvla_ros.errors import DemonstrationError
 
 BLOCK = 32  # pictures that are read at once
+LISTED = 30  # datasets of a file whose names are listed
 
 
 @contextmanager
@@ -77,6 +79,25 @@ class OwnHDF5:
             # one slab and then a choice: HDF5 is slow at choosing rows itself
             block = pictures[part[0] : part[-1] + 1]
             yield from block[part - part[0]]
+
+
+def datasets_of(path: Path) -> Iterator[str]:
+    """List the datasets of a file; none of LIBERO's. Runs in the reading process.
+
+    :raises DamagedFileError: When it is not HDF5.
+    """
+    with open_file(path) as file:
+        data = file.get('data')
+        if isinstance(data, h5py.Group) and any(map(DEMO.fullmatch, data)):
+            return
+        lines: list[str] = []
+
+        def add(name: str, each: h5py.HLObject) -> None:
+            if isinstance(each, h5py.Dataset) and len(lines) < LISTED:
+                lines.append(f'{name}: {each.dtype} {each.shape}')
+
+        file.visititems(add)
+    yield from lines
 
 
 def _dataset(episode: h5py.Group, name: str) -> h5py.Dataset:

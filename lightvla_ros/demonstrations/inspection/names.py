@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-
-from lightvla_ros.demonstrations.hdf5 import open_file
-from lightvla_ros.demonstrations.index import DEMO
 from lightvla_ros.demonstrations.lerobot import is_lerobot, read_info
+from lightvla_ros.demonstrations.own_hdf5 import datasets_of
 from lightvla_ros.demonstrations.reading_process import stream
 from lightvla_ros.demonstrations.rosbag import bags_in, topics_of
-
-ROWS = 30  # names that are listed of an HDF5 file
 
 
 def names_in(path: Path) -> tuple[str, list[str]] | None:
@@ -28,24 +23,8 @@ def names_in(path: Path) -> tuple[str, list[str]] | None:
     if bags:
         return 'rosbag', [f'{len(bags)} bags; the first: {bags[0]}', *stream(topics_of, bags[0])]
     files = sorted(path.rglob('*.hdf5')) if path.is_dir() else [path] * path.is_file()
-    lines = list(stream(_of_hdf5, files[0])) if files else []
+    lines = list(stream(datasets_of, files[0])) if files else []
     return ('hdf5', [f'{len(files)} files; the first: {files[0]}', *lines]) if lines else None
-
-
-def _of_hdf5(path: Path) -> Iterator[str]:
-    """List the datasets of a file; none of LIBERO's. Runs in the reading process."""
-    with open_file(path) as file:
-        data = file.get('data')
-        if isinstance(data, h5py.Group) and any(map(DEMO.fullmatch, data)):
-            return
-        lines: list[str] = []
-
-        def add(name: str, each: h5py.HLObject) -> None:
-            if isinstance(each, h5py.Dataset) and len(lines) < ROWS:
-                lines.append(f'{name}: {each.dtype} {each.shape}')
-
-        file.visititems(add)
-    yield from lines
 
 
 def _of_lerobot(path: Path) -> Iterator[str]:
