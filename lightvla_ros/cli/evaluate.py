@@ -64,16 +64,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--ablation',
-        choices=('none', 'random', 'fixed'),
+        choices=('none', 'random', 'fixed', 'more', 'fewer'),
         default='none',
-        help='replace the kept tokens by as many other tokens; default: none',
+        help='replace the k kept tokens: by k others, drawn for each chunk (random) or always the '
+        'same (fixed); by these and k others (more); by nine tenths (fewer); default: none',
     )
     parser.add_argument(
         '--ablation-seed',
         type=parse_seed,
         default=0,
         metavar='N',
-        help='seed of the random tokens; default: 0',
+        help='seed of what --ablation draws; default: 0',
     )
     parser.add_argument(
         '--through',

@@ -19,15 +19,22 @@ from lightvla_ros.errors import EngineError
 from lightvla_ros.evaluate.episodes import Conditions
 from lightvla_ros.sim.episode import EpisodeSpec
 
+DROPPED = 0.1  # share of the kept tokens that `--ablation fewer` drops
 Choice = Callable[[np.ndarray], np.ndarray]  # kept bool [Lv] -> another of that shape
 
 
 class TokenChooser:
     """Chooses reproducibly which tokens are kept instead of the pruner's.
 
-    ``random`` draws for every chunk, seeded by the episode and the chunk's number. ``fixed`` takes
-    the first tokens of one fixed order of all patches. Both take as many tokens as the pruner
-    keeps, counted over all cameras.
+    Of the pruner's k tokens, counted over all cameras, it makes with ``--ablation``
+
+    - ``random``: k tokens at random;
+    - ``fixed``: the first k tokens of one fixed order of all patches;
+    - ``more``: the k tokens and k others at random, or all if there are fewer;
+    - ``fewer``: the k tokens without a random tenth, rounded; one is kept.
+
+    ``more`` and ``fewer`` are the paper's table 4. All but ``fixed`` draw for every chunk, seeded
+    by the episode and the chunk's number.
     """
 
     def __init__(self, conditions: Conditions) -> None:
@@ -47,12 +54,20 @@ class TokenChooser:
         if self._what == 'all':
             return np.ones_like(kept)
         draw = [self._seed]
-        if self._what == 'random':
+        if self._what != 'fixed':
             draw += [*self._episode, self._chunk]
             self._chunk += 1
         order = np.random.default_rng(draw).permutation(len(kept))
-        chosen = np.zeros_like(kept)
-        chosen[order[: np.count_nonzero(kept)]] = True
+        count = np.count_nonzero(kept)
+        if self._what == 'more':
+            chosen = kept.copy()
+            chosen[order[~kept[order]][:count]] = True
+        elif self._what == 'fewer':
+            chosen = kept.copy()
+            chosen[order[kept[order]][: min(round(DROPPED * count), count - 1)]] = False
+        else:
+            chosen = np.zeros_like(kept)
+            chosen[order[:count]] = True
         return chosen
 
 

@@ -19,8 +19,8 @@ class Conditions:
     """Everything that can change an outcome; results with different conditions are not merged.
 
     :param pruning: ``on``, or ``off``: the same weights with every visual token.
-    :param ablation: ``none``, or how the kept tokens are replaced by the same number of others:
-        ``random`` (new ones for each chunk) or ``fixed`` (the first of one fixed order).
+    :param ablation: ``none``, or how the kept tokens are replaced: ``random``, ``fixed``, ``more``
+        or ``fewer`` (``chosen_tokens.py``).
     :param ablation_seed: Seed of ``ablation``.
     :param through: ``direct`` or ``ros``.
     :param render: ``cheap`` or ``standard``.

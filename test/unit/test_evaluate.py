@@ -563,8 +563,14 @@ def predictions(folder, golden, engine, choose):
 
 @pytest.mark.parametrize(
     'conditions',
-    [Conditions(pruning='off'), Conditions(ablation='random'), Conditions(ablation='fixed')],
-    ids=['unpruned', 'random', 'fixed'],
+    [
+        Conditions(pruning='off'),
+        Conditions(ablation='random'),
+        Conditions(ablation='fixed'),
+        Conditions(ablation='more'),
+        Conditions(ablation='fewer'),
+    ],
+    ids=['unpruned', 'random', 'fixed', 'more', 'fewer'],
 )
 def test_overruled_graphs_compute_what_the_model_does(small_policy, golden, conditions):
     plain = Policy.load(small_policy, unchecked=True)
@@ -582,11 +588,14 @@ def test_overruled_graphs_compute_what_the_model_does(small_policy, golden, cond
             np.testing.assert_array_equal(one.kept_patches, torch_one.kept_patches, engine)
             assert one.kept == torch_one.kept
             np.testing.assert_allclose(one.normalised, torch_one.normalised, atol=1e-4)
-            assert not np.allclose(one.normalised, before.normalised, atol=1e-5)
+            if conditions.ablation != 'fewer' or sum(before.kept) > 5:  # a tenth of 5 is none
+                assert not np.allclose(one.normalised, before.normalised, atol=1e-5)
             if conditions.pruning == 'off':
                 assert one.kept == (16, 16)
             else:
-                assert sum(one.kept) == sum(before.kept), 'as many as the pruner keeps'
+                count = sum(before.kept)
+                wanted = {'more': min(2 * count, 32), 'fewer': count - round(count / 10)}
+                assert sum(one.kept) == wanted.get(conditions.ablation, count)
 
 
 def test_draws_repeat_by_episode_and_chunk():
@@ -611,6 +620,28 @@ def test_draws_repeat_by_episode_and_chunk():
     # of two sizes, the smaller subset lies in the larger one
     kept[40:80] = True
     assert (draws('fixed', first)[0] | ~fixed[0]).all()
+
+
+@pytest.mark.parametrize('what', ['more', 'fewer'])
+def test_table_4_adds_as_many_tokens_or_drops_a_tenth(what):
+    def draw(count, seed=0):
+        kept = np.zeros(100, dtype=bool)
+        kept[:count] = True
+        chooser = TokenChooser(Conditions(ablation=what, ablation_seed=seed))
+        chooser.start_episode(EpisodeSpec('libero_object', 0, 0))
+        found = np.stack([chooser(kept) for _ in range(2)])
+        assert found[:, kept].all() if what == 'more' else not found[:, ~kept].any()
+        return found
+
+    counts = {count: draw(count).sum(1).tolist() for count in (1, 4, 8, 20, 60)}
+    if what == 'more':
+        assert counts == {1: [2] * 2, 4: [8] * 2, 8: [16] * 2, 20: [40] * 2, 60: [100] * 2}
+    else:
+        assert counts == {1: [1] * 2, 4: [4] * 2, 8: [7] * 2, 20: [18] * 2, 60: [54] * 2}
+    found = draw(20)
+    assert (found[0] != found[1]).any(), 'each chunk has its own draw'
+    np.testing.assert_array_equal(found, draw(20))
+    assert (found != draw(20, seed=1)).any()
 
 
 def test_engine_that_keeps_its_tokens_says_so(golden):

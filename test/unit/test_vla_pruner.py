@@ -1,4 +1,4 @@
-"""Properties of the pruner, its gradient, and the table 4 ablations."""
+"""Properties of the pruner, its gradient."""
 
 import math
 
@@ -7,7 +7,6 @@ import torch
 
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.vla import pruner
-from lightvla_ros.vla.ablation import add_random, drop_random
 from lightvla_ros.vla.config import noise_bound
 
 FORMULAS = ('published', 'paper')
@@ -168,20 +167,3 @@ def test_noise_schedules():
     for arguments in (('cosine', 0, 4), ('linear', 5, 4), ('linear', -1, 4)):
         with pytest.raises(ConfigError):
             noise_bound(*arguments)
-
-
-def test_ablations_change_as_many_tokens_as_the_paper_says_and_repeat():
-    kept = torch.zeros(2, 100, dtype=torch.bool)
-    kept[0, :20] = True
-    kept[1, :60] = True
-    added = add_random(7)(kept)
-    assert added.sum(1).tolist() == [40, 100]
-    assert (added | kept).equal(added)
-    dropped = drop_random(7)(kept)
-    assert dropped.sum(1).tolist() == [18, 54]
-    assert (dropped & kept).equal(dropped)
-    assert drop_random(7)(kept).equal(dropped)
-    assert not drop_random(8)(kept).equal(dropped)
-    one = torch.zeros(1, 5, dtype=torch.bool)
-    one[0, 2] = True
-    assert drop_random(0, 0.9)(one).sum() == 1
