@@ -164,6 +164,14 @@ FAULTS = {
         '--policy {text} --out {free} --tasks 0 --suite libero_object --workers 1',
         '--out {taken}/x',
     ],
+    'data': [
+        'inspect {missing}',
+        'inspect {text}',
+        'inspect {missing} --mapping {text}',
+        'inspect {policy} --mapping {missing}',
+        'inspect {policy} --like {cut}',
+        'inspect {policy} --like {missing}',
+    ],
     'train': [
         '--config {missing}',
         '--config {text}',
