@@ -42,7 +42,7 @@ from lightvla_ros.sim.episode import EpisodeSpec
 
 CONFIG = 'config/libero.param.yaml'
 # An observation is up to a delay and a horizon old before the next one comes [s]. Poses come every
-# 10 ms, and one of them may be lost.
+# 10 ms, and one of them may be lost. (Set when it runs: a file's section for a node beats `-p`.)
 POLICY = {'max_image_age': 2.0, 'max_state_skew': 0.02}
 
 
@@ -173,12 +173,11 @@ class DelayRunner:
             'render': options.render,
             'real_time_factor': options.real_time_factor,
         }
-        policy = {'policy': options.policy, **POLICY}
-        self._nodes.start(bridge, 'policy_node', policy, executor=False)
+        self._nodes.start(bridge, 'policy_node', {'policy': options.policy}, executor=False)
 
     def _set(self, point: Point) -> None:
         bridge = {'observation_delay': point.delay_ms * 1e-3, 'camera_every': point.horizon}
-        policy = {'roll_state': False, 'replan_steps': point.horizon}
+        policy = {'roll_state': False, 'replan_steps': point.horizon, **POLICY}
         self._conductor.set_parameters('libero_bridge', bridge)
         self._conductor.set_parameters('lightvla', policy | VARIANTS[point.variant][0])
 
