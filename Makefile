@@ -9,7 +9,7 @@ export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 export AMENT_PREFIX_PATH := $(CURDIR)/.venv:$(AMENT_PREFIX_PATH)
 endif
 
-.PHONY: help setup setup-train demo test lint unit ros sim colcon wheel bench test-gpu docs clean
+.PHONY: help setup setup-train demo test lint unit ros sim colcon wheel bench soak test-gpu docs clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -50,6 +50,9 @@ wheel: setup  ## the wheel, installed into an empty environment and run elsewher
 
 bench: setup  ## what the node adds outside the engine
 	$(VENV)/lightvla bench node
+
+soak: setup  ## policy, executor and simulated arm for an hour; what grows or is missed
+	$(VENV)/lightvla bench soak
 
 test-gpu:  ## all that needs a GPU of NVIDIA; no set-up: PYTHON is one with PyTorch and CUDA
 	tools/test_gpu.sh

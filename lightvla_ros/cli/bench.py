@@ -36,7 +36,7 @@ ONLY = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``lightvla bench node``, ``executor``, ``delays``, ``engine`` and ``gpu``."""
+    """Declare ``lightvla bench node``, ``executor``, ``soak``, ``delays``, ``engine``, ``gpu``."""
     benches = parser.add_subparsers(
         dest='bench', required=True, metavar='WHAT', help='what is measured'
     )
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _add_executor,
             _run_executor,
         ),
+        ('soak', 'whether the nodes grow, or miss anything, in a long run', _add_soak, _run_soak),
         ('delays', 'episodes whose observations come late', _add_delays, _run_delays),
         ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
         ('gpu', 'a chunk on a GPU, against the limits of the same GPU', _add_gpu, _run_gpu),
@@ -176,6 +177,39 @@ def _run_delays(parsed: argparse.Namespace) -> int:
     write_delays(document, parsed.json.with_suffix('.png'))
     print(table(document['points']))
     return 0
+
+
+def _add_soak(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--policy', type=Path, metavar='DIR', help='policy folder; default: the bundled one'
+    )
+    parser.add_argument(
+        '--minutes',
+        type=number(1, 10_000),
+        default=60.0,
+        metavar='MIN',
+        help='how long, after a first episode; default: 60',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('out/soak'),
+        metavar='DIR',
+        help='folder of soak.json and of the logs; default: out/soak',
+    )
+
+
+def _run_soak(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.nodes.demo.soak import Soak, faults, table
+
+    policy = parsed.policy or resource(BUNDLED_POLICY)
+    report = Soak(policy, parsed.minutes, parsed.out / 'logs').run()
+    write_text(parsed.out / 'soak.json', json.dumps(report, indent=2) + '\n')
+    print(table(report))
+    found = faults(report)
+    for line in found:
+        print(line)
+    return int(bool(found))
 
 
 def _run_node(parsed: argparse.Namespace) -> int:

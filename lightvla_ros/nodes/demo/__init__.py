@@ -10,4 +10,5 @@
 - ``report``: the demo's options, and the summary that it writes
 - ``ros_episodes``: episodes through ROS for ``lightvla eval``
 - ``run``: ``lightvla demo``
+- ``soak``: ``lightvla bench soak``: whether the nodes grow, or miss anything, in a long run
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
+from lightvla_ros.nodes.demo.processes import isolate
 from lightvla_ros.nodes.spin import spin
 
 
@@ -25,8 +25,7 @@ def measured_node(
     :param kind: The node's class.
     :param feed: Runs in the other process, with the count and an event that ends it.
     """
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    isolate()
     # spawn: a forked child would share this process's DDS
     context = multiprocessing.get_context('spawn')
     sent, stop_feeding = context.Value('i', 0), context.Event()

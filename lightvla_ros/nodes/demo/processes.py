@@ -19,7 +19,14 @@ from lightvla_ros.errors import LightVLAError
 from lightvla_ros.files import resource
 from lightvla_ros.nodes.demo.conductor import Conductor
 
+DOMAINS = 100
 PATIENCE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+
+
+def isolate() -> None:
+    """Keep this run's topics to this machine and this run, unless the user chose otherwise."""
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % DOMAINS))
 
 
 class NodeGroup:
@@ -74,6 +81,11 @@ class NodeGroup:
             NodeProcess(f'lightvla_ros.nodes.{module}', self._logs / f'{module}.log', values, file)
             for module, values, file in started
         ]
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process id of each node that was started, by the name of its module."""
+        return {child.name: child.pid for child in self._children}
 
     def stop(self) -> None:
         """End the nodes; others can be started afterwards."""
@@ -144,6 +156,8 @@ class NodeProcess:
                 env=os.environ,
             )
         self._module = module
+        self.name = module.rpartition('.')[2]
+        self.pid = self._process.pid
 
     def check(self) -> None:
         """Check that the process still runs.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.files import one_writer
 from lightvla_ros.nodes.demo.conductor import Conductor
-from lightvla_ros.nodes.demo.processes import NodeGroup
+from lightvla_ros.nodes.demo.processes import NodeGroup, isolate
 from lightvla_ros.nodes.demo.report import (
     SUMMARY,
     DemoOptions,
@@ -48,7 +47,7 @@ class Demo:
         :returns: 0 when nothing failed, 1 otherwise, 130 after Ctrl-C.
         """
         on_ending_signals(self._stop.set)
-        _isolate()
+        isolate()
         options = self._options
         finished = False
         nodes = NodeGroup(options.out / 'logs', self._raise_if_stopped)
@@ -186,9 +185,3 @@ def run_demo(options: DemoOptions) -> int:
     with one_writer(options.out):
         (options.out / SUMMARY).unlink(missing_ok=True)  # an old one must not remain if this fails
         return Demo(options).run()
-
-
-def _isolate() -> None:
-    """Keep the demo's topics to this machine and this run, unless the user chose otherwise."""
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
