@@ -179,9 +179,18 @@ def test_the_policy_node_does_only_what_its_enclave_may(policy_dir, tmp_path):
         check_node(Permissions(tmp_path / 'keystore' / 'policy.xml'), r.robot, 'lightvla')
 
 
-@pytest.mark.parametrize('controller', ['crisp'])
-def test_the_executor_does_only_what_its_enclave_may(controller, tmp_path):
-    with executor_rig(controller=controller) as r:
+@pytest.mark.parametrize(
+    ('controller', 'gripper', 'package'),
+    [
+        ('crisp', 'none', 'std_msgs'),
+        ('crisp', 'franka', 'franka_msgs'),
+        ('crisp', 'gripper_command', 'control_msgs'),
+        ('servo_twist', 'none', 'moveit_msgs'),
+    ],
+)
+def test_the_executor_does_only_what_its_enclave_may(controller, gripper, package, tmp_path):
+    pytest.importorskip(package)
+    with executor_rig(controller=controller, gripper=gripper) as r:
         r.until(lambda: r.arm.statuses, 'the node')
         run, _ = made(tmp_path, tmp_path / 'keystore', r.namespace)
         assert run.returncode == 0, run.stderr
