@@ -58,10 +58,13 @@ class TorqueArm:
         """Return the torques of the joints [Nm] for the next step of the simulation."""
         raise NotImplementedError
 
-    def _jacobian(self) -> np.ndarray:
-        """Return the Jacobian of the grip site [6, 7]: translation, then rotation."""
+    def _jacobian(self, data: mujoco.MjData | None = None) -> np.ndarray:
+        """Return the Jacobian of the grip site [6, 7]: translation, then rotation.
+
+        :param data: Of which state; by default of the simulation's.
+        """
         jacobian = np.zeros((2, 3, self._model.nv))
-        mujoco.mj_jacSite(self._model, self._data, *jacobian, self._site)
+        mujoco.mj_jacSite(self._model, data or self._data, *jacobian, self._site)
         return jacobian.reshape(6, -1)[:, self._dofs]
 
     def _mass(self) -> np.ndarray:
