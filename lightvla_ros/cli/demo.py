@@ -10,7 +10,7 @@ from lightvla_ros.cli.arguments import add_render, check_episodes, parse_count, 
 from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
-from lightvla_ros.sim.episode import CONTROLLERS
+from lightvla_ros.sim.episode import ROS_CONTROLLERS
 
 if TYPE_CHECKING:
     from lightvla_ros.nodes.demo.report import DemoOptions
@@ -54,10 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--controller',
-        choices=CONTROLLERS,
+        choices=ROS_CONTROLLERS,
         default='osc',
         help='osc: LIBERO executes the chunks; crisp: the chunk executor does, with the law of '
-        'crisp_controllers and the hand of a real Franka; default: osc',
+        'crisp_controllers and the hand of a real Franka; servo: so, by the rules of MoveIt Servo; '
+        'default: osc',
     )
     add_render(parser)
     parser.add_argument(

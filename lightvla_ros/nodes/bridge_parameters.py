@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightvla_ros.contract.libero import INIT_STATES, MAX_STEPS, TASKS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.sim.episode import CONTROLLERS
+from lightvla_ros.sim.episode import ROS_CONTROLLERS
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
 
 BRIDGE_PARAMETERS = ParameterTable(
@@ -52,9 +52,10 @@ BRIDGE_PARAMETERS = ParameterTable(
         Parameter(
             'controller',
             'osc',
-            "What moves the arm: `osc`, LIBERO's own controller, which executes the chunks; or "
-            '`crisp`, the law of crisp_controllers, which takes the poses of a chunk executor.',
-            choices=CONTROLLERS,
+            "What moves the arm: `osc`, LIBERO's own controller, which executes the chunks; or one "
+            'that takes the commands of a chunk executor: `crisp`, the law of crisp_controllers, '
+            'or `servo`, the rules of MoveIt Servo.',
+            choices=ROS_CONTROLLERS,
         ),
         Parameter(
             'observation_delay',

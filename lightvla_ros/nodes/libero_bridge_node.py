@@ -38,7 +38,7 @@ from lightvla_ros.nodes.bridge_modes import (
 )
 from lightvla_ros.nodes.bridge_output import BridgeOutput
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
-from lightvla_ros.nodes.controller_twin import CrispTwin
+from lightvla_ros.nodes.controller_twin import TWINS, ControllerTwin
 from lightvla_ros.nodes.conversions import nanoseconds
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.qos_overrides import unused_override
@@ -73,9 +73,9 @@ class LiberoBridge(Node):
         self._chunks: deque[ActionChunk] = deque(maxlen=64)
         self._reset = self._values.autostart
         self._output = BridgeOutput(self, self.base_frame)
-        self._twin: CrispTwin | None = None
-        if self._values.controller == 'crisp':
-            self._twin = CrispTwin(self, self._on_command)
+        self._twin: ControllerTwin | None = None
+        if self._values.controller in TWINS:
+            self._twin = TWINS[self._values.controller](self, self.base_frame, self._on_command)
         self._later: deque[tuple[int, int, dict[str, np.ndarray], RobotState]] = deque()
         # the policy node's name for this topic, so that one namespace needs no remapping
         self.create_subscription(ActionChunk, 'lightvla/action_chunk', self._on_chunk, 10)
@@ -190,11 +190,14 @@ class LiberoBridge(Node):
             return
         self._twin.start(self._env)
         self._later.clear()
-        if lockstep:
-            run_twin_in_lockstep(self, counts, every, *patience)
-        else:
-            delay = nanoseconds(values.observation_delay)
-            run_twin_by_the_clock(self, counts, every, values.real_time_factor, delay)
+        try:
+            if lockstep:
+                run_twin_in_lockstep(self, counts, every, *patience)
+            else:
+                delay = nanoseconds(values.observation_delay)
+                run_twin_by_the_clock(self, counts, every, values.real_time_factor, delay)
+        finally:
+            self._twin.end()
 
     def _prepare(self, spec: EpisodeSpec, values: SimpleNamespace) -> None:
         """Build the environment, unless the last one can be used again."""

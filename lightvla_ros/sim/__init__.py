@@ -14,5 +14,6 @@
 - ``rendering``: rendering without a screen
 - ``saved_state``: a moment of an episode, kept and brought back
 - ``segmentation``: what each pixel shows
+- ``servo_arm``: LIBERO's arm under MoveIt Servo's rules
 - ``torque_arm``: LIBERO's arm with joint torques, for controllers that replace robosuite's
 """

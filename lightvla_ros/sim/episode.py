@@ -12,6 +12,7 @@ from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
 
 CONTROLLERS = ('osc', 'crisp')
+ROS_CONTROLLERS = (*CONTROLLERS, 'servo')  # Servo takes speeds, which only a chunk executor sends
 
 
 @dataclass(frozen=True)

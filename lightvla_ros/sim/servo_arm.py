@@ -98,6 +98,8 @@ class ServoArm(TorqueArm):
 
     :param env: Environment that was reset.
     :param frame: The planning frame: the name of the simulator's world.
+    :ivar kind: The command type; None before it was chosen.
+    :ivar paused: Whether all commands are dropped.
     :ivar status: Of the newest command that was not dropped.
     """
 
@@ -113,8 +115,8 @@ class ServoArm(TorqueArm):
         self._hand_body = self._model.body(robot.robot_model.eef_name).id
         joints = [int(np.flatnonzero(self._model.jnt_qposadr == q)[0]) for q in self._joints]
         self._low, self._high = self._model.jnt_range[joints].T
-        self._kind: CommandType | None = None
-        self._paused = False
+        self.kind: CommandType | None = None
+        self.paused = False
         self._command: ServoCommand | None = None
         self.status = Status.FINE
         self._stay()
@@ -123,19 +125,19 @@ class ServoArm(TorqueArm):
         """Choose the command type; return whether there is such a one."""
         if kind not in tuple(CommandType):
             return False
-        self._kind = CommandType(kind)
+        self.kind = CommandType(kind)
         self._command = None
         return True
 
     def pause(self, paused: bool) -> None:
         """Stop where the arm is, or go on from where it is."""
-        self._paused = paused
+        self.paused = paused
         self._command = None
         self._stay()
 
     def take(self, kind: CommandType, command: ServoCommand) -> bool:
         """Take a command; return False when it is dropped, as no command type fits it."""
-        if kind is not self._kind or self._paused:
+        if kind is not self.kind or self.paused:
             return False
         self._command = command
         return True
@@ -145,7 +147,7 @@ class ServoArm(TorqueArm):
 
         :param now: Seconds of the clock that stamps the commands.
         """
-        if self._paused:
+        if self.paused:
             return
         command, wanted = self._command, np.zeros(len(self._joints))
         if command is not None and not now - command.stamp < self._settings.command_timeout:

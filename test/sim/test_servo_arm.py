@@ -5,7 +5,7 @@ import pytest
 
 from lightvla_ros.policy.poses import Pose, difference, length, moved
 from lightvla_ros.sim.libero_env import LiberoEnv
-from lightvla_ros.sim.servo_arm import CommandType, ServoArm, ServoCommand, Status
+from lightvla_ros.sim.servo_arm import CommandType, ServoArm, ServoCommand, ServoSettings, Status
 
 pytestmark = pytest.mark.sim
 FRAME = 'world'
@@ -22,8 +22,8 @@ def env():
 class Driver:
     """Sends one command each tick, as the chunk executor does."""
 
-    def __init__(self, env, kind=CommandType.TWIST):
-        self.arm = ServoArm(env, FRAME)
+    def __init__(self, env, kind=CommandType.TWIST, **settings):
+        self.arm = ServoArm(env, FRAME, ServoSettings(**settings))
         self.now = 100.0
         self.kind = kind
         self.fastest = self.widest = 0.0
@@ -141,11 +141,17 @@ def test_a_pose_is_approached_at_the_speed_of_the_scale_and_kept(env):
 def test_it_slows_down_at_a_singularity_and_halts_in_it(driver):
     """The arm stretches until its elbow is nearly straight."""
     driver.run(5.0, twist(x=0.25))
-    codes = [driver.statuses.index(code) for code in (Status.FINE, 1, 2)]
+    codes = [driver.statuses.index(code) for code in (Status.FINE, 1, Status.SINGULARITY)]
     assert codes == sorted(codes)
-    assert driver.statuses[-1] is Status.SINGULARITY
     assert still(driver.run(0.5, twist(x=0.25)))
-    assert still(driver.run(0.5, twist(x=-0.25))), 'Servo does not leave it by itself either'
+
+
+def test_in_a_singularity_it_halts_wherever_it_is_sent(env):
+    env.reset(0, 0)
+    driver = Driver(env, slow_at=5.0, halt_at=8.0)  # it is at 8.6
+    for value in (twist(x=0.25), twist(x=-0.25), twist(rz=0.5)):
+        assert still(driver.run(0.3, value))
+    assert set(driver.statuses) == {Status.SINGULARITY}
 
 
 def test_it_leaves_the_neighbourhood_of_a_singularity(driver):

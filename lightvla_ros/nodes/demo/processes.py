@@ -20,6 +20,11 @@ from lightvla_ros.files import resource
 from lightvla_ros.nodes.demo.conductor import Conductor
 
 DOMAINS = 100
+# The executor's parameters by the bridge's controller. Servo cuts what is faster than its scale.
+EXECUTORS: dict[str, dict[str, object]] = {
+    'crisp': {'controller': 'crisp'},
+    'servo': {'controller': 'servo_twist', 'max_speed': 0.4, 'max_angular_speed': 0.8},
+}
 PATIENCE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
@@ -75,7 +80,7 @@ class NodeGroup:
             (name, parameters, config if name == 'policy_node' else None),
         ]
         if executor and controller != 'osc':
-            started.append(('chunk_executor_node', {'controller': controller}, config))
+            started.append(('chunk_executor_node', EXECUTORS[controller], config))
         self._conductor.uses_executor = controller != 'osc'
         self._children = [
             NodeProcess(f'lightvla_ros.nodes.{module}', self._logs / f'{module}.log', values, file)
