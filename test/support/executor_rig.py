@@ -119,11 +119,12 @@ class Rig:
     """The executor under test, the arm, and a thread that spins each.
 
     :param process: Whether the executor runs in a process of its own, as `ros2 run` starts it.
+    :param arm: Class of the arm.
     """
 
-    def __init__(self, parameters, process=False):
+    def __init__(self, parameters, process=False, arm=Arm):
         self.namespace = f'/executor{next(_names)}'
-        self.arm = Arm(self.namespace)
+        self.arm = arm(self.namespace)
         self.node = self.process = None
         nodes = [self.arm]
         if process:
@@ -202,9 +203,9 @@ class Rig:
 
 
 @contextmanager
-def executor_rig(autostart=True, process=False, **parameters):
+def executor_rig(autostart=True, process=False, arm=Arm, **parameters):
     """Build a rig, configured and active unless ``autostart`` is false."""
-    built = Rig(parameters, process)
+    built = Rig(parameters, process, arm)
     try:
         if autostart and not process:
             built.node.autostart()
