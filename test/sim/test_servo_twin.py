@@ -37,7 +37,7 @@ class ServoRig:
         self.bridge = bridge
         peer = bridge.peer
         self.codes, self.states = [], []
-        self.twists = peer.create_publisher(TwistStamped, 'servo_node/delta_twist_cmds', 1)
+        self.twists = None
         self.switch = peer.create_client(ServoCommandType, 'servo_node/switch_command_type')
         self.pausing = peer.create_client(SetBool, 'servo_node/pause_servo')
         peer.create_subscription(
@@ -125,6 +125,15 @@ def bridge():
 
 
 @pytest.fixture
+def by_hand(bridge):
+    """The right to send twists; the executor holds while another node has it."""
+    peer = bridge.bridge.peer
+    bridge.twists = peer.create_publisher(TwistStamped, 'servo_node/delta_twist_cmds', 1)
+    yield
+    peer.destroy_publisher(bridge.twists)
+
+
+@pytest.fixture
 def executor(bridge):
     """The chunk executor with Servo's twists, as `lightvla demo --controller servo` starts it."""
     values = {'controller': 'servo_twist', 'gripper': 'none', 'max_speed': 0.4}
@@ -152,7 +161,7 @@ def executor(bridge):
     node.destroy_node()
 
 
-def test_servo_s_rules_hold_over_topics(bridge):
+def test_servo_s_rules_hold_over_topics(bridge, by_hand):
     bridge.start()
     assert abs(bridge.twist(0.3)[2]) < 0.002, 'dropped before a command type was chosen'
     assert not bridge.choose(7)
