@@ -77,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='seed of what --ablation draws; default: 0',
     )
     parser.add_argument(
+        '--prune',
+        metavar='NAME:K',
+        help='keep K patches by a method of others, with --engine torch: fastv-stop, fastv-slots, '
+        'sparsevlm, flashvla, vla-pruner, adp, dart, topk, random or fixed',
+    )
+    parser.add_argument(
         '--through',
         choices=('direct', 'ros'),
         default='direct',

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightvla_ros.contract import Manifest, fingerprint
 from lightvla_ros.engine.base import Encoded, PromptIds
+from lightvla_ros.vla.model import Context
 from lightvla_ros.vla.weights import NUMBERS, load_model
 
 
@@ -50,17 +51,25 @@ class TorchEngine:
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None) -> Encoded:
         """See :meth:`Engine.encode`."""
-        model, number = self.model, NUMBERS[self.precision]
-        ids, mask = torch.from_numpy(prompt.ids), torch.from_numpy(prompt.mask)
-        state = None if proprio is None else torch.from_numpy(proprio).to(number)
-        words = model.language_model.model.embed_tokens(ids[:, 1:])
-        context = model.embed_context(words, mask[:, :-1], state, model.embed_ends())
-        encoded = model.encode(torch.from_numpy(pixels)[None].to(number), context)
+        model = self.model
+        encoded = model.encode(*self.inputs(pixels, prompt, proprio))
         cameras = model.config.cameras
         kept = [model.config.patches_per_camera] * cameras
         if encoded.selection is not None:
             kept = encoded.selection.counts(cameras)[0].tolist()
         return Encoded(tuple(kept), encoded)
+
+    @torch.inference_mode()
+    def inputs(
+        self, pixels: np.ndarray, prompt: PromptIds, proprio: np.ndarray | None
+    ) -> tuple[Tensor, Context]:
+        """Turn the arguments of :meth:`encode` into those of :meth:`LightVLA.encode`."""
+        model, number = self.model, NUMBERS[self.precision]
+        ids, mask = torch.from_numpy(prompt.ids), torch.from_numpy(prompt.mask)
+        state = None if proprio is None else torch.from_numpy(proprio).to(number)
+        words = model.language_model.model.embed_tokens(ids[:, 1:])
+        context = model.embed_context(words, mask[:, :-1], state, model.embed_ends())
+        return torch.from_numpy(pixels)[None].to(number), context
 
     @torch.inference_mode()
     def act(self, encoded: Encoded, bucket: int) -> np.ndarray:

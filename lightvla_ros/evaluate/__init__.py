@@ -3,6 +3,7 @@
 - ``chosen_tokens``: an engine that keeps other tokens than its pruner
 - ``chunk_flops``: FLOPs of an evaluation's chunks
 - ``compare``: two results on the same episodes, pair by pair
+- ``compared_engine``: the PyTorch engine with a pruning method of others
 - ``direct``: episodes without ROS, with the same numbers as through ROS
 - ``episodes``: options of an evaluation, and the record of an episode
 - ``evaluate``: runs the episodes that the journal lacks, then writes the result

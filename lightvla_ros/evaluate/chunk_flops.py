@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightvla_ros.contract import Manifest
+from lightvla_ros.evaluate.compared_engine import parse_prune
+
+if TYPE_CHECKING:
+    from lightvla_ros.vla.config import VLAConfig
 
 
-def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
+def chunk_flops(manifest: Manifest, kept: list[int], prune: str | None = None) -> dict[str, Any]:
     """Return the mean TFLOP of a chunk, of an unpruned one, and their ratio.
 
     :param kept: Kept visual tokens of every chunk, all cameras together.
-    :returns: ``tflop``, ``tflop_unpruned``, ``ratio`` and ``chunks``; or ``skipped``, which says
-        why they were not counted.
+    :param prune: A compared method, ``NAME:K``, that kept them.
+    :returns: ``tflop``, ``tflop_unpruned``, ``ratio`` and ``chunks``, and with ``prune``
+        ``authors``, the ratio as its authors count; or ``skipped``, which says why they were not
+        counted.
     """
     if not kept:
         return {'skipped': 'no chunk'}
@@ -28,6 +34,8 @@ def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
     config = config_of(manifest)
     if config.pruning.method not in COUNTED:
         return {'skipped': f'FLOPs of pruning {config.pruning.method} are not counted'}
+    if prune is not None:
+        return _compared_flops(config, manifest.prompt.length + 1, kept, *parse_prune(prune))
     pruned = np.array([number for number in kept if number < config.patches], dtype=float)
     # FLOPs are exactly quadratic in the number of tokens (attention), and counting takes half a
     # second, so three counts determine the curve. A chunk of all tokens is counted separately,
@@ -46,6 +54,26 @@ def chunk_flops(manifest: Manifest, kept: list[int]) -> dict[str, Any]:
         'tflop': mean,
         'tflop_unpruned': whole,
         'ratio': round(mean / whole, 4),
+        'chunks': len(kept),
+    }
+
+
+def _compared_flops(
+    config: VLAConfig, text: int, kept: list[int], name: str, k: int
+) -> dict[str, Any]:
+    from lightvla_ros.vla.compared.flops import count_as_authors, count_compared
+    from lightvla_ros.vla.flops import count_flops
+
+    whole = count_flops(config, [config.patches], text)[0]['tflop']
+    pruned = count_compared(config, name, k, text)
+    counted = [count_as_authors(config, name, n, text) for n in (k, config.patches)]
+    share = sum(number < config.patches for number in kept) / len(kept)
+    mean = share * pruned + (1 - share) * whole
+    return {
+        'tflop': mean,
+        'tflop_unpruned': whole,
+        'ratio': round(mean / whole, 4),
+        'authors': round(share * counted[0] / counted[1] + 1 - share, 4),
         'chunks': len(kept),
     }
 

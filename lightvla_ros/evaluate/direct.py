@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from lightvla_ros.engine import options_of
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.chosen_tokens import ChosenTokens, TokenChooser
+from lightvla_ros.evaluate.compared_engine import ComparedEngine
 from lightvla_ros.evaluate.episodes import Conditions, EpisodeRecord, EvalOptions, state_digest
 from lightvla_ros.policy.policy import Policy, Prediction
 from lightvla_ros.sim.closed_loop import check_for_libero, run_closed_loop
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import end_state
+
+Chooser = TokenChooser | ComparedEngine  # what chooses tokens instead of the policy's pruner
 
 
 @contextmanager
@@ -36,10 +39,10 @@ def direct_episodes(
         policy.close()
 
 
-def load_policy(options: EvalOptions) -> tuple[Policy, TokenChooser | None]:
+def load_policy(options: EvalOptions) -> tuple[Policy, Chooser | None]:
     """Load and check the policy as the node does, and replace its kept tokens if requested.
 
-    :returns: The policy, and the token chooser, whose ``start_episode`` must be called.
+    :returns: The policy, and what chooses its tokens, whose ``start_episode`` must be called.
     """
     conditions = options.conditions
     more = options_of(
@@ -51,6 +54,14 @@ def load_policy(options: EvalOptions) -> tuple[Policy, TokenChooser | None]:
     except BaseException:
         policy.close()
         raise
+    if conditions.prune is not None:
+        try:
+            engine = ComparedEngine(policy.engine, conditions.prune, conditions.ablation_seed)
+        except BaseException:
+            policy.close()
+            raise
+        policy.engine = engine
+        return policy, engine
     manifest = policy.manifest
     prunes = manifest.model is None or manifest.model.config['pruning']['method'] != 'off'
     if not prunes and conditions.ablation != 'none':
@@ -69,7 +80,7 @@ class DirectRunner:
     """Runs episodes in this process."""
 
     def __init__(
-        self, policy: Policy, conditions: Conditions, chooser: TokenChooser | None = None
+        self, policy: Policy, conditions: Conditions, chooser: Chooser | None = None
     ) -> None:
         self._policy = policy
         self._replan = conditions.replan

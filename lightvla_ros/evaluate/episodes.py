@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ class Conditions:
     :param pruning: ``on``, or ``off``: the same weights with every visual token.
     :param ablation: ``none``, or how the kept tokens are replaced: ``random``, ``fixed``, ``more``
         or ``fewer`` (``chosen_tokens.py``).
-    :param ablation_seed: Seed of ``ablation``.
+    :param ablation_seed: Seed of ``ablation``, and of methods of ``prune`` that draw.
+    :param prune: ``NAME:K``, a method of ``vla/compared`` that keeps K patches instead of the
+        policy's own pruning; None for the latter.
     :param through: ``direct`` or ``ros``.
     :param render: ``cheap`` or ``standard``.
     :param replan: Executed steps of each chunk; None for all of them.
@@ -38,6 +41,7 @@ class Conditions:
     pruning: str = 'on'
     ablation: str = 'none'
     ablation_seed: int = 0
+    prune: str | None = None
     through: str = 'direct'
     render: str = 'cheap'
     replan: int | None = None
@@ -67,6 +71,13 @@ class Conditions:
             )
         if self.pruning == 'off' and self.ablation != 'none':
             raise ArgumentError('--pruning off keeps every token; leave out --ablation')
+        if self.prune is not None:
+            if not re.fullmatch(r'[a-z-]+:\d{1,6}', self.prune, re.ASCII):
+                raise ArgumentError(f'--prune {self.prune}: give NAME:K, such as fastv-stop:16')
+            if self.engine != 'torch':
+                raise ArgumentError('--prune is in PyTorch alone; add --engine torch')
+            if self.pruning == 'off' or self.ablation != 'none':
+                raise ArgumentError('--prune replaces the pruner; leave out --pruning, --ablation')
         if self.through == 'ros':
             # The node runs the exported graphs, and the bridge executes whole chunks up to the
             # suite's limit, so these options would have no effect there.

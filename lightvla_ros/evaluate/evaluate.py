@@ -60,7 +60,7 @@ def _evaluate(
         {**header, 'machine': machine()},
         options_of(options),
         records,
-        chunk_flops(manifest, kept),
+        chunk_flops(manifest, kept, options.conditions.prune),
     )
     write_document(options.out, document)
     return document

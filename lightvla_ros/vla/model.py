@@ -191,18 +191,18 @@ class LightVLA(nn.Module):
     def place_context(self, word_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return position ids int64 and mask bool, both [B, C], of the context's tokens."""
         config, batch = self.config, len(word_mask)
-        front = word_mask.new_ones(batch, self._words.start)
+        front = word_mask.new_ones(batch, self.words.start)
         behind = word_mask.new_ones(batch, config.action_slots + 1)
         mask = torch.cat([front, word_mask, behind], dim=1)
         place = config.patches + torch.arange(mask.shape[1], device=mask.device)
         padding = (~word_mask).sum(1, keepdim=True)
         # padding is before the words: the positions of what follows decrease by its length
-        fixed = place[: self._words.start].expand(batch, -1)
-        positions = torch.cat([fixed, place[self._words.start :] - padding], dim=1)
+        fixed = place[: self.words.start].expand(batch, -1)
+        positions = torch.cat([fixed, place[self.words.start :] - padding], dim=1)
         return positions * (place > config.patches), mask  # BOS is at 0
 
     @property
-    def _words(self) -> slice:
+    def words(self) -> slice:
         """Positions of the words in the context."""
         return slice(1 + int(self.config.proprio_size > 0), -self.config.action_slots - 1)
 
@@ -227,7 +227,7 @@ class LightVLA(nn.Module):
         """Mean embedding of BOS, words and stop [B, D]; None without FiLM."""
         if not self.config.film:
             return None
-        parts = (slice(0, 1), self._words, slice(-1, None))
+        parts = (slice(0, 1), self.words, slice(-1, None))
         text = torch.cat([context.tokens[:, part] for part in parts], dim=1)
         mask = torch.cat([context.mask[:, part] for part in parts], dim=1)[..., None]
         return (text * mask).sum(1) / mask.sum(1)
@@ -284,7 +284,7 @@ class LightVLA(nn.Module):
         rotation, key_bias = llama.rotation(positions, x.dtype), padding_bias(mask, x.dtype)
         for block in llama.layers[:layer]:
             before, x = x, block(x, rotation, key_bias)
-        words = slice(count + self._words.start, x.shape[1] + self._words.stop)
+        words = slice(count + self.words.start, x.shape[1] + self.words.stop)
         attention = text_to_patch_attention(
             llama.layers[layer - 1],
             before,

@@ -1,0 +1,234 @@
+"""One function per method: which patches it keeps. Each follows the cited rule.
+
+A choice gets what a method may look at (:class:`Seen`) and k, and returns the kept patches, int64
+[k], ascending. All are written for a batch of one, and run on the meta device, where their FLOPs
+are counted.
+
+Where a causal language model takes the last token, which alone sees all others, this bidirectional
+decoder has no such token: the row is named in each case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightvla_ros.vla.language import LlamaBlock, Rotation
+
+if TYPE_CHECKING:
+    from lightvla_ros.vla.model import Context, LightVLA
+
+WINDOW = 3  # chunks whose action attention VLA-Pruner averages
+DECAY = 0.8  # weight of an older chunk against the next newer one in VLA-Pruner
+ADP_SHARE = 0.4  # of k for the third-person view, the rest for the wrist's
+PIVOTS = 4  # of DART among the patches, and as many among the words
+
+
+@dataclass
+class Memory:
+    """What a method keeps between the chunks of an episode.
+
+    :param seed: Seed of random draws.
+    :param chunk: Number of the chunk, from 0.
+    :param attention: Attention of the action slots to the patches [Lv], of each earlier chunk.
+    """
+
+    seed: tuple[int, ...] = (0,)
+    chunk: int = 0
+    attention: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a method may look at. N counts patches and context; the patches come first.
+
+    :param patches: [Lv, D], the patches at the decoder's input.
+    :param context: The rest of the decoder's input.
+    :param block: The last layer that saw all patches; the first one if none has run.
+    :param states: [1, N, D], the input of ``block``.
+    :param output: [1, N, D], its output; ``states`` if it has not run.
+    :param rotation: Of all N positions.
+    :param key_bias: [1, 1, 1, N].
+    """
+
+    model: LightVLA
+    patches: Tensor
+    context: Context
+    block: LlamaBlock
+    states: Tensor
+    output: Tensor
+    rotation: Rotation
+    key_bias: Tensor | None
+    memory: Memory
+
+    @property
+    def words(self) -> tuple[Tensor, Tensor]:
+        """The prompt's words at the decoder's input [P, D], and which are real, bool [P]."""
+        where = self.model.words
+        return self.context.tokens[0, where], self.context.mask[0, where]
+
+    def attention(self) -> Tensor:
+        """Return the attention of ``block``, averaged over heads: float32 [N, N]."""
+        x = self.block.input_layernorm(self.states)
+        query, key = self.block.self_attn.queries_and_keys(x, self.rotation)
+        scores = query[0].float() @ key[0].float().transpose(1, 2) / math.sqrt(query.shape[-1])
+        if self.key_bias is not None:
+            scores = scores + self.key_bias[0].float()
+        return scores.softmax(-1).mean(0)
+
+    @property
+    def slots(self) -> slice:
+        """Positions of the action slots among the N tokens."""
+        return slice(-self.model.config.action_slots - 1, -1)
+
+
+Choice = Callable[[Seen, int], Tensor]
+
+
+def best(scores: Tensor, k: int) -> Tensor:
+    """Return the places of the k highest of scores [n], ascending: int64 [k]."""
+    return scores.topk(k).indices.sort().values
+
+
+def fastv_stop(seen: Seen, k: int) -> Tensor:
+    """FastV (2403.06764): the patches with most attention from the last token, which is stop."""
+    return best(seen.attention()[-1, : len(seen.patches)], k)
+
+
+def fastv_slots(seen: Seen, k: int) -> Tensor:
+    """FastV with the mean of the action slots for the last token, as these give the actions."""
+    return best(seen.attention()[seen.slots, : len(seen.patches)].mean(0), k)
+
+
+def sparsevlm(seen: Seen, k: int) -> Tensor:
+    """SparseVLM's raters (2410.04417) at one layer, without recycling, as VLA-Pruner compares it.
+
+    A word is a rater if its mean share of the patches' softmax over words is at least the mean of
+    all words; patches are ranked by the mean attention from the raters.
+    """
+    words, real = seen.words
+    logits = (seen.patches.float() @ words.float().T).masked_fill(~real, -torch.inf)
+    share = logits.softmax(1).mean(0)
+    mean = share.sum() / real.sum()
+    raters = (real & (share >= mean)).float()
+    count = len(seen.patches)
+    where = slice(count + seen.model.words.start, seen.model.words.stop)
+    attention = seen.attention()[where, :count]
+    return best((raters @ attention) / raters.sum(), k)
+
+
+def flashvla(seen: Seen, k: int) -> Tensor:
+    """FlashVLA's pruning half (2505.21200): information contribution to the attention's output.
+
+    With the patches' rows A = U S V^T, patch i scores sum_j |U_ij| s_j.
+    """
+    x = seen.block.input_layernorm(seen.states)
+    output = seen.block.self_attn(x, seen.rotation, seen.key_bias)[0, : len(seen.patches)]
+    left, singular, _ = torch.linalg.svd(output.float(), full_matrices=False)
+    return best(left.abs() @ singular, k)
+
+
+def adp(seen: Seen, k: int) -> Tensor:
+    """ADP (VLA-ADP) without its gate by the arm's motion: text queries on patch keys, by camera.
+
+    Both are the first layer's projections without position; each camera keeps its share of k,
+    4 : 6 for two cameras (at most all its patches), else equal.
+    """
+    model, attention = seen.model, seen.block.self_attn
+    cameras = model.config.cameras
+    norm = seen.block.input_layernorm
+    words, real = seen.words
+    keys, queries = attention.k_proj(norm(seen.patches)), attention.q_proj(norm(words))
+    scores = keys.float() @ (queries.float() * real[:, None]).sum(0) / real.sum()
+    per_camera = model.config.patches_per_camera
+    counts = [len(part) for part in split(k, cameras)]
+    if cameras == 2:
+        first = max(round(k * ADP_SHARE), k - per_camera)
+        counts = [first, k - first]
+    picks = [
+        camera * per_camera + best(scores[camera * per_camera :][:per_camera], count)
+        for camera, count in enumerate(counts)
+    ]
+    return torch.cat(picks)
+
+
+def split(k: int, parts: int) -> list[np.ndarray]:
+    """Return 0 .. k - 1 in parts of nearly equal size."""
+    return np.array_split(np.arange(k), parts)
+
+
+def dart(seen: Seen, k: int) -> Tensor:
+    """DART (2502.11494) on the decoder's input: pivots, and what is least similar to each.
+
+    Pivots are the patches and words of the largest L1 norm. Each pivot in turn adds the patches of
+    the lowest cosine to it among those not yet kept; all add nearly equally many.
+    """
+    words, real = seen.words
+    patches, words = seen.patches.float(), words.float()
+    own = min(PIVOTS, k)
+    first = patches.abs().sum(1).topk(own).indices
+    kept = torch.zeros_like(patches[:, 0], dtype=torch.bool).index_fill(0, first, True)
+    norms = words.abs().sum(1).masked_fill(~real, -1)
+    pivots = torch.cat([patches[first], words[norms.topk(min(PIVOTS, len(words))).indices]])
+    for pivot, part in zip(pivots, split(k - own, len(pivots)), strict=True):
+        distance = -F.cosine_similarity(pivot[None], patches)
+        more = distance.masked_fill(kept, -torch.inf).topk(len(part)).indices
+        kept = kept.index_fill(0, more, True)
+    return best(kept.float(), k)
+
+
+def vla_pruner(seen: Seen, k: int) -> Tensor:
+    """VLA-Pruner (2511.16449): by semantics and by past actions, then by diversity.
+
+    FastV's k patches are united with the k patches of the highest action attention, averaged over
+    the last chunks with the newest weighted least, as its code does. From the union patches are
+    taken one by one, each the one whose highest cosine to the taken ones is the lowest, beginning
+    with FastV's best. The first chunks of an episode are not pruned, as there is no average yet.
+    """
+    count, history = len(seen.patches), seen.memory.attention
+    attention = seen.attention()[:, :count]
+    semantic, actions = attention[-1], attention[seen.slots].mean(0)
+    guide = [DECAY ** (WINDOW - 1 - age) * past for age, past in enumerate(reversed(history))]
+    history[:] = [*history, actions][-WINDOW:]
+    if len(guide) < WINDOW:
+        return torch.arange(count, device=semantic.device)
+    union = torch.zeros_like(semantic, dtype=torch.bool)
+    for scores in (semantic, sum(guide)):
+        union = union.index_fill(0, scores.topk(k).indices, True)
+    states = F.normalize(seen.output[0, :count].float(), dim=1)
+    cosine = states @ states.T
+    taken = semantic.topk(1).indices
+    nearest = cosine[taken][0]
+    for _ in range(k - 1):
+        left = union.index_fill(0, taken, False)
+        following = (-nearest).masked_fill(~left, -torch.inf).argmax()[None]
+        taken, nearest = torch.cat([taken, following]), torch.maximum(nearest, cosine[following][0])
+    return taken.sort().values
+
+
+def topk(seen: Seen, k: int) -> Tensor:
+    """LightVLA's scores with a fixed number: the patches with the highest mean over queries."""
+    scores = seen.model.token_scores(seen.patches[None], seen.context)
+    return best(scores[0].mean(0), k)
+
+
+def random(seen: Seen, k: int) -> Tensor:
+    """Draw patches for each chunk, seeded by the episode and the chunk's number."""
+    return _drawn(seen, k, [*seen.memory.seed, seen.memory.chunk])
+
+
+def fixed(seen: Seen, k: int) -> Tensor:
+    """Take the first patches of one fixed order."""
+    return _drawn(seen, k, [seen.memory.seed[0]])
+
+
+def _drawn(seen: Seen, k: int, seed: list[int]) -> Tensor:
+    order = np.random.default_rng(seed).permutation(len(seen.patches))
+    return torch.from_numpy(np.sort(order[:k])).to(seen.patches.device)

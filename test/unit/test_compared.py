@@ -1,0 +1,337 @@
+"""Compared pruning methods against their rules written out plainly, in loops and float64."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_policy import small_config
+
+from lightvla_ros.cli import main
+from lightvla_ros.errors import ConfigError
+from lightvla_ros.evaluate.chunk_flops import chunk_flops
+from lightvla_ros.evaluate.episodes import Conditions
+from lightvla_ros.vla.compared.flops import count_as_authors, count_compared
+from lightvla_ros.vla.compared.pruned_model import BEFORE, BY_SLOTS, METHODS, ComparedModel
+from lightvla_ros.vla.flops import count_flops
+from lightvla_ros.vla.model import LightVLA
+
+K, COUNT, WORDS = 6, 32, 7
+
+
+def _config():
+    config = small_config('off')
+    return replace(config, language=replace(config.language, layers=4))
+
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    built = LightVLA(_config()).eval()
+    for parameter in built.language_model.parameters():
+        parameter.data = torch.randn_like(parameter) * 0.2
+    return built
+
+
+def _given(model, seed=0):
+    """All patches, and a context whose first two words are padding."""
+    torch.manual_seed(seed)
+    width = model.config.language.width
+    real = torch.tensor([[False, False, True, True, True, True, True]])
+    with torch.no_grad():
+        context = model.embed_context(
+            torch.randn(1, WORDS, width), real, torch.rand(1, 8), torch.randn(2, width)
+        )
+    return torch.randn(1, COUNT, width), context
+
+
+def _chosen(model, name, seed=0, k=K, chunks=1):
+    compared = ComparedModel(model, name, k)
+    compared.start_episode(5, 1)
+    with torch.no_grad():
+        for chunk in range(chunks):
+            patches, context = _given(model, seed + chunk)
+            actions, picks = compared.decode(patches, context)
+    return patches, context, actions, picks.tolist()
+
+
+def _states(model, patches, context, layers):
+    """What the decoder's first layers make of all tokens: float64 [N, D]."""
+    llama = model.language_model.model
+    places = torch.cat([1 + torch.arange(COUNT)[None], context.positions], 1)
+    bias = torch.where(torch.cat([torch.ones(1, COUNT) > 0, context.mask], 1), 0.0, -3e4)
+    x = torch.cat([patches, context.tokens], 1)
+    with torch.no_grad():
+        for block in llama.layers[:layers]:
+            x = block(x, llama.rotation(places, torch.float32), bias[:, None, None])
+    return _numbers(x[0])
+
+
+def _layer(model, patches, context, index=0):
+    """Attention [heads, N, N] of a layer and its output projection's result [N, D]."""
+    block, config = model.language_model.model.layers[index], model.config.language
+    x = _states(model, patches, context, index)
+    places = [*range(1, COUNT + 1), *context.positions[0].tolist()]
+    real = [True] * COUNT + context.mask[0].tolist()
+    normed = _norm(block.input_layernorm, x)
+    size = config.width // config.heads
+    half = size // 2
+    angles = np.outer(places, config.rope_theta ** (-np.arange(half) / half))
+    turn = np.exp(1j * angles)
+    maps, outputs = [], []
+    for head in range(config.heads):
+        rows = slice(head * size, (head + 1) * size)
+        query, key, value = (
+            normed @ _weight(getattr(block.self_attn, f'{name}_proj'))[rows].T for name in 'qkv'
+        )
+        query, key = ((p[:, :half] + 1j * p[:, half:]) * turn for p in (query, key))
+        scores = (query @ key.conj().T).real / np.sqrt(size)
+        weights = np.exp(scores - scores.max(1, keepdims=True)) * real
+        maps.append(weights / weights.sum(1, keepdims=True))
+        outputs.append(maps[-1] @ value)
+    return np.stack(maps), np.concatenate(outputs, 1) @ _weight(block.self_attn.o_proj).T
+
+
+def _weight(linear):
+    return linear.weight.detach().double().numpy()
+
+
+def _norm(norm, x):
+    gain = norm.weight.detach().double().numpy()
+    return gain * x / np.sqrt((x**2).mean(-1, keepdims=True) + norm.eps)
+
+
+def _numbers(tensor):
+    return tensor.double().numpy()
+
+
+def _best(scores, k=K):
+    return sorted(np.argsort(-np.asarray(scores))[:k].tolist())
+
+
+def _real_words(model, context):
+    return _numbers(context.tokens[0, model.words])[context.mask[0, model.words].numpy()]
+
+
+def test_fastv_reads_the_row_of_stop_or_of_the_slots(model):
+    patches, context, _, picks = _chosen(model, 'fastv-stop')
+    attention = _layer(model, patches, context)[0].mean(0)
+    assert picks == _best(attention[-1, :COUNT])
+    second = _layer(model, patches, context, 1)[0].mean(0)
+    slots = second[-1 - model.config.action_slots : -1, :COUNT].mean(0)
+    assert _chosen(model, 'fastv-slots')[3] == _best(slots)
+    assert _best(slots) != picks
+
+
+def test_sparsevlm_ranks_by_the_words_that_fit_the_pictures(model):
+    patches, context, _, picks = _chosen(model, 'sparsevlm')
+    words = _real_words(model, context)
+    share = np.zeros(len(words))
+    for patch in _numbers(patches[0]):
+        power = np.exp(words @ patch - (words @ patch).max())
+        share += power / power.sum() / COUNT
+    attention = _layer(model, patches, context)[0].mean(0)
+    first = COUNT + 2 + 2  # BOS, proprio, and two places of padding
+    raters = [first + index for index in range(len(words)) if share[index] >= share.mean()]
+    assert 0 < len(raters) < len(words)
+    assert picks == _best(attention[raters, :COUNT].mean(0))
+
+
+def test_flashvla_ranks_by_information_contribution(model):
+    patches, context, _, picks = _chosen(model, 'flashvla')
+    output = _layer(model, patches, context)[1][:COUNT]
+    left, singular, _ = np.linalg.svd(output, full_matrices=False)
+    scores = [sum(abs(left[i, j]) * singular[j] for j in range(len(singular))) for i in range(32)]
+    assert picks == _best(scores)
+
+
+def test_adp_splits_the_patches_between_the_cameras(model):
+    patches, context, _, picks = _chosen(model, 'adp')
+    block = model.language_model.model.layers[0]
+    keys = _norm(block.input_layernorm, _numbers(patches[0])) @ _weight(block.self_attn.k_proj).T
+    words = _norm(block.input_layernorm, _real_words(model, context))
+    queries = words @ _weight(block.self_attn.q_proj).T
+    scores = [np.mean([query @ key for query in queries]) for key in keys]
+    assert picks == [*_best(scores[:16], 2), *(16 + i for i in _best(scores[16:], 4))]
+
+
+@pytest.mark.parametrize('k', [3, 6, 16])
+def test_dart_keeps_pivots_and_what_is_least_like_them(model, k):
+    patches, context, _, picks = _chosen(model, 'dart', k=k)
+    patches, words = _numbers(patches[0]), _real_words(model, context)
+    kept = np.argsort(-np.abs(patches).sum(1))[: min(4, k)].tolist()
+    pivots = [patches[i] for i in kept]
+    pivots += [words[i] for i in np.argsort(-np.abs(words).sum(1))[:4]]
+    counts = [len(part) for part in np.array_split(range(k - len(kept)), len(pivots))]
+    for pivot, count in zip(pivots, counts, strict=True):
+        left = [i for i in range(COUNT) if i not in kept]
+        left.sort(
+            key=lambda i: pivot @ patches[i] / np.linalg.norm(pivot) / np.linalg.norm(patches[i])
+        )
+        kept += left[:count]
+    assert picks == sorted(kept)
+
+
+def test_vla_pruner_joins_past_actions_and_prunes_by_diversity(model):
+    for chunks in (1, 3):
+        assert _chosen(model, 'vla-pruner', chunks=chunks)[3] == list(range(COUNT))
+    guide = np.zeros(COUNT)
+    for chunk, weight in zip((1, 2, 3), (1, 0.8, 0.64), strict=True):  # the newest weighs least
+        attention = _layer(model, *_given(model, chunk), 1)[0].mean(0)
+        guide += weight * attention[-1 - model.config.action_slots : -1, :COUNT].mean(0)
+    patches, context, _, picks = _chosen(model, 'vla-pruner', chunks=5)
+    semantic = _layer(model, patches, context, 1)[0].mean(0)[-1, :COUNT]
+    union = sorted({*_best(semantic), *_best(guide)})
+    assert len(union) > K
+    states = _states(model, patches, context, 2)
+    unit = states / np.linalg.norm(states, axis=1, keepdims=True)
+    kept = [int(semantic.argmax())]
+    while len(kept) < K:
+        left = [i for i in union if i not in kept]
+        kept.append(min(left, key=lambda i: max(unit[i] @ unit[j] for j in kept)))
+    assert picks == sorted(kept)
+
+
+def test_an_episode_forgets_the_last_one(model):
+    compared = ComparedModel(model, 'vla-pruner', K)
+    with torch.no_grad():
+        counts = [len(compared.decode(*_given(model))[1]) for _ in range(4)]
+        compared.start_episode()
+        assert [*counts, len(compared.decode(*_given(model))[1])] == [32, 32, 32, K, 32]
+
+
+def test_topk_is_the_mean_over_lightvlas_queries(model):
+    patches, context, _, picks = _chosen(model, 'topk')
+    scores = model.token_scores(patches, context)[0]
+    assert picks == _best(_numbers(scores).mean(0))
+
+
+def test_random_draws_for_each_chunk_and_fixed_does_not(model):
+    def draws(name, *seed):
+        compared = ComparedModel(model, name, K)
+        compared.start_episode(*seed)
+        pixels = torch.rand(1, 2, 6, 64, 64)
+        with torch.no_grad():
+            return [compared(pixels, _given(model)[1])[1].tolist() for _ in range(2)]
+
+    first = draws('random', 0, 1)
+    assert first == draws('random', 0, 1)
+    assert first[0] != first[1]
+    assert first[0] != draws('random', 0, 2)[0]
+    same = draws('fixed', 0, 1)
+    assert same[0] == same[1] == draws('fixed', 0, 2)[0] != draws('fixed', 1, 1)[0]
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_dropped_patch_cannot_reach_the_action(model, name):
+    chunks = 4 if name == 'vla-pruner' else 1
+    patches, context, actions, picks = _chosen(model, name, chunks=chunks)
+    assert len(picks) == K
+    compared = ComparedModel(model, name, K)
+    compared._choose = lambda *_: torch.tensor(picks)
+    layers = model.language_model.model.layers
+
+    def disturbed(index):
+        """Actions if a patch changes at the input of the first layer that lacks the dropped."""
+
+        def disturb(x):
+            x = x.clone()
+            x[0, index] += 10
+            return x
+
+        hook, given = None, patches
+        if compared.layer:
+            hook = layers[compared.layer - 1].register_forward_hook(lambda *a: disturb(a[2]))
+        else:
+            given = disturb(patches)
+        with torch.no_grad():
+            found = compared.decode(given, context)[0]
+        if hook:
+            hook.remove()
+        return found
+
+    for index in range(COUNT):
+        same = torch.equal(disturbed(index), actions)
+        assert same == (index not in picks), index
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_all_patches_give_the_models_own_actions(model, name):
+    torch.manual_seed(3)
+    pixels, context = torch.randn(1, 2, 6, 64, 64), _given(model)[1]
+    with torch.no_grad():
+        actions, picks = ComparedModel(model, name, COUNT)(pixels, context)
+        assert picks.tolist() == list(range(COUNT))
+        torch.testing.assert_close(actions, model.decode(model.encode(pixels, context)))
+
+
+def test_impossible_methods_are_refused(model):
+    for name, k in (('nonsense', 4), ('adp', 0), ('adp', 33)):
+        with pytest.raises(ConfigError):
+            ComparedModel(model, name, k)
+    with pytest.raises(ConfigError, match='behind layer 2, which is the last'):
+        ComparedModel(LightVLA(small_config()), 'vla-pruner', 4)
+    with pytest.raises(ConfigError, match='LightVLA'):
+        ComparedModel(LightVLA(small_config('lightvla_star_encoder')), 'adp', 4)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_flops_count_the_layers_that_see_all_patches(name):
+    config, text = _config(), 20
+    whole, kept = (count_flops(config, [n], text)[0] for n in (COUNT, K))
+    plain = kept['tflop'] - kept['pruner']
+    layer = 0 if name in BEFORE else 2 if name in BY_SLOTS else 1
+    layers = plain + layer / 4 * (whole['llm'] - kept['llm'])
+    counted = count_compared(config, name, K, text)
+    if name in ('random', 'fixed', 'dart'):  # no matrix product of their own
+        assert counted == pytest.approx(layers, rel=1e-9)
+    else:
+        assert layers < counted < 1.2 * layers or name == 'flashvla'
+    # by hand: width 64, MLP 96, and 32 or 6 patches with 20 + 1 + 56 other tokens
+    mlp = 3 if name == 'sparsevlm' else 2
+    one = {n: 4 * n * 64**2 + 2 * n * n * 64 + mlp * n * 64 * 96 for n in (109, 83)}
+    by_hand = layer * one[109] + (4 - layer) * one[83]
+    assert count_as_authors(config, name, K, text) * 1e12 == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--prune', 'adp:8'], 'add --engine torch'),
+        (['--prune', 'adp', '--engine', 'torch'], 'give NAME:K'),
+        (['--prune', 'adp:8', '--engine', 'torch', '--ablation', 'more'], 'leave out --pruning'),
+    ],
+)
+def test_options_that_contradict(small_policy, tmp_path, capsys, arguments, message):
+    out = str(tmp_path / 'r.json')
+    assert main(['eval', '--policy', str(small_policy), '--json', out, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_engine_runs_the_method_and_the_result_counts_it(small_policy):
+    from lightvla_ros.contract import load_manifest
+    from lightvla_ros.evaluate.compared_engine import ComparedEngine
+    from lightvla_ros.policy.observation import observations
+    from lightvla_ros.policy.policy import Policy
+    from lightvla_ros.sim.episode import EpisodeSpec
+
+    manifest = load_manifest(small_policy)
+    with np.load(small_policy / 'golden.npz') as file:
+        golden = observations(manifest, dict(file))
+    with Policy.load(small_policy, 'torch') as policy:
+        policy.engine = engine = ComparedEngine(policy.engine, 'random:8', 0)
+        engine.start_episode(EpisodeSpec('libero_object', 0, 0))
+        one, other = golden[0], replace(golden[0], instruction='pick up the milk')
+        found = [policy.infer(each) for each in (one, one, other)]
+        patches = [each.kept_patches.tolist() for each in found]
+        assert patches[0] != patches[1]
+        assert patches[2] == patches[0], 'another instruction begins anew'
+        kept = [sum(each.kept) for each in found]
+        assert kept == [8, 8, 8]
+    counted = chunk_flops(manifest, kept, 'random:8')
+    assert 0 < counted['ratio'] < 1
+    assert 0 < counted['authors'] < 1
+
+
+def test_journals_of_before_have_no_such_condition():
+    assert Conditions().as_dict()['prune'] is None
