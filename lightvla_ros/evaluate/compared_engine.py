@@ -1,4 +1,4 @@
-"""The PyTorch engine with a pruning method of others: ``lightvla eval --prune fastv-stop:16``."""
+"""The PyTorch engine with a pruning method of others, as `--prune fastv-stop:16` asks."""
 
 from __future__ import annotations
 
