@@ -92,6 +92,13 @@ def generate_launch_description():
             'What executes the chunks: none (nothing moves), crisp_controllers, or MoveIt Servo.',
             ['none', 'crisp', 'servo_pose', 'servo_twist'],
         ),
+        argument(
+            'gripper',
+            'none',
+            'What moves the hand: nothing, the action gripper_action, or move and grasp.',
+            ['none', 'gripper_command', 'franka'],
+        ),
+        argument('franka_gripper', 'franka_gripper', "Name of the node with the hand's actions."),
         argument('target_pose', 'target_pose', 'Topic on which crisp_controllers takes poses.'),
         argument('servo_node', 'servo_node', 'Name of the node of MoveIt Servo.'),
         argument('enable', 'enable', 'Topic of the dead-man (std_msgs/Bool, 10 Hz or faster).'),
@@ -156,6 +163,7 @@ def generate_launch_description():
             {
                 # without a controller the node is not started
                 'controller': value('controller'),
+                'gripper': value('gripper'),
                 **{
                     name: value(name)
                     for name in ('use_sim_time', 'autostart', 'base_frame', 'ee_frame')
@@ -167,6 +175,15 @@ def generate_launch_description():
             *(
                 (f'servo_node/{topic}', [value('servo_node'), f'/{topic}'])
                 for topic in servo_topics
+            ),
+            # an action has no name of its own to remap, only its topics and services
+            *(
+                (
+                    f'franka_gripper/{action}/_action/{part}',
+                    [value('franka_gripper'), f'/{action}/_action/{part}'],
+                )
+                for action in ('gripper_action', 'move', 'grasp')
+                for part in ('send_goal', 'cancel_goal', 'get_result', 'feedback', 'status')
             ),
         ],
         arguments=ros_arguments('chunk_executor'),

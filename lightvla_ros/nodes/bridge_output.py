@@ -62,6 +62,10 @@ class BridgeOutput:
         :param state: Position, quaternion and fingers.
         """
         self.state(state, stamp)
+        self.images(images, stamp)
+
+    def images(self, images: dict[str, np.ndarray], stamp: int) -> None:
+        """Publish the images of one instant: upright RGB uint8 [H, W, 3] by camera."""
         for name, image in images.items():
             self._images[name].publish(image_to_message(image, stamp, f'{name}_optical'))
 

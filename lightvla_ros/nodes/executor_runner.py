@@ -220,7 +220,8 @@ class ExecutorRunner:
             message.session_id,
             message.sequence,
             EXECUTIONS[message.reference],
-            stamp_ns(message.stats.observation_stamp),
+            # another policy than ours may not say what it saw
+            stamp_ns(message.stats.observation_stamp) or stamp_ns(message.header.stamp),
             message.reason,
         )
 

@@ -44,7 +44,6 @@ from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.twin_modes import TICK, run_twin_by_the_clock, run_twin_in_lockstep
-from lightvla_ros.policy.state import RobotState
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import Recording, end_state
@@ -76,7 +75,7 @@ class LiberoBridge(Node):
         self._twin: ControllerTwin | None = None
         if self._values.controller in TWINS:
             self._twin = TWINS[self._values.controller](self, self.base_frame, self._on_command)
-        self._later: deque[tuple[int, int, dict[str, np.ndarray], RobotState]] = deque()
+        self._later: deque[tuple[int, int, dict[str, np.ndarray]]] = deque()
         # the policy node's name for this topic, so that one namespace needs no remapping
         self.create_subscription(ActionChunk, 'lightvla/action_chunk', self._on_chunk, 10)
         self.create_service(Trigger, '~/reset', self._on_reset)
@@ -268,8 +267,8 @@ class LiberoBridge(Node):
         """Run controller and physics for a tick."""
         self._check_interrupted()
         while self._later and self._later[0][0] <= self.now:
-            _, stamp, images, state = self._later.popleft()
-            self._output.observation(images, state, stamp)
+            _, stamp, images = self._later.popleft()
+            self._output.images(images, stamp)  # the state of that time was reported then
             self._frames += 1
         self._twin.act(self.now * 1e-9)
         solved = self._twin.arm.run(TICK * 1e-9)
@@ -280,7 +279,7 @@ class LiberoBridge(Node):
 
     def observe_later(self, due: int) -> None:
         """Render now, and publish when simulated time is ``due``."""
-        self._later.append((due, self.now, self._env.render(), self._env.state()))
+        self._later.append((due, self.now, self._env.render()))
 
     def hold_action(self) -> np.ndarray:
         """Return the action that holds still."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from lightvla_ros.msg import ActionChunk, VlaStatus
+from lightvla_ros.msg import ActionChunk, InferenceStats, VlaStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -25,6 +25,7 @@ from lightvla_ros.nodes.conversions import (
     chunk_to_message,
     pose_from_message,
     pose_to_message,
+    time_message,
 )
 from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy.actions import Chunk, hold
@@ -104,6 +105,7 @@ class Arm(Node):
             'frame_id': 'panda_link0',
             'child_frame_id': 'panda_hand_tcp',
             'reason': why,
+            'stats': InferenceStats(observation_stamp=time_message(now)),
         }
         self.sequence += 1
         return chunk_to_message(chunk, ChunkHeader(**fields | header))
