@@ -101,7 +101,8 @@ class Demo:
         """Start the bridge and the policy or replay node; end both afterwards."""
         options = self._options
         # in wall clock every frame costs time in which the robot should move
-        film_between = options.video and options.mode == 'lockstep'
+        own = options.mode == 'lockstep' and options.controller == 'osc'
+        film_between = options.video and own  # a controller twin wants a chunk for each frame
         bridge = {
             'render': options.render,
             'mode': options.mode,
