@@ -19,8 +19,9 @@ RECORDED = {'reference': ActionChunk.REFERENCE_PREVIOUS_TARGET}
 
 
 def servo(controller='servo_twist', **parameters):
-    # a machine under load is late at times, which is not what is tested here
-    parameters = {'state_timeout': 0.2, 'step_timeout': 0.2, 'repeat_window': 0.0} | parameters
+    # a machine under load is late at times, which is not what is tested here; the stretch of a
+    # spring, max_speed / 6.1, allows 0.16 s
+    parameters = {'state_timeout': 0.15, 'step_timeout': 0.15, 'repeat_window': 0.0} | parameters
     if controller == 'servo_pose':
         parameters['execution'] = 'displacement'
     return executor_rig(arm=ServoPeer, controller=controller, **parameters)
@@ -42,7 +43,9 @@ def test_twists_are_in_the_base_frame_stamped_now_and_never_too_fast():
         assert speeds[:, 1].max() <= 0.3 + 1e-6
         assert {message.header.frame_id for message in r.arm.targets} == {'panda_link0'}
         gaps = np.diff([stamp_ns(message.header.stamp) for message in r.arm.targets[-50:]])
-        assert np.median(gaps) == pytest.approx(10_000_000, rel=0.2)
+        assert np.median(gaps) < 50_000_000, (
+            'Servo needs 20 Hz; the rate itself is tested with crisp'
+        )
 
 
 def test_a_hold_is_a_twist_of_zero():
