@@ -9,7 +9,7 @@ from lightvla_ros.errors import ConfigError
 from lightvla_ros.nodes.arm_outputs import OUTPUTS
 from lightvla_ros.nodes.gripper_client import GRIPPER_PARAMETERS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.runtime.safety_filter import EXECUTIONS
+from lightvla_ros.runtime.safety_filter import EXECUTIONS, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits
 
 BOX_FORM = 'six numbers separated by commas, boxes separated by semicolons'
@@ -120,7 +120,7 @@ def misfit(values: SimpleNamespace) -> str | None:
             'set-point that only pulls at the arm; choose crisp or servo_twist'
         )
     try:
-        limits_from(values)
+        SafetyFilter(limits_from(values), values.execution)
     except ConfigError as error:
         return str(error)
     return None

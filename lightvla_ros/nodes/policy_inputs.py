@@ -85,7 +85,8 @@ class InputTopics:
         for name, (kind, callback) in states.items():
             self._take(name, name, name, kind, callback, group=SampledGroup(STATE_PERIOD))
         self._take('instruction', 'instruction', 'instruction', String, on_instruction, ORDER_QOS)
-        if node.get_parameter('use_sim_time').value:
+        self._simulated = bool(node.get_parameter('use_sim_time').value)
+        if self._simulated:
             self._topics.append(Topic.of(node, 'clock', '/clock', '/clock', Clock))
         outputs = [
             Topic.of(node, name, f'~/{name}', f'~/{name}', kind)
@@ -169,8 +170,10 @@ class InputTopics:
     def _offer(
         self, source: str, content: RawPicture | CompressedPicture | RobotState, header: Header
     ) -> None:
-        now = self._node.get_clock().now().nanoseconds
-        why = self.inbox.offer(source, content, stamp_ns(header.stamp), now, time.monotonic_ns())
+        now, stamp = self._node.get_clock().now().nanoseconds, stamp_ns(header.stamp)
+        if self._simulated:
+            now = max(now, stamp)  # a message can only come before the /clock of its time
+        why = self.inbox.offer(source, content, stamp, now, time.monotonic_ns())
         if why:
             self._warn(why)
         else:

@@ -157,12 +157,12 @@ class ChunkTimeline:
         chunk, index = found
         step, start = self._step, chunk.start + index * chunk.period
         if step is None or step.chunk is not chunk or step.index != index:
-            replaces = step is not None and step.chunk is not chunk
-            if replaces:
-                self._replaced, self._seam = step.chunk, index
+            replaced = step.chunk if step is not None and step.chunk is not chunk else None
+            if replaced is not None:
+                self._replaced, self._seam = replaced, index
             motion = self._motion(chunk, index, start)
-            if replaces:
-                self.seams.add(_step_at(step.chunk, start), motion)
+            if replaced is not None:
+                self.seams.add(_step_at(replaced, start), motion)
             base = measured
             if self.execution == 'displacement':
                 base = commanded if step is None else _near(commanded, step.end)

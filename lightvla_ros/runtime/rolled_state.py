@@ -78,6 +78,8 @@ class CommittedSteps:
         :param begin: When the pose was measured.
         :param end: The later time; not after ``begin`` returns the state itself.
         """
+        if state.position is None or state.quaternion is None:
+            return state
         pose = Pose(state.position, state.quaternion)
         for motion in self._motions(begin, end):
             pose = moved(pose, motion[:3], motion[3:])
