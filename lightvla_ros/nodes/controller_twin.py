@@ -57,6 +57,8 @@ class ControllerTwin:
 
     def end(self) -> None:
         """Let go of the arm, because its episode is over."""
+        if self.arm is not None:
+            self._hand.abandon(self.arm.hand)
         self.arm = None
 
     def act(self, now: float) -> None:

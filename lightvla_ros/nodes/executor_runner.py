@@ -114,7 +114,7 @@ class ExecutorRunner:
         """Follow the next session's chunks; earlier stops are forgotten."""
         self.executor = self._new_executor()
         if self.gripper is not None:
-            self.gripper.reset()
+            self.gripper.forget()
         self._moved = False
         self._stamp = 0
         self._ticked = 0.0
@@ -292,7 +292,8 @@ class ExecutorRunner:
         now, seconds, gripper = self._ros_now(), self._seconds(), self.gripper
         if gripper is not None:
             gripper.look(seconds)
-            self.executor.hand(gripper.moves, now)
+            waits = gripper.moves and seconds - gripper.since >= self._values.hand_time
+            self.executor.hand(gripper.moves, waits, now)
             self._obstacles['gripper'] = gripper.why
         obstacle = obstacle or next(filter(None, self._obstacles.values()), '')
         tick = self.executor.tick(seconds, now, obstacle)

@@ -1,8 +1,8 @@
 """The hand, as the chunk executor commands it: by actions, one at a time, without ever waiting.
 
-A real hand takes up to 0.8 s from side to side. While a command is under way, :attr:`moves` is true
-and the executor holds the arm. A command that is not carried out leaves a doubt about what is
-between the fingers, so :attr:`why` then holds the arm until a reset:
+A real hand takes up to 0.8 s from side to side. When a command is under way for longer than
+``hand_time``, the executor lets the arm wait. A command that is not carried out leaves a doubt
+about what is between the fingers, so :attr:`why` then holds the arm until a reset:
 
 - the action server is not there, or refuses the command;
 - the hand reports a failure, or stops before it is open;
@@ -41,6 +41,14 @@ GRIPPER_PARAMETERS = (
     Parameter('gripper_width', 0.08, 'Width of the open hand [m].', 0.005, 0.2),
     Parameter('gripper_speed', 0.1, 'Speed of the width, with `franka` [m/s].', 0.005, 0.2),
     Parameter('gripper_force', 20.0, 'Force of a grasp [N].', 0.0, 140.0),
+    Parameter(
+        'hand_time',
+        0.4,
+        'How long the arm goes on after a command to the hand, before it waits for it [s]: as long '
+        "as the hand took in the policy's training. 0.4 is that of LIBERO's.",
+        0.0,
+        5.0,
+    ),
     Parameter('gripper_timeout', 3.0, 'Longest time that a command may take [s].', 0.1, 60.0),
 )
 
@@ -51,6 +59,7 @@ class GripperClient:
     :param values: The executor's parameters; ``gripper`` is not ``none``.
     :raises TransitionError: When the actions' package is not installed.
     :ivar moves: Whether a command is under way.
+    :ivar since: When the newest command was given, by the executor's clock [s].
     :ivar why: Why the arm must hold until :meth:`reset`; empty when it need not.
     :ivar counts: Commands, by what became of them.
     """
@@ -61,7 +70,7 @@ class GripperClient:
         self.counts: Counter[str] = Counter()
         self._node = node
         self._values = values
-        self._since = 0.0
+        self.since = 0.0
         self._opens = False
         self._number = 0  # of the newest command: answers to older ones are ignored
         self._handle: ClientGoalHandle | None = None
@@ -97,7 +106,7 @@ class GripperClient:
         if not client.server_is_ready():
             self._fail('gripper_missing', f'no action server franka_gripper/{name}')
             return
-        self.moves, self._opens, self._since = True, opens, now
+        self.moves, self._opens, self.since = True, opens, now
         self._number += 1
         number = self._number
         client.send_goal_async(goal).add_done_callback(
@@ -106,7 +115,7 @@ class GripperClient:
 
     def look(self, now: float) -> None:
         """Notice that a command takes too long, or that the hand's server is gone."""
-        taken = now - self._since
+        taken = now - self.since
         if self.moves and taken > self._values.gripper_timeout:
             if self._handle is not None:
                 self._handle.cancel_goal_async()
@@ -115,6 +124,12 @@ class GripperClient:
     def reset(self) -> None:
         """Forget a failure. A command that is under way goes on."""
         self.why = ''
+
+    def forget(self) -> None:
+        """Forget a failure and the command that is under way, whose answer will be ignored."""
+        self.why = ''
+        self.moves, self._handle = False, None
+        self._number += 1
 
     def destroy(self) -> None:
         """Remove the clients."""

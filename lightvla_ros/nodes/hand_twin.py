@@ -102,6 +102,11 @@ class HandTwin:
         inner, outer = (REACHED, REACHED) if task.inner is None else (task.inner, task.outer)
         self._end(task, hand, -inner <= away <= outer)
 
+    def abandon(self, hand: Hand) -> None:
+        """Give up the goal, because the episode is over."""
+        if self._task is not None:
+            self._end(self._task, hand, False, 'the episode is over')
+
     def destroy(self) -> None:
         """Remove the servers."""
         for server in self._servers:

@@ -2,9 +2,11 @@
 
 This is what the chunk executor does in each tick, without ROS: the timeline says where the end
 effector should be now, the safety filter says where it may be, and the switch says whether the
-gripper gets a command. While the hand moves, the arm holds still: a real hand takes up to 0.8 s,
-and a policy that was trained with a faster one would lift before it has closed
-(``docs/how-to/fr3-crisp.md``).
+gripper gets a command. A real hand takes up to 0.8 s, and a policy that was trained with a faster
+one would lift before it has closed. So the arm goes on for as long as the hand of the training
+took, and then waits for the rest (``docs/how-to/fr3-crisp.md``). The chunk goes on where it was
+when the hand has come to rest. What the policy saw while the arm waited is not acted on: a hand
+that closes beside a resting arm does not occur in its training.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ class ChunkExecutor:
         self.filter = SafetyFilter(limits, execution)
         self._timeline = ChunkTimeline(execution, blended, speed)
         self._switch = GripperSwitch()
-        self._hand_moves = False
-        self._hand_since = self._hand_rested = 0  # ns of ROS time
+        self._hand_moves = self._arm_waits = False
+        self._waits_since = self._waited_until = 0  # ns of ROS time
 
     @property
     def seams(self) -> Seams:
@@ -62,8 +64,8 @@ class ChunkExecutor:
 
         :param now: ROS time [ns].
         """
-        if len(received.chunk) and (self._hand_moves or received.observed < self._hand_rested):
-            return reason('hand_moves', '', 'the policy saw the hand in motion')
+        if len(received.chunk) and (self._arm_waits or received.observed < self._waited_until):
+            return reason('hand_moves', '', 'the policy saw an arm that waits')
         return self._timeline.offer(received, now)
 
     def measure(self, now: float, pose: Pose) -> None:
@@ -73,17 +75,19 @@ class ChunkExecutor:
         """
         self.filter.measure(now, pose)
 
-    def hand(self, moves: bool, now: int) -> None:
-        """Say whether the hand executes a command at the moment.
+    def hand(self, moves: bool, waits: bool, now: int) -> None:
+        """Say what the hand does at the moment.
 
+        :param moves: Whether it executes a command; it gets no other one meanwhile.
+        :param waits: Whether the arm must wait for it.
         :param now: ROS time [ns].
         """
-        if moves and not self._hand_moves:
-            self._hand_since = now
-        if self._hand_moves and not moves:
-            self._hand_rested = now
-            self._timeline.delay(now - self._hand_since)
-        self._hand_moves = moves
+        if waits and not self._arm_waits:
+            self._waits_since = now
+        if self._arm_waits and not waits:
+            self._waited_until = now
+            self._timeline.delay(now - self._waits_since)
+        self._hand_moves, self._arm_waits = moves, waits
 
     def forget(self, why: str) -> None:
         """Hold, and forget the chunks, because one was damaged or the clock has jumped."""
@@ -110,7 +114,7 @@ class ChunkExecutor:
         # only poses that the filter believes: with another one the target would get the blame
         measured, commanded = self.filter.measured, self.filter.commanded
         target, why = None, reason('state_missing')
-        if self._hand_moves:  # the chunk waits: its steps do not pass meanwhile
+        if self._arm_waits:  # and the chunk, too: its steps do not pass meanwhile
             why = reason('hand_moves')
         elif measured is not None:
             target = self._timeline.target_at(ros_now, measured, commanded or measured)
@@ -119,7 +123,7 @@ class ChunkExecutor:
         if obstacle:
             target, why = None, obstacle
         command = self.filter.step(now, target, why)
-        if command.mode is not Mode.MOVE:
+        if command.mode is not Mode.MOVE or self._hand_moves:
             opening = None  # an arm that may not move has no reason to grasp or to let go
         gripper = self._switch.command(now, opening)
         return Tick(command, gripper)

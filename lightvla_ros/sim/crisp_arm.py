@@ -32,7 +32,8 @@ from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.torque_arm import TorqueArm
 
 CLOSE_BELOW, OPEN_ABOVE = 0.3, 0.7  # opening, 0 closed to 1 open
-HAND_START, HAND_TIMEOUT = 0.1, 1.2  # s; the second is 8 cm at 0.1 m/s, and half as much again
+HAND_TIMEOUT = 1.2  # s; 8 cm at 0.1 m/s, and half as much again
+HAND_STEPS = 8  # control steps that LIBERO's own hand takes
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class CrispSettings:
     :param nullspace_stiffness: Towards the posture of activation [Nm/rad].
     :param max_delta_torque: ``max_delta_tau``, per millisecond and joint [Nm].
     :param hand_speed: Change of the width between the fingers [m/s].
-    :param wait_for_hand: Whether the arm holds still while the hand closes or opens. LIBERO's hand
-        needs half the time, and a policy lifts when that time is over.
+    :param wait_for_hand: Whether the arm holds still when the hand closes or opens for longer than
+        LIBERO's does, because a policy lifts when that time is over.
     """
 
     stiffness: float = 150.0
@@ -72,6 +73,7 @@ class CrispArm(TorqueArm):
         self._rest = self._data.qpos[self._joints].copy()
         self._torque = self._data.ctrl[self._motors].copy()
         self._closing = False
+        self._since_command = HAND_STEPS + 1  # control steps
         self.set_target(self.pose)  # as the real one on activation
 
     def set_target(self, target: Pose) -> None:
@@ -105,8 +107,11 @@ class CrispArm(TorqueArm):
             raise SimulationError(f'an action is 7 finite numbers, not {action}')
         limited = np.clip(action, -1, 1)  # as OSC_POSE does
         solved = False
-        if self.set_opening((1 - action[6]) / 2) and self._settings.wait_for_hand:
-            solved = self._wait_for_hand()
+        if self.set_opening((1 - action[6]) / 2):
+            self._since_command = 0
+        elif self._since_command == HAND_STEPS:
+            solved = self._settings.wait_for_hand and self._wait_for_hand()
+        self._since_command += 1
         self.refresh()
         self.set_target(
             moved(self.pose, limited[:3] * TRANSLATION_SCALE, limited[3:6] * ROTATION_SCALE)
@@ -117,8 +122,7 @@ class CrispArm(TorqueArm):
         """Hold still until the fingers rest; return whether the task is solved."""
         self.refresh()
         self.set_target(self.pose)
-        solved = self.run(HAND_START)
-        waited = HAND_START
+        solved, waited = False, HAND_STEPS * CONTROL_PERIOD
         while not self.hand.rests() and waited < HAND_TIMEOUT:
             solved = self.run(CONTROL_PERIOD) or solved
             waited += CONTROL_PERIOD

@@ -147,7 +147,7 @@ def test_policy_executor_and_controller_together_solve_a_task(env, bundled_polic
     executor = ChunkExecutor(limits, 'spring')
     env.reset(0, 0)
     arm = CrispArm(env)
-    tick, chunks, solved, modes = 0, 0, False, set()
+    tick, chunks, solved, modes, commanded = 0, 0, False, set(), -99
     with Policy.load(bundled_policy) as policy:
         while not solved and tick < 100 * 14:  # the suite's 280 steps
             now = tick * 10_000_000
@@ -161,12 +161,14 @@ def test_policy_executor_and_controller_together_solve_a_task(env, bundled_polic
             env.simulation.sim.forward()
             state = env.state()
             executor.measure(tick * 0.01, Pose(state.position, state.quaternion))
-            executor.hand(not arm.hand.rests(), now)
+            moves = tick - commanded < 20 or not arm.hand.rests()
+            executor.hand(moves, moves and tick - commanded >= 40, now)
             sent = executor.tick(tick * 0.01, now)
             modes.add(sent.command.mode)
             arm.set_target(sent.command.pose)
             if sent.gripper is not None:
                 arm.set_opening(float(sent.gripper))
+                commanded = tick
             solved = arm.run(0.01)
             tick += 1
     print(f'solved after {tick / 100:.2f} s')

@@ -99,19 +99,33 @@ def test_the_arm_waits_for_the_hand_and_goes_on_with_the_steps_of_that_time():
     robot.executor.offer(received(0.005, gripper=0.0), 0)
     robot.run(0.03)
     assert robot.grips == [False]
-    robot.executor.hand(True, robot.ros_now)
+    robot.executor.hand(True, True, robot.ros_now)
     waiting = robot.run(0.5)
     assert {kind(command.why) for command in waiting} == {'hand_moves'}
     place = robot.pose.position.copy()
     now = robot.ros_now
     seen = received(0.02, sequence=1, start=now, observed=now - 10_000_000)
     assert kind(robot.executor.offer(seen, now)) == 'hand_moves'
-    robot.executor.hand(False, now)
+    robot.executor.hand(False, False, now)
     assert kind(robot.executor.offer(seen, now)) == 'hand_moves', 'it is still old'
     going = robot.run(0.1)
     assert going[-1].mode is Mode.MOVE
     assert robot.pose.position[1] > place[1]
     assert robot.grips == [False]  # one command for all eight steps
+
+
+def test_a_hand_that_moves_gets_no_other_command_and_the_arm_goes_on():
+    robot = Robot()
+    robot.executor.offer(received(0.005, gripper=0.0), 0)
+    robot.run(0.03)
+    robot.executor.hand(True, False, robot.ros_now)
+    robot.executor.offer(received(0.005, sequence=1, start=robot.ros_now), robot.ros_now)
+    going = robot.run(0.35)
+    assert {command.mode for command in going} == {Mode.MOVE}
+    assert robot.grips == [False]
+    robot.executor.hand(False, False, robot.ros_now)
+    robot.run(0.03)
+    assert robot.grips == [False, True]
 
 
 def test_a_hold_of_the_policy_stops_arm_and_gripper_at_once():
