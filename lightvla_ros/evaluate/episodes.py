@@ -87,7 +87,6 @@ class Conditions:
                 ('--replan', self.replan not in (None, chunk_length)),
                 ('--max-steps', self.max_steps is not None),
                 ('--engine torch', self.engine == 'torch'),
-                ('--controller crisp', self.controller != 'osc'),
             ):
                 if differs:
                     raise ArgumentError(f'{name} needs --through direct')

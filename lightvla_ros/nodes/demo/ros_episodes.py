@@ -83,6 +83,7 @@ class RosRunner:
         conditions = self._options.conditions
         bridge = {
             'mode': 'lockstep',
+            'controller': conditions.controller,
             'render': conditions.render,
             'camera_size': conditions.camera_size,
             'camera_every': self._manifest.action.chunk_length,
