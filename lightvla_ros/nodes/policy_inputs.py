@@ -38,6 +38,7 @@ from lightvla_ros.runtime.inbox import Inbox, Job
 from lightvla_ros.runtime.reasons import kind
 
 STATE_PERIOD = 0.01  # between two messages that are read [s]; robots send up to 1000 per second
+LATE_CLOCK = 500_000_000  # ns; a busy node reads /clock so much later than a message, at most
 WARNING_PERIOD = 5.0  # per source and reason [s]
 
 
@@ -171,8 +172,8 @@ class InputTopics:
         self, source: str, content: RawPicture | CompressedPicture | RobotState, header: Header
     ) -> None:
         now, stamp = self._node.get_clock().now().nanoseconds, stamp_ns(header.stamp)
-        if self._simulated:
-            now = max(now, stamp)  # a message can only come before the /clock of its time
+        if self._simulated and now < stamp <= now + LATE_CLOCK:
+            now = stamp  # the message has overtaken the /clock of its time
         why = self.inbox.offer(source, content, stamp, now, time.monotonic_ns())
         if why:
             self._warn(why)

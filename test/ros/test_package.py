@@ -13,6 +13,7 @@ import pytest
 import lightvla_ros
 from lightvla_ros import msg
 from lightvla_ros.nodes.bridge_parameters import BRIDGE_PARAMETERS
+from lightvla_ros.nodes.executor_parameters import EXECUTOR_PARAMETERS
 from lightvla_ros.nodes.parameters import Parameter, ParameterError, ParameterTable
 from lightvla_ros.nodes.policy_parameters import POLICY_PARAMETERS
 from lightvla_ros.nodes.reference import updated
@@ -91,17 +92,18 @@ def test_shipped_parameters_are_known_and_allowed(file):
     import yaml
 
     sections = yaml.safe_load((ROOT / 'config' / file).read_text())
-    for section in sections.values():
+    for node, section in sections.items():
+        table = EXECUTOR_PARAMETERS if 'chunk_executor' in node else POLICY_PARAMETERS
         for name, value in section['ros__parameters'].items():
             if name == 'use_sim_time':
                 continue
-            row = next(row for row in POLICY_PARAMETERS.rows if row.name == name)
+            row = next(row for row in table.rows if row.name == name)
             assert type(value) is type(row.default)
             assert row.fault(value) is None
 
 
 def test_defaults_are_allowed():
-    for table in (POLICY_PARAMETERS, BRIDGE_PARAMETERS):
+    for table in (POLICY_PARAMETERS, EXECUTOR_PARAMETERS, BRIDGE_PARAMETERS):
         for row in table.rows:
             assert row.fault(row.default) is None, row.name
             assert row.description.endswith(('.', ']'))
