@@ -51,8 +51,7 @@ class ChunkExecutor:
         self.filter = SafetyFilter(limits, execution)
         self._timeline = ChunkTimeline(execution, blended, speed)
         self._switch = GripperSwitch()
-        self._hand_moves = self._arm_waits = False
-        self._waits_since = self._waited_until = 0  # ns of ROS time
+        self._hand_moves = False
 
     @property
     def seams(self) -> Seams:
@@ -64,8 +63,6 @@ class ChunkExecutor:
 
         :param now: ROS time [ns].
         """
-        if len(received.chunk) and (self._arm_waits or received.observed < self._waited_until):
-            return reason('hand_moves', '', 'the policy saw an arm that waits')
         return self._timeline.offer(received, now)
 
     def measure(self, now: float, pose: Pose) -> None:
@@ -82,16 +79,15 @@ class ChunkExecutor:
         :param waits: Whether the arm must wait for it.
         :param now: ROS time [ns].
         """
-        if waits and not self._arm_waits:
-            self._waits_since = now
-        if self._arm_waits and not waits:
-            self._waited_until = now
-            self._timeline.delay(now - self._waits_since)
-        self._hand_moves, self._arm_waits = moves, waits
+        self._hand_moves = moves
+        if waits:
+            self._timeline.wait(now)
+        else:
+            self._timeline.go_on(now)
 
     def forget(self, why: str) -> None:
         """Hold, and forget the chunks, because one was damaged or the clock has jumped."""
-        self._timeline.hold(why)
+        self._timeline.forget(why)
 
     def reset(self) -> bool:
         """Leave a stop, and forget all chunks and their session.
@@ -114,11 +110,9 @@ class ChunkExecutor:
         # only poses that the filter believes: with another one the target would get the blame
         measured, commanded = self.filter.measured, self.filter.commanded
         target, why = None, reason('state_missing')
-        if self._arm_waits:  # and the chunk, too: its steps do not pass meanwhile
-            why = reason('hand_moves')
-        elif measured is not None:
+        if measured is not None:
             target = self._timeline.target_at(ros_now, measured, commanded or measured)
-            why = self._timeline.why
+            why = reason('hand_moves') if self._timeline.waits else self._timeline.why
         opening = self._timeline.opening
         if obstacle:
             target, why = None, obstacle

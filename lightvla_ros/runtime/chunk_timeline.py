@@ -91,20 +91,38 @@ class ChunkTimeline:
         """Forget all chunks, and follow the session of the next one."""
         self._session = ''
         self._sequence = -1
-        self.hold(reason('no_target'))
+        self.forget(reason('no_target'))
+
+    def forget(self, why: str) -> None:
+        """Forget the chunks and all times, for instance after a clock jump; the session stays."""
+        self._waits_since: int | None = None
+        self._seen_after = 0  # what the policy saw before is not acted on
+        self.hold(why)
 
     def hold(self, why: str) -> None:
-        """Forget the chunks, for instance after a clock jump; the session stays."""
+        """Forget the chunks; the session stays."""
         self._schedule = ChunkSchedule()
         self._step: _Step | None = None
         self._replaced: TimedChunk | None = None
         self._seam = 0  # the first step after a replacement
         self.why = why
 
-    def delay(self, by: int) -> None:
-        """Go on with the chunk that acts as if this much less time [ns] had passed."""
-        self._schedule.delay(by)
-        self._step = None  # a spring's step begins at the pose that is measured then
+    @property
+    def waits(self) -> bool:
+        """Whether the chunk that acts waits."""
+        return self._waits_since is not None
+
+    def wait(self, now: int) -> None:
+        """Let the chunk that acts wait: its steps do not pass, and no other one replaces it."""
+        if self._waits_since is None:
+            self._waits_since = now
+
+    def go_on(self, now: int) -> None:
+        """Go on with the step at which the chunk waits, if it does."""
+        if self._waits_since is not None:
+            self._schedule.delay(now - self._waits_since)
+            self._step = None  # a spring's step begins at the pose that is measured then
+            self._waits_since, self._seen_after = None, now
 
     def offer(self, received: ReceivedChunk, now: int) -> str:
         """Take a chunk.
@@ -128,6 +146,8 @@ class ChunkTimeline:
         if received.session == self._session and received.sequence <= self._sequence:
             return reason('old_sequence', '', f'{received.sequence} after {self._sequence}')
         self._session, self._sequence = received.session, received.sequence
+        if self.waits or received.observed < self._seen_after:
+            return reason('hand_moves', '', 'the policy saw an arm that waits')
         if max(now, received.start) > received.valid_until:
             late = (now - received.valid_until) * 1e-9
             return reason('too_late', '', f'{late:.3f} s after its valid_until')
@@ -145,6 +165,8 @@ class ChunkTimeline:
         :param measured: The measured pose.
         :param commanded: The pose that was commanded last.
         """
+        if self.waits:
+            return None
         found = self._schedule.step_at(now)
         if found is None:
             step = self._step

@@ -107,11 +107,47 @@ def test_the_arm_waits_for_the_hand_and_goes_on_with_the_steps_of_that_time():
     seen = received(0.02, sequence=1, start=now, observed=now - 10_000_000)
     assert kind(robot.executor.offer(seen, now)) == 'hand_moves'
     robot.executor.hand(False, False, now)
+    seen = replace(seen, sequence=2)
     assert kind(robot.executor.offer(seen, now)) == 'hand_moves', 'it is still old'
     going = robot.run(0.1)
     assert going[-1].mode is Mode.MOVE
     assert robot.pose.position[1] > place[1]
     assert robot.grips == [False]  # one command for all eight steps
+
+
+def waiting_robot():
+    """A robot whose arm waits for its hand, in the middle of a chunk."""
+    robot = Robot()
+    robot.executor.offer(received(0.005, gripper=0.0), 0)
+    robot.run(0.1)
+    robot.executor.hand(True, True, robot.ros_now)
+    robot.run(0.1)
+    return robot
+
+
+def test_a_chunk_of_another_session_holds_while_the_arm_waits_as_well():
+    robot = waiting_robot()
+    now = robot.ros_now
+    other = received(0.005, sequence=9, session='b', start=now, observed=now)
+    assert kind(robot.executor.offer(other, now)) == 'wrong_session'
+    robot.executor.hand(False, False, now)
+    assert {kind(command.why) for command in robot.run(0.1)} == {'wrong_session'}
+
+
+def test_a_hold_that_comes_while_the_arm_waits_is_in_force_afterwards():
+    robot = waiting_robot()
+    pause = replace(received(0, sequence=1), chunk=hold(0.05), why='paused')
+    assert robot.executor.offer(pause, robot.ros_now) == ''
+    robot.executor.hand(False, False, robot.ros_now)
+    assert {command.why for command in robot.run(0.1)} == {'paused'}
+
+
+def test_after_a_clock_that_stepped_back_new_chunks_are_taken_at_once():
+    robot = waiting_robot()
+    robot.executor.hand(False, False, robot.ros_now)
+    robot.executor.forget('clock_jump')
+    seen = received(0.005, sequence=1, start=1, observed=1)  # long before the arm waited
+    assert robot.executor.offer(seen, 1) == ''
 
 
 def test_a_hand_that_moves_gets_no_other_command_and_the_arm_goes_on():
