@@ -5,7 +5,7 @@
 - ``bridge_output``: the LIBERO bridge's publishers
 - ``bridge_parameters``: the LIBERO bridge's parameters
 - ``chunk_executor_node``: action chunks in, commands for the arm and the gripper out
-- ``clock_watch``: notices that the system's clock was set
+- ``clock_watch``: notices that ROS time has jumped
 - ``controller_twin``: the controllers of the simulated arm as ROS sees them
 - ``conversions``: conversions between messages and the package's own types
 - ``demo``: whole graphs of processes: the demo and its benchmark
@@ -17,6 +17,7 @@
 - ``launch_arguments``: the launch arguments, for messages that name them
 - ``libero_bridge_node``: a simulated Panda that looks like a robot to the policy node
 - ``lifecycle``: a lifecycle node that logs every failed transition
+- ``optional_interfaces``: interfaces of packages that not every robot has
 - ``parameters``: tables that declare, document and validate parameters
 - ``picture_reader``: the cameras' messages -> pictures that a policy may act on
 - ``policy_inputs``: the policy node's subscriptions

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +23,7 @@ from rclpy.task import Future
 from lightvla_ros.nodes.conversions import pose_to_message, time_message
 from lightvla_ros.nodes.graph_watch import Topic
 from lightvla_ros.nodes.lifecycle import TransitionError
+from lightvla_ros.nodes.optional_interfaces import interfaces
 from lightvla_ros.nodes.qos import ORDER_QOS, wait_until_received
 from lightvla_ros.policy.poses import Pose, difference, shortened
 from lightvla_ros.policy.state import RobotState
@@ -96,14 +96,10 @@ class ServoPoseOutput(CrispOutput):
     def __init__(
         self, node: LifecycleNode, values: SimpleNamespace, halt: Callable[[str], None]
     ) -> None:
-        try:
-            status_type: Any = import_module('moveit_msgs.msg').ServoStatus
-            self._service_type: Any = import_module('moveit_msgs.srv').ServoCommandType
-        except ImportError as error:
-            raise TransitionError(
-                f'{values.controller} needs moveit_msgs ({error}): apt install '
-                'ros-jazzy-moveit-msgs'
-            ) from None
+        user = values.controller
+        status_type = interfaces('moveit_msgs.msg', user, TransitionError).ServoStatus
+        services = interfaces('moveit_msgs.srv', user, TransitionError)
+        self._service_type = services.ServoCommandType
         super().__init__(node, values, halt)
         self._client = node.create_client(self._service_type, 'servo_node/switch_command_type')
         self._request: Future | None = None

@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
@@ -43,30 +42,14 @@ class ChunkExecutorNode(GuardedLifecycleNode):
         self._report = StatusReport(self, self._advice, self._on_publish_failure)
         self.create_service(Trigger, '~/reset', self._on_reset)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(WATCH_PERIOD, self._watch_clock, clock=steady)
+        self._clock_watch = ClockWatch(self.get_clock(), self._on_clock_jump)
+        self.create_timer(WATCH_PERIOD, self._clock_watch.look, clock=steady)
         self.create_timer(1.0, self._heartbeat, clock=steady)
-        self._clock_watch = ClockWatch(self.get_clock())
-        # The handle must be kept: rclpy calls it even after it was garbage-collected.
-        self._jump_handle = self.get_clock().create_jump_callback(
-            JumpThreshold(
-                min_forward=Duration(seconds=1),
-                min_backward=Duration(nanoseconds=-1),
-                on_clock_change=True,
-            ),
-            post_callback=self._on_clock_jump,
-        )
         self._report.publish()
 
     @property
     def _active(self) -> bool:
         return self.runner is not None and self.runner.active
-
-    def autostart(self) -> None:
-        """Configure and activate if the parameter ``autostart`` is set."""
-        if not self._values.autostart:
-            return
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
 
     # Transitions
 
@@ -111,13 +94,8 @@ class ChunkExecutorNode(GuardedLifecycleNode):
             response.message = 'the arm still comes to rest; call again'
         return response
 
-    def _on_clock_jump(self, jump: TimeJump) -> None:
+    def _on_clock_jump(self, jump: int) -> None:
         if self._active:
-            self.runner.start_again(jump.delta.nanoseconds)
-
-    def _watch_clock(self) -> None:
-        jump = self._clock_watch.jump()
-        if jump and self._active:
             self.runner.start_again(jump)
 
     def _on_publish_failure(self, what: str, error: Exception) -> None:

@@ -6,7 +6,6 @@ Callbacks only store. The simulation's thread calls :meth:`ControllerTwin.act` b
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from std_srvs.srv import SetBool
 
 from lightvla_ros.nodes.conversions import MessageError, pose_from_message, stamp_ns
 from lightvla_ros.nodes.hand_twin import HandTwin
+from lightvla_ros.nodes.optional_interfaces import interfaces
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.policy.poses import Pose
 from lightvla_ros.sim.crisp_arm import CrispArm
@@ -139,13 +139,9 @@ class ServoTwin(ControllerTwin):
 
     def __init__(self, node: Node, base_frame: str, on_command: Callable[[], None]) -> None:
         super().__init__(node, base_frame, on_command)
-        try:
-            self._status_type: Any = import_module('moveit_msgs.msg').ServoStatus
-            service: Any = import_module('moveit_msgs.srv').ServoCommandType
-        except ImportError as error:
-            raise ParameterError(
-                f'controller servo needs moveit_msgs ({error}): apt install ros-jazzy-moveit-msgs'
-            ) from None
+        user = 'controller servo'
+        self._status_type = interfaces('moveit_msgs.msg', user, ParameterError).ServoStatus
+        service = interfaces('moveit_msgs.srv', user, ParameterError).ServoCommandType
         self._kind: CommandType | None = None
         self._paused = False
         self._publisher = node.create_publisher(self._status_type, 'servo_node/status', 10)

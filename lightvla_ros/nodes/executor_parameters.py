@@ -9,7 +9,7 @@ from lightvla_ros.errors import ConfigError
 from lightvla_ros.nodes.arm_outputs import OUTPUTS
 from lightvla_ros.nodes.gripper_client import GRIPPER_PARAMETERS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.runtime.safety_filter import EXECUTIONS, SafetyFilter
+from lightvla_ros.runtime.safety_filter import EXECUTIONS, SPRING_RATE, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits
 
 BOX_FORM = 'six numbers separated by commas, boxes separated by semicolons'
@@ -88,7 +88,7 @@ EXECUTOR_PARAMETERS = ParameterTable(
         ),
         Parameter(
             'twist_gain',
-            6.1,
+            SPRING_RATE,
             'Speed per distance between commanded and measured pose in `servo_twist` [1/s]; 6.1 is '
             "that of LIBERO's controller, measured in simulation.",
             0.5,

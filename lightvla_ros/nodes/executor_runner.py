@@ -36,6 +36,7 @@ from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.policy.poses import Pose
 from lightvla_ros.runtime.chunk_executor import ChunkExecutor
 from lightvla_ros.runtime.chunk_timeline import ReceivedChunk
+from lightvla_ros.runtime.inbox import FUTURE_TOLERANCE
 from lightvla_ros.runtime.reasons import kind, reason
 from lightvla_ros.runtime.safety_filter import Mode
 from lightvla_ros.runtime.supervisor import State
@@ -47,7 +48,6 @@ EXECUTIONS = {
 }
 LOOK_PERIOD = 0.1  # s between two looks at the controller
 POSE_PERIOD = 0.004  # s between two poses that are read; robots send up to 1000 per second
-FUTURE = 50_000_000  # ns; a pose that is stamped more than this ahead is refused
 
 
 class ExecutorRunner:
@@ -241,7 +241,7 @@ class ExecutorRunner:
             why = reason('bad_frame', 'ee_pose', f'its frame is {quoted(frame)}')
         elif stamp <= 0:
             why = reason('bad_stamp', 'ee_pose')
-        elif stamp - now > FUTURE and not self._simulated:
+        elif stamp - now > FUTURE_TOLERANCE and not self._simulated:
             why = reason('future_stamp', 'ee_pose', f'by {(stamp - now) * 1e-9:.3f} s')
         self._obstacles['ee_pose'] = why
         if why or stamp < self._stamp:

@@ -15,7 +15,6 @@ whole width as its tolerance, and a hand that stalls while it closes has closed.
 from __future__ import annotations
 
 from collections import Counter
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +25,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from lightvla_ros.nodes.lifecycle import TransitionError
+from lightvla_ros.nodes.optional_interfaces import interfaces
 from lightvla_ros.nodes.parameters import Parameter
 from lightvla_ros.runtime.reasons import reason
 
@@ -75,16 +75,8 @@ class GripperClient:
         self._number = 0  # of the newest command: answers to older ones are ignored
         self._handle: ClientGoalHandle | None = None
         package = 'control_msgs' if values.gripper == 'gripper_command' else 'franka_msgs'
-        try:
-            self._actions: Any = import_module(f'{package}.action')
-        except ImportError as error:
-            cure = {
-                'control_msgs': 'apt install ros-jazzy-control-msgs',
-                'franka_msgs': 'it comes with franka_ros2',
-            }[package]
-            raise TransitionError(
-                f'gripper {values.gripper} needs {package} ({error}): {cure}'
-            ) from None
+        user = f'gripper {values.gripper}'
+        self._actions = interfaces(f'{package}.action', user, TransitionError)
         if package == 'control_msgs':
             kinds = {'gripper_action': self._actions.GripperCommand}
         else:
@@ -114,7 +106,7 @@ class GripperClient:
         )
 
     def look(self, now: float) -> None:
-        """Notice that a command takes too long, or that the hand's server is gone."""
+        """Notice that a command takes too long, as when its server has died."""
         taken = now - self.since
         if self.moves and taken > self._values.gripper_timeout:
             if self._handle is not None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+
+from lightvla_ros.nodes.optional_interfaces import interfaces
+from lightvla_ros.nodes.parameters import ParameterError
 
 WIDEST = 0.08  # m
 DEFAULT_SPEED = 0.1  # m/s, of gripper_action
@@ -63,11 +65,14 @@ class HandTwin:
     """Action servers for one hand.
 
     :param node: Its executor gives the results.
-    :raises ImportError: When control_msgs or franka_msgs is not there.
+    :raises ParameterError: When control_msgs or franka_msgs is not installed.
     """
 
     def __init__(self, node: Node) -> None:
-        control, franka = import_module('control_msgs.action'), import_module('franka_msgs.action')
+        control, franka = (
+            interfaces(f'{package}.action', 'the simulated hand', ParameterError)
+            for package in ('control_msgs', 'franka_msgs')
+        )
         self._franka = franka
         self._control = control
         self._task: Task | None = None

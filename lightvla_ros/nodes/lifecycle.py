@@ -37,6 +37,17 @@ class GuardedLifecycleNode(LifecycleNode):
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
 
+    def autostart(self) -> None:
+        """Configure and activate if the parameter ``autostart`` is set.
+
+        The node does this itself, because a launch file's lifecycle request is lost when the node
+        is respawned after a crash (``docs/explanation/timing.md``).
+        """
+        if not self.get_parameter('autostart').value:
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
     def _on_change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:

@@ -15,8 +15,7 @@ import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
@@ -65,16 +64,7 @@ class PolicyNode(GuardedLifecycleNode):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCHDOG_PERIOD, self._watch, clock=self._steady)
         self.create_timer(1.0, self._heartbeat, clock=self._steady)
-        self._clock_watch = ClockWatch(self.get_clock())
-        # The handle must be kept: rclpy calls it even after it was garbage-collected.
-        self._jump_handle = self.get_clock().create_jump_callback(
-            JumpThreshold(
-                min_forward=Duration(seconds=1),
-                min_backward=Duration(nanoseconds=-1),
-                on_clock_change=True,
-            ),
-            post_callback=self._on_clock_jump,
-        )
+        self._clock_watch = ClockWatch(self.get_clock(), self._on_clock_jump)
         self._report.publish()
 
     @property
@@ -89,17 +79,6 @@ class PolicyNode(GuardedLifecycleNode):
     @property
     def _fault(self) -> str:
         return self.runner.supervisor.fault if self.runner else ''
-
-    def autostart(self) -> None:
-        """Configure and activate if the parameter ``autostart`` is set.
-
-        The node does this itself, because a launch file's lifecycle request is lost when the node
-        is respawned after a crash (``docs/explanation/timing.md``).
-        """
-        if not self._values.autostart:
-            return
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
 
     # Transitions
 
@@ -155,9 +134,9 @@ class PolicyNode(GuardedLifecycleNode):
 
     # Callbacks
 
-    def _on_clock_jump(self, jump: TimeJump) -> None:
+    def _on_clock_jump(self, jump: int) -> None:
         if self._active:
-            self.runner.start_again(jump.delta.nanoseconds)
+            self.runner.start_again(jump)
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if not self._active:
@@ -201,11 +180,9 @@ class PolicyNode(GuardedLifecycleNode):
 
     def _watch(self) -> None:
         """Decide whether the robot may move; hold at once when it may not."""
-        jump = self._clock_watch.jump()
+        self._clock_watch.look()
         if not self._active:
             return
-        if jump:
-            self.runner.start_again(jump)
         state, why = self.runner.watch()
         if state == State.FAULT:
             self.trigger_deactivate()

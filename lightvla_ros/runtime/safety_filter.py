@@ -72,6 +72,7 @@ UNCOUNTED = ('enable_released',)  # a person may do this as often as they like
 # Steady speed of an arm on LIBERO's spring, per lead of its set-point [1/s]; measured in simulation
 SPRING_RATE = 6.1
 JUMP = 100.0, 1e5, 1e8  # speed, acceleration and jerk with which a spring's set-point may jump
+FASTEST_TURN = 2.5  # rad/s; what a Franka arm allows, for poses that it follows closely
 SMALL = 1e-6  # m and rad; a target that is missed by less counts as reached
 STOPS = ('controller_halted', 'operator_stop')
 
@@ -110,7 +111,7 @@ class SafetyFilter:
 
     :param execution: What a target means: ``spring``, relative to the measured pose, or
         ``displacement``, relative to the last commanded one.
-    :raises ConfigError: When ``execution`` is neither.
+    :raises ConfigError: When ``execution`` is neither, or the limits do not fit it.
     """
 
     def __init__(self, limits: SafetyLimits, execution: str) -> None:
@@ -132,6 +133,11 @@ class SafetyFilter:
                 max_stretch_rotation=min(
                     limits.max_stretch_rotation, limits.max_angular_speed / SPRING_RATE
                 ),
+            )
+        elif limits.max_angular_speed > FASTEST_TURN:
+            raise ConfigError(
+                f'max_angular_speed is {limits.max_angular_speed:g}; allowed is at most '
+                f'{FASTEST_TURN:g} rad/s with displacement'
             )
         self.limits = limits
         self.execution = execution

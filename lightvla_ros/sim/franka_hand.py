@@ -8,7 +8,6 @@ import numpy as np
 
 OPEN_WIDTH = 0.08  # m between the fingers
 RESTS = 0.002  # m/s of a finger
-BLOCKED = 0.002  # m by which an object keeps the fingers from where they are sent
 FINGER_REACH = 0.04  # m; robosuite's set-point of a finger is -1 to 1 for 0 to this
 
 
@@ -52,11 +51,6 @@ class FrankaHand:
     def rests(self) -> bool:
         """Return whether the fingers have come to rest."""
         return bool(np.abs(self._data.qvel[self._speeds]).max() <= RESTS)
-
-    def grasped(self) -> bool:
-        """Return whether something keeps the resting fingers from closing further."""
-        sent = float(np.abs(self._middle + self._half * self._gripper.current_action).sum())
-        return self.rests() and self.width() > sent + BLOCKED
 
     def advance(self, seconds: float) -> None:
         """Move the set-points for one step of physics."""

@@ -388,6 +388,11 @@ def test_limits_out_of_range_are_refused_by_name(changes, named):
         SafetyLimits(**changes)
 
 
+def test_a_displacement_may_turn_no_faster_than_the_arm():
+    with pytest.raises(ConfigError, match='max_angular_speed is 3; allowed is at most 2.5 rad/s'):
+        SafetyFilter(SafetyLimits(max_angular_speed=3.0), 'displacement')
+
+
 def test_an_unknown_execution_is_refused():
     with pytest.raises(ConfigError, match="execution is 'twist'; choose spring or displacement"):
         SafetyFilter(SafetyLimits(), 'twist')

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from lightvla_ros.contract import Manifest, load_manifest
@@ -35,9 +33,9 @@ from lightvla_ros.nodes.demo.delay_report import (
     Point,
     figures,
 )
+from lightvla_ros.nodes.demo.measured_node import spinning
 from lightvla_ros.nodes.demo.processes import ChildError, NodeGroup
 from lightvla_ros.nodes.demo.report import Progress
-from lightvla_ros.nodes.spin import spin
 from lightvla_ros.sim.episode import EpisodeSpec
 
 CONFIG = 'config/libero.param.yaml'
@@ -194,18 +192,5 @@ def _executor(parameters: dict[str, object]) -> Iterator[ChunkExecutorNode]:
         cli_args=['--ros-args', '--params-file', str(resource(CONFIG))],
         parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()],
     )
-    node.autostart()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    stop = threading.Event()
-    spinner = threading.Thread(target=spin, args=(executor, node, stop))
-    spinner.start()
-    try:
+    with spinning(node):
         yield node
-    finally:
-        stop.set()
-        spinner.join()
-        executor.remove_node(node)
-        executor.shutdown()
-        node.shut_down()
-        node.destroy_node()

@@ -32,22 +32,33 @@ def measured_node(
     feeder = context.Process(target=feed, args=(sent, stop_feeding), daemon=True)
     rclpy.init()
     node = kind(parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
+    try:
+        with spinning(node):
+            feeder.start()
+            try:
+                yield node, sent
+            finally:
+                stop_feeding.set()
+                feeder.join(5.0)
+    finally:
+        rclpy.shutdown()
+
+
+@contextmanager
+def spinning(node: Any) -> Iterator[None]:
+    """Start a node and spin it in a thread of its own; shut it down and destroy it afterwards."""
     node.autostart()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     stop = threading.Event()
     spinner = threading.Thread(target=spin, args=(executor, node, stop))
     spinner.start()
-    feeder.start()
     try:
-        yield node, sent
+        yield
     finally:
-        stop_feeding.set()
-        feeder.join(5.0)
         stop.set()
         spinner.join()
         executor.remove_node(node)
         executor.shutdown()
         node.shut_down()
         node.destroy_node()
-        rclpy.shutdown()
