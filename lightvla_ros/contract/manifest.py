@@ -10,6 +10,7 @@ from typing import Any
 
 ACTION_SIZE = 7  # x, y, z, axis-angle x, y, z, gripper
 PROPRIO_SIZES = {'ee_position': 3, 'ee_axis_angle': 3, 'gripper_qpos': 2}
+EXECUTIONS = ('spring', 'displacement')  # what a step is to the arm; see Action
 POINTING_DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion x y z w: half a turn about x
 
 Numbers = tuple[float, ...]

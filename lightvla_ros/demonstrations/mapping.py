@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lightvla_ros.contract.libero import CAMERAS
+from lightvla_ros.contract.manifest import EXECUTIONS
 from lightvla_ros.errors import ConfigError, DemonstrationError
 from lightvla_ros.typed_yaml import build, read_yaml
 
 FORMATS = ('lerobot', 'hdf5', 'rosbag')
 ORDERS = ('before', 'after')
-EXECUTIONS = ('spring', 'displacement')
 KINDS = ('delta', 'pose', 'next_pose')
 FRAMES = ('base', 'tool')
 LENGTHS = {'m': 1.0, 'cm': 1e-2, 'mm': 1e-3}

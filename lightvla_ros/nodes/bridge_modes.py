@@ -147,6 +147,27 @@ def await_chunk(
             robot.observe()
 
 
+class Pace:
+    """Keeps a loop at one round per period [s of real time]."""
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._due = time.monotonic()
+
+    def wait(self) -> bool:
+        """Wait for the end of the round; return whether it came too late.
+
+        Lost time is not made up: a real robot's clock cannot run faster either.
+        """
+        self._due += self._period
+        behind = time.monotonic() - self._due
+        if behind > 0:
+            self._due += behind
+            return True
+        time.sleep(-behind)
+        return False
+
+
 def run_wall_clock(
     robot: Robot, counts: EpisodeCounts, camera_every: int, real_time_factor: float
 ) -> None:
@@ -155,8 +176,7 @@ def run_wall_clock(
     :param counts: Updated while the episode runs, so that it is also valid after an abort.
     """
     schedule = ChunkSchedule()
-    period = PERIOD * 1e-9 / real_time_factor
-    due = time.monotonic()
+    pace = Pace(PERIOD * 1e-9 / real_time_factor)
     steps = 0
     while True:
         if steps % camera_every == 0:
@@ -172,13 +192,7 @@ def run_wall_clock(
         if robot.step(action):
             return
         steps += 1
-        due += period
-        behind = time.monotonic() - due
-        if behind > 0:
-            counts.overruns += 1
-            due += behind  # lost time is not made up: a real robot's clock cannot run faster either
-        else:
-            time.sleep(-behind)
+        counts.overruns += pace.wait()
 
 
 def _offer(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import Field, fields
 from types import SimpleNamespace
 
+from lightvla_ros.contract.manifest import EXECUTIONS
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.nodes.arm_outputs import OUTPUTS
 from lightvla_ros.nodes.gripper_client import GRIPPER_PARAMETERS
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.runtime.safety_filter import EXECUTIONS, SPRING_RATE, SafetyFilter
+from lightvla_ros.runtime.safety_filter import SPRING_RATE, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits
 
 BOX_FORM = 'six numbers separated by commas, boxes separated by semicolons'

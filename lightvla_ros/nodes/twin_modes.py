@@ -11,7 +11,13 @@ import time
 from typing import Protocol
 
 from lightvla_ros.contract.libero import PERIOD
-from lightvla_ros.nodes.bridge_modes import EpisodeAbortedError, EpisodeCounts, Robot, await_chunk
+from lightvla_ros.nodes.bridge_modes import (
+    EpisodeAbortedError,
+    EpisodeCounts,
+    Pace,
+    Robot,
+    await_chunk,
+)
 
 TICK = 10_000_000  # ns
 RESEND = 0.2  # s without a command after which a pose is sent again
@@ -79,8 +85,7 @@ def run_twin_by_the_clock(
 
     :param delay: From an observation to its publication [ns of simulated time].
     """
-    begin, period = robot.now, TICK * 1e-9 / real_time_factor
-    due = time.monotonic()
+    begin, pace = robot.now, Pace(TICK * 1e-9 / real_time_factor)
     while True:
         if (robot.now - begin) % (camera_every * PERIOD) == 0:
             robot.observe_later(robot.now + delay)
@@ -90,10 +95,4 @@ def run_twin_by_the_clock(
             counts.holds += not message.steps
         if robot.tick():
             return
-        due += period
-        behind = time.monotonic() - due
-        if behind > 0:
-            counts.overruns += 1
-            due += behind
-        else:
-            time.sleep(-behind)
+        counts.overruns += pace.wait()

@@ -59,6 +59,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from lightvla_ros.contract.manifest import EXECUTIONS
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.policy.poses import Pose, difference, is_pose, length, moved, shortened
 from lightvla_ros.runtime.reasons import kind, reason
@@ -66,7 +67,6 @@ from lightvla_ros.runtime.safety_limits import BOX_LIMIT, SafetyLimits
 from lightvla_ros.runtime.stopping_plan import StoppingPlan
 from lightvla_ros.runtime.workspace import CONE_CURVATURE, Workspace
 
-EXECUTIONS = ('spring', 'displacement')
 REACH = 0.9  # part of the stretch that a target may use; the rest is for noise of the measurement
 UNCOUNTED = ('enable_released',)  # a person may do this as often as they like
 # Steady speed of an arm on LIBERO's spring, per lead of its set-point [1/s]; measured in simulation

@@ -57,7 +57,8 @@ class SafetyLimits:
         0.001,
         10.0,
         'rad/s',
-        'Largest angular speed of the commanded pose; with `spring`, of the arm.',
+        'Largest angular speed of the commanded pose, at most 2.5 with `displacement`; of the arm, '
+        'with `spring`.',
     )
     max_angular_acceleration: float = _number(
         6.0,

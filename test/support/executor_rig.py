@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,10 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import ActionChunk, InferenceStats, VlaStatus
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from spun_nodes import SpunNodes
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -27,7 +26,6 @@ from lightvla_ros.nodes.conversions import (
     pose_to_message,
     time_message,
 )
-from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy.actions import Chunk, hold
 from lightvla_ros.policy.poses import Pose, difference, moved
 from lightvla_ros.policy.state import RobotState
@@ -117,7 +115,7 @@ class Arm(Node):
         return (newest.state, kind(newest.reason)) if newest else None
 
 
-class Rig:
+class Rig(SpunNodes):
     """The executor under test, the arm, and a thread that spins each.
 
     :param process: Whether the executor runs in a process of its own, as `ros2 run` starts it.
@@ -139,29 +137,11 @@ class Rig:
             overrides = [Parameter(k, value=v) for k, v in parameters.items()]
             self.node = ChunkExecutorNode(namespace=self.namespace, parameter_overrides=overrides)
             nodes.append(self.node)
-        self._stop = threading.Event()
-        self._threads = []
-        for node in nodes:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            thread = threading.Thread(target=self._spin, args=(executor, node), daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self.spin(*nodes)
 
-    def _spin(self, executor, node):
-        spin(executor, node, self._stop)
-        executor.remove_node(node)
-        executor.shutdown()
-
-    def until(self, condition, what='', timeout=15.0):
-        """Wait for a condition; fail with what was seen otherwise."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, (
-                f'waited {timeout} s for {what}; state {self.arm.state}, '
-                f'{len(self.arm.targets)} targets, {self.node and self.node.runner.counts}'
-            )
-            time.sleep(0.005)
+    def seen(self):
+        counts = self.node and self.node.runner.counts
+        return f'state {self.arm.state}, {len(self.arm.targets)} targets, {counts}'
 
     def until_state(self, state, why=''):
         self.until(lambda: self.arm.state == (state, why), f'state {state} {why}')
@@ -192,9 +172,7 @@ class Rig:
         return future.result()
 
     def close(self):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(5.0)
+        self.stop_spinning()
         if self.process:
             self.process.kill()
             self.process.wait()

@@ -1,8 +1,6 @@
 """A policy node in a real ROS graph, with a robot's cameras and state in the test's hands."""
 
 import itertools
-import threading
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,12 +9,12 @@ from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from rcl_interfaces.msg import Log
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image, JointState
+from spun_nodes import SpunNodes
 from std_msgs.msg import String
 
 from lightvla_ros.contract import load_manifest
@@ -27,7 +25,6 @@ from lightvla_ros.nodes.conversions import (
     time_message,
 )
 from lightvla_ros.nodes.policy_node import PolicyNode
-from lightvla_ros.nodes.spin import spin
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.runtime.reasons import kind
@@ -121,7 +118,7 @@ class Robot(Node):
         return [kind(chunk.reason) for chunk in self.holds()]
 
 
-class Rig:
+class Rig(SpunNodes):
     """The node under test, the robot, and a thread that spins each."""
 
     def __init__(self, policy_dir, parameters, load):
@@ -133,33 +130,17 @@ class Rig:
             namespace=self.namespace, parameter_overrides=overrides, load=load or self._load_fake
         )
         self.robot = Robot(self.namespace)
-        self._stop = threading.Event()
-        self._threads = []
-        for node in (self.robot, self.node):
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            thread = threading.Thread(target=self._spin, args=(executor, node), daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self.spin(self.robot, self.node)
 
     def _load_fake(self, folder, name, **_):
         return Policy(folder, load_manifest(folder), self.engine)
 
-    def _spin(self, executor, node):
-        spin(executor, node, self._stop)
-        executor.remove_node(node)
-        executor.shutdown()
-
-    def until(self, condition, what='', timeout=15.0):
-        """Wait for a condition; fail with what was seen otherwise."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, (
-                f'waited {timeout} s for {what}; state {self.robot.state}, '
-                f'{len(self.robot.moves())} chunks, {len(self.robot.holds())} holds, '
-                f'logs {self.robot.logs[-5:]}'
-            )
-            time.sleep(0.005)
+    def seen(self):
+        robot = self.robot
+        return (
+            f'state {robot.state}, {len(robot.moves())} chunks, {len(robot.holds())} holds, '
+            f'logs {robot.logs[-5:]}'
+        )
 
     def until_state(self, state, reason=''):
         self.until(lambda: self.robot.state == (state, reason), f'state {state} {reason}')
@@ -196,9 +177,7 @@ class Rig:
 
     def close(self):
         self.engine.released.set()
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(5.0)
+        self.stop_spinning()
         self.node.shut_down()
         self.node.destroy_node()
         self.robot.destroy_node()

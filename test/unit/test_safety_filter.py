@@ -18,11 +18,12 @@ from checked_filter import (
     vector,
 )
 
+from lightvla_ros.contract.manifest import EXECUTIONS
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.policy.actions import axis_angle_from_quaternion, quaternion_from_axis_angle
 from lightvla_ros.policy.poses import Pose, moved, product, quaternion_of, rotated, turn_between
 from lightvla_ros.runtime.reasons import kind
-from lightvla_ros.runtime.safety_filter import EXECUTIONS, Mode, SafetyFilter
+from lightvla_ros.runtime.safety_filter import Mode, SafetyFilter
 from lightvla_ros.runtime.safety_limits import SafetyLimits
 
 # --- rotations

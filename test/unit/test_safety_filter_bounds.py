@@ -9,9 +9,10 @@ from checked_filter import DOWN, HOME, LIMITS, TICK, ZERO, checker, vector
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from lightvla_ros.contract.manifest import EXECUTIONS
 from lightvla_ros.policy.actions import quaternion_from_axis_angle
 from lightvla_ros.policy.poses import Pose, moved, product
-from lightvla_ros.runtime.safety_filter import EXECUTIONS, Mode, SafetyFilter
+from lightvla_ros.runtime.safety_filter import Mode, SafetyFilter
 
 GENTLE = replace(LIMITS, max_jerk=30.0, max_angular_jerk=60.0)  # the jerk bounds most motions
 

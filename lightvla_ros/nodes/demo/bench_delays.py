@@ -8,7 +8,6 @@ read. Time is simulated, so a slow machine can run everything at a part of the s
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from lightvla_ros.nodes.demo.delay_report import (
     figures,
 )
 from lightvla_ros.nodes.demo.measured_node import spinning
-from lightvla_ros.nodes.demo.processes import ChildError, NodeGroup
+from lightvla_ros.nodes.demo.processes import ChildError, NodeGroup, isolate
 from lightvla_ros.nodes.demo.report import Progress
 from lightvla_ros.sim.episode import EpisodeSpec
 
@@ -120,8 +119,7 @@ class DelayRunner:
     """
 
     def __init__(self, options: DelayOptions, manifest: Manifest, logs: Path) -> None:
-        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-        os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+        isolate()
         self._options = options
         self._manifest = manifest
         self._nodes = NodeGroup(logs)
