@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import rclpy
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from lightvla_ros.msg import ActionChunk, VlaStatus
@@ -79,9 +80,15 @@ def _end_with_us():
 
 @pytest.fixture
 def robot():
-    node = Robot('/process')
+    """A robot in a context of its own: a killed process can leave its partner's shared memory full.
+
+    Then small messages still arrive, but images do not (github.com/eProsima/Fast-DDS/issues/5469).
+    """
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Robot('/process', context=context)
     node.children = []
-    executor = SingleThreadedExecutor()
+    executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     stop = threading.Event()
 
@@ -99,6 +106,7 @@ def robot():
     thread.join()
     executor.shutdown()
     node.destroy_node()
+    context.shutdown()
 
 
 def _move(process):

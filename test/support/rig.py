@@ -44,8 +44,8 @@ def changing_pictures():
 class Robot(Node):
     """What stands around a policy: sensors, a user, and something that listens."""
 
-    def __init__(self, namespace):
-        super().__init__('robot', namespace=namespace)
+    def __init__(self, namespace, context=None):
+        super().__init__('robot', namespace=namespace, context=context)
         self.chunks: list[ActionChunk] = []
         self.statuses: list[VlaStatus] = []
         self.logs: list[str] = []
