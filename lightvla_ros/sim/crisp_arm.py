@@ -1,16 +1,21 @@
 """LIBERO's Panda under the control law of crisp_controllers, instead of robosuite's OSC_POSE.
 
 A policy that was trained on OSC_POSE should move a real arm as it moves the simulated one. The
-controller for that on a real Franka is `crisp_controllers`_ in operational-space mode. This module
-runs the law of its ``cartesian_controller.cpp`` (commit 2b33ab7, read, not copied) on MuJoCo's own
-Jacobian and mass matrix, at the 500 Hz of the simulation::
+controller for that on a real Franka is `crisp_controllers`_. This module runs the law of its
+``cartesian_controller.cpp`` (commit 2b33ab7, read, not copied) as an impedance, on MuJoCo's own
+Jacobian, at the 500 Hz of the simulation::
 
-    tau = J^T M (K e - D J dq) + N (K_n (q_0 - q) - D_n dq) + bias
+    tau = J^T (K e - D J dq) + N (K_n (q_0 - q) - D_n dq) + limits + bias
 
-M is the full 6 x 6 mass matrix of the end effector, where OSC_POSE uses one for translation and one
-for rotation. Like the real controller, this one keeps the last target for ever, and limits the
-error of each axis and the change of each torque. ``bias`` is gravity and Coriolis, which the real
-robot compensates itself.
+OSC_POSE gives the end effector the acceleration K' e - D' v. Here it is a force, so K and D are
+OSC_POSE's, times the mass that the arm has on average at its first pose. A set-point at distance e
+then moves both arms at 6.1 e per second. The controller can also divide the mass out
+(``use_operational_space``), but its inverse has no bound where the elbow is straight: that arm was
+thrown about at more than 1 m/s at the far end of LIBERO's table (docs/how-to/fr3-crisp.md).
+
+Like the real controller, this one keeps the last target for ever, limits the error of each axis,
+the torque towards the posture and the change of each torque, and pushes each joint away from its
+limits. ``bias`` is gravity and Coriolis, which the real robot compensates itself.
 
 The hand is that of franka_gripper: it moves at 0.1 m/s, half as fast as LIBERO's, and it gets a
 command only when the opening passes one of two thresholds.
@@ -34,28 +39,33 @@ from lightvla_ros.sim.torque_arm import TorqueArm
 CLOSE_BELOW, OPEN_ABOVE = 0.3, 0.7  # opening, 0 closed to 1 open
 HAND_TIMEOUT = 1.2  # s; 8 cm at 0.1 m/s, and half as much again
 HAND_STEPS = 8  # control steps that LIBERO's own hand takes
+LIMIT_RANGE, LIMIT_TORQUE = 0.3, 5.0  # rad, Nm: how the controller keeps off a joint's limit
 
 
 @dataclass(frozen=True)
 class CrispSettings:
     """Parameters of the controller and the hand, by default those that equal OSC_POSE.
 
-    :param stiffness: Of all six axes; with ``use_operational_space`` the unit is 1/s^2.
-    :param damping_ratio: 1 is critical: D = 2 sqrt(K).
+    The stiffness and the damping are 150 and 24.5 (critical), times 19 kg or 1.46 kg m^2.
+
+    :param stiffness: Of translation [N/m] and rotation [Nm/rad].
+    :param damping: Of translation [N s/m] and rotation [Nm s/rad].
     :param clip_translation: ``task.error_clip`` of x, y and z [m].
     :param clip_rotation: ``task.error_clip`` of rx, ry and rz [rad].
     :param nullspace_stiffness: Towards the posture of activation [Nm/rad].
+    :param nullspace_torque: Limit of the torque towards it [Nm].
     :param max_delta_torque: ``max_delta_tau``, per millisecond and joint [Nm].
     :param hand_speed: Change of the width between the fingers [m/s].
     :param wait_for_hand: Whether the arm holds still when the hand closes or opens for longer than
         LIBERO's does, because a policy lifts when that time is over.
     """
 
-    stiffness: float = 150.0
-    damping_ratio: float = 1.0
+    stiffness: tuple[float, float] = (2870.0, 219.0)
+    damping: tuple[float, float] = (469.0, 35.8)
     clip_translation: float = 0.1
     clip_rotation: float = 1.0
     nullspace_stiffness: float = 10.0
+    nullspace_torque: float = 5.0
     max_delta_torque: float = 1.0
     hand_speed: float = 0.1
     wait_for_hand: bool = True
@@ -131,17 +141,17 @@ class CrispArm(TorqueArm):
     def _next_torque(self) -> np.ndarray:
         settings, data = self._settings, self._data
         jacobian = self._jacobian()
-        inverse = np.linalg.inv(self._mass())
-        task_mass = np.linalg.pinv(jacobian @ inverse @ jacobian.T)
-        speed = data.qvel[self._dofs]
-        stiffness = settings.stiffness
-        damping = 2 * settings.damping_ratio * np.sqrt(stiffness)
-        wanted = stiffness * self._error() - damping * (jacobian @ speed)
-        torque = jacobian.T @ (task_mass @ wanted)
-        posture = settings.nullspace_stiffness * (self._rest - data.qpos[self._joints])
+        speed, angles = data.qvel[self._dofs], data.qpos[self._joints]
+        stiffness, damping = np.repeat([settings.stiffness, settings.damping], 3, axis=1)
+        force = stiffness * self._error() - damping * (jacobian @ speed)
+        torque = jacobian.T @ force
+        posture = settings.nullspace_stiffness * (self._rest - angles)
         posture -= 2 * np.sqrt(settings.nullspace_stiffness) * speed
-        back = inverse @ jacobian.T @ task_mass  # the dynamically consistent inverse of J
-        torque += posture - jacobian.T @ (back.T @ posture)
+        posture -= np.linalg.pinv(jacobian) @ (jacobian @ posture)
+        torque += np.clip(posture, -settings.nullspace_torque, settings.nullspace_torque)
+        lower, upper = self._angle_limits
+        torque += LIMIT_TORQUE * np.clip(1 - (angles - lower) / LIMIT_RANGE, 0, 1)
+        torque -= LIMIT_TORQUE * np.clip(1 - (upper - angles) / LIMIT_RANGE, 0, 1)
         torque += data.qfrc_bias[self._dofs]
         change = settings.max_delta_torque * self._period * 1e3
         torque = np.clip(torque, self._torque - change, self._torque + change)

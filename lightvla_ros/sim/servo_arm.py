@@ -113,8 +113,6 @@ class ServoArm(TorqueArm):
         self._scratch = mujoco.MjData(self._model)
         robot = env.simulation.robots[0]
         self._hand_body = self._model.body(robot.robot_model.eef_name).id
-        joints = [int(np.flatnonzero(self._model.jnt_qposadr == q)[0]) for q in self._joints]
-        self._low, self._high = self._model.jnt_range[joints].T
         self.kind: CommandType | None = None
         self.paused = False
         self._command: ServoCommand | None = None
@@ -214,7 +212,8 @@ class ServoArm(TorqueArm):
 
     def _at_bound(self, speed: np.ndarray) -> bool:
         place, margin = self._place + PERIOD * speed, self._settings.joint_margin
-        low, high = place < self._low + margin, place > self._high - margin
+        lower, upper = self._angle_limits
+        low, high = place < lower + margin, place > upper - margin
         return bool((low & (speed < 0) | high & (speed > 0)).any())
 
     def _where(self, place: np.ndarray) -> tuple[Pose, np.ndarray]:

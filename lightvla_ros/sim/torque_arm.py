@@ -31,6 +31,7 @@ class TorqueArm:
         self._motors = np.array(robot._ref_joint_actuator_indexes)
         self._site = robot.eef_site_id
         self._torque_limits = robot.torque_limits
+        self._angle_limits = self._model.jnt_range[robot._ref_joint_indexes].T
         self.hand = FrankaHand(simulation)
 
     @property
