@@ -274,7 +274,9 @@ class ExecutorRunner:
 
     def _look(self) -> None:
         if self.active:
-            self._obstacles['controller'] = self.output.fault()
+            why = self._obstacles['controller'] = self.output.fault()
+            if why and self._simulated:  # a simulator that has died sends no pose that is a tick
+                self._report(self._state(Mode.HOLD), why)
 
     def _on_timer(self) -> None:
         now = time.monotonic()

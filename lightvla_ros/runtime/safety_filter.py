@@ -150,7 +150,7 @@ class SafetyFilter:
         self._forget()
 
     def reset(self) -> bool:
-        """Leave a stop. The next measured pose is believed wherever it is; until then, hold.
+        """Leave a stop. The next two measured poses that agree are believed; until then, hold.
 
         :returns: Whether it is done; False while the commanded pose moves, which a stop has ended.
         """
@@ -172,6 +172,7 @@ class SafetyFilter:
     def _forget(self) -> None:
         self._mode = Mode.HOLD
         self._stop = ''
+        self._first: Pose | None = None  # not believed yet
         self._measured: Pose | None = None
         self._measured_at = -math.inf
         self._state_fault = ''
@@ -185,19 +186,20 @@ class SafetyFilter:
         """Take a measured pose of the end effector in the base frame.
 
         One that is not a pose, that no arm can reach, or that is too far from the last one, is not
-        believed: the arm holds.
+        believed: the arm holds. The first one is believed when the next one is near it.
         """
-        # The reach counts for the first pose, which has no last one, and where the arm rests.
         if not is_pose(pose) or np.abs(pose.position).max() > BOX_LIMIT:
             self._state_fault = reason('bad_state', 'measured_pose')
             return
         quaternion = np.array(pose.quaternion, float)
         pose = Pose(np.array(pose.position, float), quaternion / length(quaternion))
-        if self._measured is not None:
-            jump = self._over(difference(self._measured, pose), 'state_jump')
-            if jump:
-                self._state_fault = reason('state_jump', '', jump)
-                return
+        last = self._measured or self._first
+        jump = last is not None and self._over(difference(last, pose), 'state_jump')
+        if self._measured is None:
+            self._first = pose
+        if last is None or jump:
+            self._state_fault = reason('state_jump', '', jump) if jump else ''
+            return
         self._measured, self._measured_at = pose, now
         self._state_fault = ''
 

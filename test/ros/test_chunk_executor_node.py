@@ -1,12 +1,13 @@
 """The chunk executor node: chunks in, poses out; and every fault holds, with its reason."""
 
+import multiprocessing
 import signal
 import subprocess
 import time
 
 import numpy as np
 import pytest
-from executor_rig import HOME, executor_rig
+from executor_rig import HOME, executor_rig, run_arm
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from rclpy.duration import Duration
@@ -213,6 +214,26 @@ def test_an_executor_that_is_killed_leaves_a_target_that_is_near():
         time.sleep(1.0)  # the arm goes to the last target
         assert r.rests()
         assert np.linalg.norm(r.arm.pose.position - place) <= 0.05 + 1e-3
+
+
+def test_an_arm_whose_controller_is_killed_gets_no_motion():
+    with executor_rig(speed=0.1) as r:
+        r.arm.reporting = False
+        r.arm.destroy_publisher(r.arm.pose_publisher)
+        r.arm.destroy_subscription(r.arm.controller)
+        twin = multiprocessing.get_context('spawn').Process(target=run_arm, args=(r.namespace,))
+        twin.start()
+        try:
+            r.ready()
+            r.arm.send(y=0.05)
+            r.until_state(RUNNING)
+        finally:
+            twin.kill()
+            twin.join()
+        r.until_state(HOLDING, 'state_stale:measured_pose')
+        r.arm.send(y=0.05)
+        time.sleep(0.3)
+        assert r.arm.state == (HOLDING, 'state_stale:measured_pose')
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

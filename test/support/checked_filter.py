@@ -47,7 +47,7 @@ class Checker:
     def __init__(self, filter_):
         self.filter = filter_
         self.limits = filter_.limits
-        self.believed = None
+        self.first = self.believed = None
         self.last = None  # time and pose
         self.rates = []  # of the last three intervals: times, velocity, angular velocity
         self.moves = 0
@@ -58,15 +58,22 @@ class Checker:
         numbers = np.concatenate([pose.position, pose.quaternion])
         if not np.isfinite(numbers).all() or abs(np.linalg.norm(pose.quaternion) - 1) > 1e-3:
             return
-        if self.believed is not None:
-            shift, turn = gap(self.believed, pose)
-            if shift > self.limits.state_jump_translation or turn > self.limits.state_jump_rotation:
-                return
+        last, self.first = self.believed or self.first, pose
+        if last is None:
+            return
+        shift, turn = gap(last, pose)
+        if shift > self.limits.state_jump_translation or turn > self.limits.state_jump_rotation:
+            return
         self.believed = pose
+
+    def find(self, now, pose):
+        """Measure a pose twice, as the first one is not believed alone."""
+        self.measure(now, pose)
+        self.measure(now, pose)
 
     def reset(self):
         if self.filter.reset():
-            self.believed = None
+            self.first = self.believed = None
             self.anchoring = True
 
     def step(self, now, target, why=''):
@@ -172,7 +179,7 @@ def started(execution='displacement', limits=LIMITS, at=HOME, **changes):
     """A filter that follows targets, with the dead-man pressed, at time 0."""
     arm = checker(execution, limits, **changes)
     arm.filter.enable(0.0, True)
-    arm.measure(0.0, at)
+    arm.find(0.0, at)
     assert arm.step(0.0, at).mode is Mode.MOVE
     return arm
 

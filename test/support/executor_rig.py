@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import rclpy
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import ActionChunk, InferenceStats, VlaStatus
 from rclpy.clock import Clock, ClockType
@@ -180,6 +181,16 @@ class Rig(SpunNodes):
             self.node.shut_down()
             self.node.destroy_node()
         self.arm.destroy_node()
+
+
+def run_arm(namespace):
+    """Be an arm with its controller, in a process of its own."""
+    rclpy.init()
+    arm = Arm(namespace)
+    arm.enabling = False
+    for others in (arm.chunk_publisher, arm.enable_publisher):
+        arm.destroy_publisher(others)
+    rclpy.spin(arm)
 
 
 @contextmanager

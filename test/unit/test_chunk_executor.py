@@ -44,6 +44,7 @@ class Robot:
         self.executor = ChunkExecutor(limits, execution)
         self.now, self.pose = 0.0, HOME
         self.grips = []
+        self.executor.measure(self.now, self.pose)  # the first one is not believed alone
 
     @property
     def ros_now(self):

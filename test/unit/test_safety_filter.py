@@ -309,7 +309,7 @@ def test_a_jumped_state_stays_unbelieved_until_the_reset():
         assert kind(command.why) == 'state_jump'
         assert gap(command.pose, HOME)[0] < 1e-9
     arm.reset()
-    arm.measure(0.5, away)
+    arm.find(0.5, away)
     command = arm.step(0.5, away)
     assert command.mode is Mode.MOVE
     assert gap(command.pose, away) == pytest.approx((0, 0), abs=1e-6)
@@ -319,13 +319,13 @@ def test_an_arm_outside_the_workspace_is_not_pulled_back_from_afar():
     outside = Pose(vector(0.5, 0.0, -0.2), DOWN)
     arm = checker('spring')
     arm.filter.enable(0.0, True)
-    arm.measure(0.0, outside)
+    arm.find(0.0, outside)
     command = arm.step(0.0, outside)
     assert (command.mode, command.why) == (Mode.STOP, 'outside_workspace')
     assert gap(command.pose, outside) == (0, 0)
     arm.reset()
     near = Pose(vector(0.5, 0.0, -0.02), DOWN)
-    arm.measure(0.01, near)
+    arm.find(0.01, near)
     command = arm.step(0.01, near)
     assert command.mode is Mode.MOVE
     assert command.pose.position[2] == LIMITS.box_min[2]
@@ -335,7 +335,7 @@ def test_the_first_steps_say_what_is_missing_and_send_nothing():
     arm = checker()
     command = arm.step(0.0, HOME)
     assert (command.pose, command.mode, command.why) == (None, Mode.HOLD, 'state_missing')
-    arm.measure(0.01, HOME)
+    arm.find(0.01, HOME)
     command = arm.step(0.01, HOME)
     assert (command.mode, command.why) == (Mode.HOLD, 'enable_missing')
     assert gap(command.pose, HOME) == (0, 0)
@@ -345,7 +345,7 @@ def test_the_first_steps_say_what_is_missing_and_send_nothing():
 
 def test_a_measured_quaternion_that_is_a_little_off_is_commanded_as_a_unit_one():
     arm = checker(enable_timeout=0.0)
-    arm.measure(0.0, Pose(HOME.position, DOWN * 1.0009))
+    arm.find(0.0, Pose(HOME.position, DOWN * 1.0009))
     assert np.linalg.norm(arm.step(0.0, HOME).pose.quaternion) == pytest.approx(1, abs=1e-12)
     arm.measure(0.01, Pose(HOME.position, DOWN * 1.002))
     assert arm.step(0.01, HOME).why == 'bad_state:measured_pose'
@@ -359,9 +359,20 @@ def test_a_first_pose_that_no_arm_can_reach_is_not_commanded():
         assert (command.pose, command.why) == (None, 'bad_state:measured_pose')
 
 
+def test_a_first_pose_is_believed_when_the_next_one_is_near_it():
+    arm = checker(enable_timeout=0.0)
+    arm.measure(0.0, moved(HOME, vector(0, 0.3, 0), ZERO))  # an outlier
+    assert arm.step(0.0, HOME).pose is None
+    arm.measure(0.01, HOME)
+    command = arm.step(0.01, HOME)
+    assert (command.pose, kind(command.why)) == (None, 'state_jump')
+    arm.measure(0.02, HOME)
+    assert arm.step(0.02, HOME).mode is Mode.MOVE
+
+
 def test_without_a_dead_man_none_is_needed():
     arm = checker(enable_timeout=0.0)
-    arm.measure(0.0, HOME)
+    arm.find(0.0, HOME)
     assert arm.step(0.0, HOME).mode is Mode.MOVE
 
 

@@ -176,7 +176,7 @@ def test_no_sequence_of_inputs_leaves_a_bound(execution, steps):
     arm = checker(execution)
     clock, truth, mode = 0.0, HOME, Mode.HOLD
     arm.filter.enable(0.0, True)
-    arm.measure(0.0, HOME)
+    arm.find(0.0, HOME)
     for elapsed, base, shift, turn, state, push, operator, repeats in steps:
         for _ in range(repeats):
             now = clock + elapsed
