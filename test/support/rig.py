@@ -83,15 +83,20 @@ class Robot(Node):
             self.image_publishers[name].publish(message)
             self.sent += 1
         if self.states:
-            state = RobotState(np.zeros(3), np.array([1.0, 0, 0, 0]), np.array([0.04, -0.04]))
-            pose = pose_to_message(state, stamp, 'panda_link0')
-            gripper = gripper_to_message(state, stamp)
-            for message, publisher in (
-                (pose, self.pose_publisher),
-                (gripper, self.gripper_publisher),
-            ):
-                self.alter_state(message)
-                publisher.publish(message)
+            self.feed_state(stamp)
+
+    def feed_state(self, stamp=None):
+        """Publish what the robot measures of itself, by default now."""
+        stamp = stamp or self.stamp()
+        state = RobotState(np.zeros(3), np.array([1.0, 0, 0, 0]), np.array([0.04, -0.04]))
+        pose = pose_to_message(state, stamp, 'panda_link0')
+        gripper = gripper_to_message(state, stamp)
+        for message, publisher in (
+            (pose, self.pose_publisher),
+            (gripper, self.gripper_publisher),
+        ):
+            self.alter_state(message)
+            publisher.publish(message)
 
     def say(self, text):
         self.instruction_publisher.publish(String(data=text))
