@@ -33,7 +33,9 @@ from lightvla_ros.runtime.safety_filter import Command, Mode
 NEWEST = QoSProfile(depth=1)  # reliable, as the controllers subscribe
 STATUS_SILENCE = 0.5  # s without a status after which Servo counts as gone
 TWIST, POSE = 1, 2  # of moveit_msgs/srv/ServoCommandType
-INVALID = -1  # of moveit_msgs/msg/ServoStatus: it does not accept the commands
+# Of moveit_msgs/msg/ServoStatus: the arm does what was sent, perhaps slowed down. With -1 Servo
+# does not accept the commands; what a code means that is not known here cannot be known.
+MOVING = 0, 1, 3, 4
 # also of ServoStatus: the arm does not do what was sent
 HALTED = {2: 'halted for a singularity', 5: 'halted for a collision', 6: 'at a joint bound'}
 
@@ -129,8 +131,9 @@ class ServoPoseOutput(CrispOutput):
         if answer is None or not answer.success:
             self._forget_request()
             return reason('controller_not_ready', '', 'Servo refused the command type')
-        if self._status == INVALID:
-            return reason('controller_refuses', '', 'Servo status -1: look at frame and type')
+        if self._status not in MOVING:
+            detail = f'Servo status {self._status}: look at frame and type'
+            return reason('controller_refuses', '', detail)
         return ''
 
     def destroy(self) -> None:

@@ -1,7 +1,11 @@
 """The hand by actions: the executor's client against franka_gripper's rules and durations."""
 
+import itertools
+import os
+import random
 import threading
 import time
+from functools import partial
 
 import pytest
 from executor_rig import executor_rig
@@ -16,6 +20,7 @@ franka_msgs = pytest.importorskip('franka_msgs.action', reason='tools/setup.sh b
 
 RUNNING, HOLDING = VlaStatus.RUNNING, VlaStatus.HOLDING
 TICK = 0.01
+FUZZ = int(os.environ.get('LIGHTVLA_FUZZ', '500'))
 
 
 class SlowHand:
@@ -100,6 +105,62 @@ def setting(request):
 
 def counts(r):
     return r.node.runner.gripper.counts
+
+
+class RandomHand(Node):
+    """A hand that answers each goal with anything that the type can hold."""
+
+    def __init__(self, namespace):
+        super().__init__('random_hand', namespace=namespace)
+        self.source = random.Random(7)
+        self.asked = 0
+        for name, kind in (('move', franka_msgs.Move), ('grasp', franka_msgs.Grasp)):
+            ActionServer(
+                self,
+                kind,
+                f'franka_gripper/{name}',
+                partial(self._answer, kind),
+                goal_callback=self._on_goal,
+            )
+
+    def _on_goal(self, _):
+        self.asked += 1
+        return self.source.choice([GoalResponse.ACCEPT, GoalResponse.ACCEPT, GoalResponse.REJECT])
+
+    def _answer(self, kind, goal):
+        self.source.choice([goal.succeed, goal.abort, lambda: None])()
+        text = ''.join(self.source.choice('\n\x1b[0mA\u2603') for _ in range(9))
+        return kind.Result(success=self.source.random() < 0.5, error=text)
+
+
+def test_random_answers_of_the_hand_hold_the_arm_or_let_it_go_on():
+    with executor_rig(gripper='franka', gripper_timeout=2.0) as r:
+        hand = RandomHand(r.namespace)
+        executor = SingleThreadedExecutor()
+        executor.add_node(hand)
+        client = r.node.runner.gripper
+        r.until(lambda: all(c.server_is_ready() for c in client._clients.values()), 'the hand')
+        opens, failures = itertools.cycle([0.0, 1.0]), 0
+        try:
+            for _ in range(FUZZ // 10):
+                asked = hand.asked
+                wanted = next(opens)
+                while hand.asked == asked:
+                    r.arm.send(y=0.001, gripper=wanted)
+                    executor.spin_once(timeout_sec=0.02)
+                while client.moves:
+                    executor.spin_once(timeout_sec=0.02)
+                if client.why:
+                    failures += 1
+                    r.arm.send(y=0.05)
+                    r.until(lambda: 'gripper_failed' in r.arm.state[1], 'a hold')
+                    assert r.reset().success
+                    r.arm.session = str(failures)
+        finally:
+            executor.shutdown()
+            hand.destroy_node()
+        assert failures > FUZZ // 50
+        assert counts(r)['done'] > FUZZ // 100
 
 
 def grip(r, gripper):

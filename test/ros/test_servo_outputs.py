@@ -1,5 +1,7 @@
 """The chunk executor with MoveIt Servo: what it sends, and what it does about Servo's status."""
 
+import os
+import random
 import time
 
 import numpy as np
@@ -10,11 +12,13 @@ from lightvla_ros.msg import ActionChunk, VlaStatus
 pytest.importorskip(
     'moveit_msgs.srv', reason='moveit_msgs is not there; tools/setup.sh builds its stand-in'
 )
+from moveit_msgs.msg import ServoStatus
 from servo_peer import ServoPeer
 
 from lightvla_ros.nodes.conversions import stamp_ns
 
 TWIST, POSE = 1, 2
+FUZZ = int(os.environ.get('LIGHTVLA_FUZZ', '500'))  # random messages
 RECORDED = {'reference': ActionChunk.REFERENCE_PREVIOUS_TARGET}
 
 
@@ -88,10 +92,11 @@ def test_a_status_that_slows_down_does_not_stop(code):
         go_on(r)
 
 
-def test_a_refused_command_holds_and_motion_goes_on_when_it_is_accepted():
+@pytest.mark.parametrize('code', [-1, 7, -128])
+def test_a_refused_command_holds_and_motion_goes_on_when_it_is_accepted(code):
     with servo(speed=0.1) as r:
         r.move(y=0.05)
-        r.arm.code = -1
+        r.arm.code = code
         r.until_state(VlaStatus.HOLDING, 'controller_refuses')
         r.arm.send(y=0.05)
         assert r.rests()
@@ -99,6 +104,25 @@ def test_a_refused_command_holds_and_motion_goes_on_when_it_is_accepted():
         r.arm.code = 0
         r.until_state(VlaStatus.HOLDING, 'no_target')
         go_on(r)
+
+
+def test_random_statuses_keep_the_bounds_and_leave_nothing_behind():
+    source = random.Random(7)
+    with servo(speed=0.1) as r:
+        r.ready()
+        for number in range(FUZZ):
+            text = ''.join(chr(source.choice([0x41, 0x0A, 0x1B, 0x1F600])) for _ in range(9))
+            message = ServoStatus(code=source.randint(-128, 127), message=text)
+            r.arm.status_publisher.publish(message)
+            if number % 10 == 0:
+                r.arm.send(y=0.05)
+            time.sleep(0.003)
+        speeds = r.arm.speeds()
+        assert np.isfinite(speeds).all()
+        assert speeds[:, 0].max() <= 0.25 + 1e-6
+        r.until(lambda: r.arm.state == (VlaStatus.FAULT, 'controller_halted'), 'a halt')
+        assert r.reset().success
+        r.move(y=0.05)
 
 
 def test_silence_holds_and_the_command_type_is_set_again_afterwards():
