@@ -45,6 +45,7 @@ setup(
         # Not the headless build: LIBERO needs opencv-python, and two cv2 in one environment break.
         'opencv-python>=4.6',
         'onnxruntime>=1.19',  # 1.18 copies where its buffers must be seen as arrays
+        'packaging>=22',
         'PyYAML>=6',
         # decodes as TensorFlow does, bit for bit, and strictly, which OpenCV does not
         'simplejpeg>=1.7',

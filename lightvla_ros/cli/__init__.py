@@ -17,6 +17,7 @@ from lightvla_ros.cli import (
     compare,
     data,
     demo,
+    doctor,
     evaluate,
     export,
     flops,
@@ -33,6 +34,7 @@ from lightvla_ros.cli.exit_code import exit_code
 
 COMMANDS = {
     'demo': demo,
+    'doctor': doctor,
     'eval': evaluate,
     'compare': compare,
     'listen': listen,

@@ -9,6 +9,8 @@
 - ``controller_twin``: the controllers of the simulated arm as ROS sees them
 - ``conversions``: conversions between messages and the package's own types
 - ``demo``: whole graphs of processes: the demo and its benchmark
+- ``doctor_node``: listens to a policy's inputs, for `lightvla doctor --live`
+- ``doctor_report``: judges what that node has heard
 - ``executor_parameters``: the chunk executor's parameters
 - ``executor_runner``: runs a chunk executor, from subscriptions to commands
 - ``graph_watch``: who publishes on a node's topics
@@ -36,5 +38,7 @@
 - ``spin``: runs a node until a signal ends it
 - ``state_reader``: the robot's state messages -> its state
 - ``status_report``: a node's status, log lines and diagnostics
+- ``topic_graph``: who publishes on a topic, and what to do where nobody does
 - ``twin_modes``: how the simulated robot runs when the chunk executor commands it
+- ``wanted_topics``: the topics that a policy needs
 """

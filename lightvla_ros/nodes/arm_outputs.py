@@ -21,10 +21,10 @@ from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
 from lightvla_ros.nodes.conversions import pose_to_message, time_message
-from lightvla_ros.nodes.graph_watch import Topic
 from lightvla_ros.nodes.lifecycle import TransitionError
 from lightvla_ros.nodes.optional_interfaces import interfaces
 from lightvla_ros.nodes.qos import ORDER_QOS, wait_until_received
+from lightvla_ros.nodes.topic_graph import Topic
 from lightvla_ros.policy.poses import Pose, difference, shortened
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.runtime.reasons import reason

@@ -29,10 +29,11 @@ from lightvla_ros.nodes.conversions import (
     stamp_ns,
 )
 from lightvla_ros.nodes.executor_parameters import limits_from
-from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
+from lightvla_ros.nodes.graph_watch import GraphWatch
 from lightvla_ros.nodes.gripper_client import GripperClient
 from lightvla_ros.nodes.qos import ORDER_QOS, SENSOR_QOS, subscribe
 from lightvla_ros.nodes.sampled_group import SampledGroup
+from lightvla_ros.nodes.topic_graph import Topic
 from lightvla_ros.policy.poses import Pose
 from lightvla_ros.runtime.chunk_executor import ChunkExecutor
 from lightvla_ros.runtime.chunk_timeline import ReceivedChunk

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
+
+from lightvla_ros.errors import ArgumentError, quoted
 
 # parameter -> launch argument; other parameters are set in the file of the argument `params_file`
 PARAMETERS = {
@@ -48,3 +51,30 @@ def instruction_command(topic: str, text: str) -> str:
     """Return a command that gives an instruction, to be pasted into a shell."""
     message = shlex.quote(f'{{data: {json.dumps(text, ensure_ascii=False)}}}')
     return f'ros2 topic pub --once {topic} std_msgs/msg/String {message}'
+
+
+def ros_arguments(assignments: Sequence[str]) -> list[str]:
+    """Turn launch arguments into the ROS arguments of the policy node.
+
+    :param assignments: Such as ``wrist_image:=/camera/color/image_raw``: a launch argument, a
+        parameter of the node, or, with a slash, a relative topic.
+    :raises ArgumentError: When one has another form, or is no argument of the node.
+    """
+    topics = {argument: topic for topic, argument in TOPICS.items()}
+    names = {argument: name for name, argument in PARAMETERS.items()}
+    found: list[str] = []
+    for assignment in assignments:
+        name, sign, value = assignment.partition(':=')
+        if not (name and sign and value):
+            raise ArgumentError(
+                f'{quoted(assignment)} is no NAME:=VALUE, such as a launch argument'
+            )
+        if name == 'namespace':
+            found += ['-r', f'__ns:=/{value.lstrip("/")}']
+        elif name == 'params_file':
+            found += ['--params-file', value]
+        elif name in topics or '/' in name:
+            found += ['-r', f'{topics.get(name, name)}:={value}']
+        else:
+            found += ['-p', f'{names.get(name, name)}:={value}']
+    return ['--ros-args', *found] if found else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -128,14 +128,16 @@ class ParameterTable:
         node: Node,
         on_change: Callable[[SimpleNamespace], None] | None = None,
         check: Callable[[SimpleNamespace], str | None] | None = None,
+        arguments: Sequence[str] | None = None,
     ) -> SimpleNamespace:
         """Declare every row on a node and return the values as attributes, kept up to date.
 
         :param on_change: Called with the new values after a change at run time was accepted.
         :param check: Says why a whole set of values is refused (one line), or returns None.
+        :param arguments: ROS arguments of the process; by default those of its command line.
         :raises ParameterError: On an unknown key, a wrong type, or a value out of range.
         """
-        _check_params_files(node)
+        _check_params_files(node, sys.argv if arguments is None else arguments)
         # Private, but the only place where rclpy keeps overrides that were not declared.
         unknown = [
             name
@@ -212,14 +214,14 @@ class ParameterTable:
         return '\n'.join(lines) + '\n'
 
 
-def _check_params_files(node: Node) -> None:
+def _check_params_files(node: Node, arguments: Sequence[str]) -> None:
     """Refuse a parameter file in which no section is for this node.
 
     rclpy ignores such a file without a warning, and the node would run on its defaults.
     """
     files = [
         value
-        for flag, value in zip(sys.argv, sys.argv[1:], strict=False)
+        for flag, value in zip(arguments, arguments[1:], strict=False)
         if flag == '--params-file'
     ]
     name = node.get_fully_qualified_name()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,12 +59,26 @@ class PictureReader:
         images: dict[str, np.ndarray] = {}
         for camera in self._cameras:
             try:
-                image = job.frames[camera.name].content.decode()
-                check_aspect(*image.shape[:2], camera)
-                check_contrast(image, self._values.min_contrast)
-                if not self._values.allow_equal_cameras:
-                    check_unlike(camera.name, image, images)
+                images[camera.name] = self.decode(camera, job.frames[camera.name].content, images)
             except ImageError as error:
                 raise InputError(camera.name, error.code, str(error)) from None
-            images[camera.name] = image
         return images
+
+    def decode(
+        self,
+        camera: Camera,
+        picture: RawPicture | CompressedPicture,
+        others: Mapping[str, np.ndarray],
+    ) -> np.ndarray:
+        """Decode and check one picture.
+
+        :param others: Decoded pictures of other cameras at the same time, by name.
+        :returns: RGB uint8 [H, W, 3].
+        :raises ImageError: When the policy must not see it.
+        """
+        image = picture.decode()
+        check_aspect(*image.shape[:2], camera)
+        check_contrast(image, self._values.min_contrast)
+        if not self._values.allow_equal_cameras:
+            check_unlike(camera.name, image, others)
+        return image

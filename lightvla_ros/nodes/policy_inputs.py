@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -22,13 +21,20 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import ImageError, quoted
 from lightvla_ros.msg import ActionChunk, VlaStatus
 from lightvla_ros.nodes.conversions import InputError, stamp_ns
-from lightvla_ros.nodes.graph_watch import GraphWatch, Topic
+from lightvla_ros.nodes.graph_watch import GraphWatch
 from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.picture_reader import PictureReader
-from lightvla_ros.nodes.policy_parameters import freshness_from, takes_pose
-from lightvla_ros.nodes.qos import ORDER_QOS, SENSOR_QOS, subscribe
+from lightvla_ros.nodes.policy_parameters import freshness_from
+from lightvla_ros.nodes.qos import subscribe
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
+from lightvla_ros.nodes.topic_graph import Topic
+from lightvla_ros.nodes.wanted_topics import (
+    WantedTopic,
+    camera_topics,
+    instruction_topic,
+    state_topics,
+)
 from lightvla_ros.policy.compressed_images import CompressedPicture
 from lightvla_ros.policy.images import RawPicture
 from lightvla_ros.policy.observation import Observation
@@ -68,24 +74,16 @@ class InputTopics:
         self._example = example
         self._on_new = on_new
         self._warned: dict[str, float] = {}
-        cameras = tuple(camera.name for camera in manifest.cameras)
-        states = {}
-        if takes_pose(manifest):
-            states['ee_pose'] = (PoseStamped, self._on_pose)
-        if manifest.proprio and 'gripper_qpos' in manifest.proprio.layout:
-            states['gripper_state'] = (JointState, partial(self._on_state, 'gripper_state'))
-        self.inbox = Inbox(cameras, tuple(states), freshness_from(values))
-        raw = values.image_transport == 'raw'
+        cameras, states = camera_topics(node, manifest, values), state_topics(node, manifest)
+        self.inbox = Inbox(tuple(cameras), tuple(states), freshness_from(values))
         self._subscriptions: list[Subscription] = []
         self._topics: list[Topic] = []
-        for name in cameras:
-            # Resolve first, then add the suffix, so that a remapped camera keeps its transport.
-            topic = node.resolve_topic_name(f'{name}/image') + ('' if raw else '/compressed')
-            kind = Image if raw else CompressedImage
-            self._take(name, f'{name}/image', topic, kind, partial(self._on_image, name))
-        for name, (kind, callback) in states.items():
-            self._take(name, name, name, kind, callback, group=SampledGroup(STATE_PERIOD))
-        self._take('instruction', 'instruction', 'instruction', String, on_instruction, ORDER_QOS)
+        for name, wanted in cameras.items():
+            self._take(wanted, partial(self._on_image, name))
+        for name, wanted in states.items():
+            on_state = self._on_pose if name == 'ee_pose' else partial(self._on_state, name)
+            self._take(wanted, on_state, SampledGroup(STATE_PERIOD))
+        self._take(instruction_topic(node), on_instruction)
         self._simulated = bool(node.get_parameter('use_sim_time').value)
         if self._simulated:
             self._topics.append(Topic.of(node, 'clock', '/clock', '/clock', Clock))
@@ -123,17 +121,13 @@ class InputTopics:
         return '; '.join(filter(None, advice))
 
     def _take(
-        self,
-        source: str,
-        relative: str,
-        topic: str,
-        kind: type,
-        callback: Callable,
-        qos: QoSProfile = SENSOR_QOS,
-        group: CallbackGroup | None = None,
+        self, wanted: WantedTopic, callback: Callable, group: CallbackGroup | None = None
     ) -> None:
-        self._subscriptions.append(subscribe(self._node, kind, topic, callback, qos, group))
-        self._topics.append(Topic.of(self._node, source, relative, topic, kind))
+        topic = wanted.topic
+        self._subscriptions.append(
+            subscribe(self._node, wanted.message, topic.name, callback, wanted.qos, group)
+        )
+        self._topics.append(topic)
 
     def _on_graph(self, why: str) -> None:
         self.inbox.obstacle = why

@@ -7,6 +7,7 @@
 - ``golden_file``: reads and checks ``golden.npz``
 - ``images``: raw images -> upright RGB
 - ``jpeg_segments``: checks a JPEG's segments before it is decoded
+- ``likeness``: whether pictures look like those of the training, and which way up
 - ``observation``: what a policy sees at one instant
 - ``png_chunks``: checks a PNG's chunks before it is decoded
 - ``policy``: a loaded policy folder: observation -> prediction

@@ -47,3 +47,14 @@ def record(policy: Policy, inputs: dict[str, np.ndarray], path: Path) -> None:
         actions.append(prediction.normalised)
     arrays: dict[str, Any] = {**inputs, 'kept': np.array(kept), 'actions': np.array(actions)}
     np.savez_compressed(path, **arrays)
+
+
+def is_drawn(manifest: Manifest, arrays: dict[str, np.ndarray]) -> bool:
+    """Return whether golden observations have drawn pictures instead of recorded ones.
+
+    :param arrays: Of a file of golden observations.
+    """
+    images = arrays['images']
+    blocks = images[:, :, ::BLOCK]
+    # of a drawn picture each band of BLOCK rows is one row
+    return images.shape[2] == SIDE and bool((np.repeat(blocks, BLOCK, axis=2) == images).all())

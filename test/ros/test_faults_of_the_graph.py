@@ -2,18 +2,16 @@
 
 import re
 import shlex
-from contextlib import contextmanager
 
 import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import ActionChunk, VlaStatus
-from rclpy.context import Context
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rig import rig
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from spun_nodes import stranger
 from std_msgs.msg import String
 
 from lightvla_ros.files import resource
@@ -22,23 +20,6 @@ from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.policy.policy import Policy
 
 WAITING, RUNNING, HOLDING = VlaStatus.WAITING, VlaStatus.RUNNING, VlaStatus.HOLDING
-
-
-@contextmanager
-def stranger(r, kind, topic, name='rosbag2_player'):
-    """Another process' node, as far as the graph tells, that publishes on a topic; it is silent.
-
-    In a context of its own, because one context refuses two types on one topic.
-    """
-    context = Context()
-    context.init()
-    node = Node(name, namespace=r.namespace, context=context)
-    node.create_publisher(kind, topic, 1)
-    try:
-        yield
-    finally:
-        node.destroy_node()
-        context.shutdown()
 
 
 def line_with(r, *words):

@@ -2,8 +2,11 @@
 
 import threading
 import time
+from contextlib import contextmanager
 
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 
 from lightvla_ros.nodes.spin import spin
 
@@ -38,3 +41,20 @@ class SpunNodes:
         self._stop.set()
         for thread in self._threads:
             thread.join(5.0)
+
+
+@contextmanager
+def stranger(r, kind, topic, name='rosbag2_player'):
+    """Another process' node, as far as the graph tells, that publishes on a topic; it is silent.
+
+    In a context of its own, because one context refuses two types on one topic.
+    """
+    context = Context()
+    context.init()
+    node = Node(name, namespace=r.namespace, context=context)
+    node.create_publisher(kind, topic, 1)
+    try:
+        yield
+    finally:
+        node.destroy_node()
+        context.shutdown()

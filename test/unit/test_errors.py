@@ -111,6 +111,11 @@ FAULTS = {
         '--policy {text} --out {free}',
         '--policy {policy} --out {taken}/x',
     ],
+    'doctor': [
+        '--live --policy {missing}',
+        '--live --policy {text}',
+        '--policy {policy} --json {taken}/x.json',
+    ],
     'eval': [
         '--policy {cut} --json {free}.json',
         '--policy {missing} --json {free}.json',

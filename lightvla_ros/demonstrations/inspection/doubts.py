@@ -12,7 +12,7 @@ import numpy as np
 
 from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.demonstrations.inspection.figures import ACTIONS, Inspection
-from lightvla_ros.demonstrations.inspection.likeness import TURNS, likeness
+from lightvla_ros.policy.likeness import doubt, likeness
 
 FARTHEST, NEAREST = 5.0, 0.002  # m: an arm's reach, and a motion that is none
 WIDEST, NARROWEST = 0.3, 0.0005  # m: a finger's way
@@ -21,7 +21,6 @@ LARGEST_TURN = 1.5  # rad in one control period
 GAINS = (0.02, 3.0)  # of motion for steps: 1 for a displacement, about 0.25 for LIBERO's spring
 STILL = 0.2  # share of steps that do nothing
 GAP = 1.5  # control periods between stamps
-CLEARLY = 0.1  # of likeness
 BLANK = 3.0  # grey levels
 
 
@@ -204,27 +203,12 @@ def _of_pictures(found: Inspection) -> Iterator[str]:
 
 
 def _of_likeness(found: Inspection, references: dict[str, np.ndarray]) -> Iterator[str]:
-    """Compare each camera with the policy's, in four ways up, and with the other camera."""
+    """Compare each camera with the policy's, in every way up, and with the other camera."""
     if not found.shown:
         return
     images = np.concatenate([each.images for each in found.shown])
-    upright = next(iter(TURNS))
-    for slot, (camera, wanted) in enumerate(references.items()):
-        scores = likeness(images[:, slot], wanted)
-        best = max(scores, key=scores.__getitem__)
-        others = {
-            name: likeness(images[:, slot], each)[upright]
-            for name, each in references.items()
-            if name != camera
-        }
-        other = max(others, key=others.__getitem__, default='')
-        if others and others[other] > scores[best] + CLEARLY:
-            yield (
-                f"{camera}: looks more like the policy's {other} ({others[other]:.2f} against "
-                f'{scores[best]:.2f}): are the cameras swapped?'
-            )
-        elif best != upright and scores[best] > scores[upright] + CLEARLY:
-            yield (
-                f"{camera}: is most like the policy's pictures if it is {best} "
-                f'({scores[best]:.2f} against {scores[upright]:.2f})'
-            )
+    for slot, camera in enumerate(references):
+        scores = {name: likeness(images[:, slot], each) for name, each in references.items()}
+        text = doubt(camera, scores)
+        if text:
+            yield f'{camera}: {text}'
