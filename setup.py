@@ -36,7 +36,9 @@ setup(
     # hook, loses against the folder of generated messages in site-packages.
     package_dir={'': '.'},
     packages=find_packages(include=['lightvla_ros', 'lightvla_ros.*']),
-    package_data={'lightvla_ros': ['contract/*.schema.json', 'py.typed']},
+    package_data={
+        'lightvla_ros': ['contract/*.schema.json', 'nodes/view/page/*', 'py.typed'],
+    },
     data_files=shared_files(),
     # What a robot needs. rclpy comes from the ROS 2 install, or from requirements/ros-jazzy.txt.
     install_requires=[
@@ -95,6 +97,7 @@ setup(
             'mypy>=1.10',
             'pytest<9',
             'ruff',
+            'websockets>=13',  # the tests of the page drive a browser
         ],
     },
     entry_points={'console_scripts': ['lightvla = lightvla_ros.cli:main']},

@@ -106,6 +106,12 @@ def generate_launch_description():
         argument('base_frame', 'panda_link0', 'Frame of the deltas (FR3: fr3_link0).'),
         argument('ee_frame', 'panda_hand_tcp', 'Frame that the deltas move (FR3: fr3_hand_tcp).'),
         argument(
+            'view',
+            'false',
+            'Serve a page that shows the node at work, on this computer at port 8642.',
+            ['true', 'false'],
+        ),
+        argument(
             'enclaves', '', 'Folder of the enclaves in the keystore of SROS 2, such as /left.'
         ),
         argument(
@@ -136,6 +142,7 @@ def generate_launch_description():
                 'image_transport': value('image_transport'),
                 'base_frame': value('base_frame'),
                 'ee_frame': value('ee_frame'),
+                'view': value('view'),
             },
         ],
         remappings=[

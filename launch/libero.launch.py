@@ -4,18 +4,31 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 SHARE = FindPackageShare('lightvla_ros')
+SCENES = {
+    'libero_object': 'libero_floor.yaml',
+    'libero_spatial': 'libero_table.yaml',
+    'libero_goal': 'libero_table.yaml',
+}
 SUITES = ['libero_spatial', 'libero_object', 'libero_goal', 'libero_10', 'libero_90']
 
 
 def argument(name, default, description, choices=None):
     return DeclareLaunchArgument(
         name, default_value=default, description=description, choices=choices
+    )
+
+
+def calibration(suite):
+    """Return the file that says where the camera stands; the other suites have several scenes."""
+    folder = PathJoinSubstitution([SHARE, 'config', 'calibration'])
+    return PythonExpression(
+        ["(lambda name: name and '", folder, f"/' + name)({SCENES}.get('", suite, "', ''))"]
     )
 
 
@@ -45,6 +58,12 @@ def generate_launch_description():
             ['lockstep', 'wall_clock'],
         ),
         argument('render', 'cheap', 'How the cameras are rendered.', ['cheap', 'standard']),
+        argument(
+            'view',
+            'false',
+            'Serve a page that shows the policy node at work, on this computer at port 8642.',
+            ['true', 'false'],
+        ),
         argument('log_level', 'info', 'Log level.', ['debug', 'info', 'warn', 'error']),
     ]
     log_level = ['--ros-args', '--log-level', value('log_level')]
@@ -54,7 +73,14 @@ def generate_launch_description():
         name='lightvla',
         namespace=value('namespace'),
         output='screen',
-        parameters=[value('params_file'), {'policy': value('checkpoint')}],
+        parameters=[
+            value('params_file'),
+            {
+                'policy': value('checkpoint'),
+                'view': value('view'),
+                'view_calibration': ParameterValue(calibration(value('suite')), value_type=str),
+            },
+        ],
         arguments=log_level,
     )
     bridge = Node(

@@ -5,6 +5,7 @@
 - ``bridge_output``: the LIBERO bridge's publishers
 - ``bridge_parameters``: the LIBERO bridge's parameters
 - ``chunk_executor_node``: action chunks in, commands for the arm and the gripper out
+- ``chunk_markers``: the last chunk as markers for RViz
 - ``clock_watch``: notices that ROS time has jumped
 - ``controller_twin``: the controllers of the simulated arm as ROS sees them
 - ``conversions``: conversions between messages and the package's own types
@@ -40,5 +41,6 @@
 - ``status_report``: a node's status, log lines and diagnostics
 - ``topic_graph``: who publishes on a topic, and what to do where nobody does
 - ``twin_modes``: how the simulated robot runs when the chunk executor commands it
+- ``view``: the page that shows a policy node at work
 - ``wanted_topics``: the topics that a policy needs
 """

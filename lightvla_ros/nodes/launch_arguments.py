@@ -22,6 +22,7 @@ PARAMETERS = {
     'image_transport': 'image_transport',
     'base_frame': 'base_frame',
     'ee_frame': 'ee_frame',
+    'view': 'view',
 }
 # relative topic -> launch argument
 TOPICS = {

@@ -71,7 +71,7 @@ class InputTopics:
         self.states = StateReader(manifest.proprio, values)
         self._node = node
         self._base_frame = values.base_frame
-        self._example = example
+        self.example = example
         self._on_new = on_new
         self._warned: dict[str, float] = {}
         cameras, states = camera_topics(node, manifest, values), state_topics(node, manifest)
@@ -114,11 +114,15 @@ class InputTopics:
 
     def advice(self) -> str:
         """Return one line that says what to do so that the robot moves; empty if none is needed."""
-        advice = [self._graph.advice(self.inbox.missing())]
+        advice = [self.advice_on_topics()]
         if not self.inbox.instruction:
             topic = self._node.resolve_topic_name('instruction')
-            advice.append(f'to give an instruction: {instruction_command(topic, self._example)}')
+            advice.append(f'to give an instruction: {instruction_command(topic, self.example)}')
         return '; '.join(filter(None, advice))
+
+    def advice_on_topics(self) -> str:
+        """Return one line that says what to do about inputs without messages."""
+        return self._graph.advice(self.inbox.missing())
 
     def _take(
         self, wanted: WantedTopic, callback: Callable, group: CallbackGroup | None = None

@@ -30,6 +30,7 @@ from lightvla_ros.nodes.policy_status import policy_diagnostics
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
+from lightvla_ros.nodes.view.live_view import LiveView
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.supervisor import State
@@ -43,6 +44,7 @@ class PolicyNode(GuardedLifecycleNode):
     :param stop: Set by a signal or the shutdown transition when the process must end.
     :param load: Builds the policy from folder, engine and options; tests replace it.
     :ivar runner: Runs the policy; None while no policy is configured.
+    :ivar view: The page; None unless the parameter ``view`` is set.
     """
 
     def __init__(
@@ -65,7 +67,17 @@ class PolicyNode(GuardedLifecycleNode):
         self.create_timer(WATCHDOG_PERIOD, self._watch, clock=self._steady)
         self.create_timer(1.0, self._heartbeat, clock=self._steady)
         self._clock_watch = ClockWatch(self.get_clock(), self._on_clock_jump)
+        self.view: LiveView | None = None
+        if self._values.view:
+            self.view = LiveView(self, self._values, self._report, lambda: self.runner)
+            self.get_logger().info(f'the page is at {self.view.url}')
         self._report.publish()
+
+    def destroy_node(self) -> None:
+        """Stop serving the page as well."""
+        if self.view is not None:
+            self.view.close()
+        super().destroy_node()
 
     @property
     def frames_received(self) -> int:
@@ -97,7 +109,13 @@ class PolicyNode(GuardedLifecycleNode):
             if fault:
                 raise TransitionError(fault)
             self.runner = PolicyRunner(
-                self, policy, self._values, self._report, self.statistics, self._on_publish_failure
+                self,
+                policy,
+                self._values,
+                self._report,
+                self.statistics,
+                self._on_publish_failure,
+                onlookers=[self.view.on_sent] if self.view else [],
             )
         except BaseException:
             policy.close()  # GPU memory is not freed automatically

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from lightvla_ros.nodes.conversions import (
     nanoseconds,
     time_message,
 )
+from lightvla_ros.nodes.policy_inputs import Result
 from lightvla_ros.nodes.qos import wait_until_received
 from lightvla_ros.policy.actions import Chunk, hold
 from lightvla_ros.policy.policy import Prediction
@@ -35,6 +37,22 @@ REFERENCES = {
     'measured_pose': ActionChunk.REFERENCE_MEASURED_POSE,
     'previous_target': ActionChunk.REFERENCE_PREVIOUS_TARGET,
 }
+
+
+@dataclass(frozen=True)
+class SentChunk:
+    """A chunk with steps that was published, and what it was made from, for those who look on.
+
+    :param latency: From the stamp of the oldest image to the publication [ns].
+    :param published: When it was published [ns, steady clock].
+    """
+
+    job: Job
+    result: Result
+    chunk: Chunk
+    clamped: bool
+    latency: int
+    published: int
 
 
 class ChunkOutput:

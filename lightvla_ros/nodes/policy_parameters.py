@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,14 @@ MAX_NAME_BYTES = 255  # the bound of child_frame_id in ActionChunk.msg
 def _finger_fault(names: list[str]) -> str | None:
     if not names or len(names) % 2 or len(set(names)) < len(names) or not all(names):
         return f'finger_joints is {list(names)}; it must hold pairs of names, each name once'
+    return None
+
+
+def _address_fault(text: str) -> str | None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return f'view_address is {text!r}; it must be an IP address, such as 127.0.0.1 or 0.0.0.0'
     return None
 
 
@@ -261,6 +270,23 @@ POLICY_PARAMETERS = ParameterTable(
             0.0,
             86400.0,
             read_only=False,
+        ),
+        Parameter('view', False, 'Whether the node serves a page that shows it at work.'),
+        Parameter(
+            'view_address',
+            '127.0.0.1',
+            'IP address that the page is served at. It has no password: with another address than '
+            'the default, everybody in that network can see the cameras and give instructions.',
+            check=_address_fault,
+        ),
+        Parameter(
+            'view_port', 8642, 'TCP port that the page is served at; 0: any free one.', 0, 65535
+        ),
+        Parameter(
+            'view_calibration',
+            '',
+            'YAML file with the calibration of cameras, in whose pictures the page draws the last '
+            'chunk; empty: it is not drawn.',
         ),
     ]
 )

@@ -6,16 +6,17 @@ Callbacks only store the newest message. A separate thread runs the policy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import String
 
 from lightvla_ros.errors import InstructionError, PolicyOutputError, one_line, quoted
+from lightvla_ros.nodes.chunk_markers import ChunkMarkers
 from lightvla_ros.nodes.conversions import InputError, nanoseconds
 from lightvla_ros.nodes.policy_inputs import InputTopics, Result, measured_state, run_job
-from lightvla_ros.nodes.policy_outputs import ChunkOutput
+from lightvla_ros.nodes.policy_outputs import ChunkOutput, SentChunk
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.policy.actions import limit_chunk
@@ -41,6 +42,8 @@ class PolicyRunner:
     :param report: Status report, which is updated with instructions and chunks.
     :param on_publish_failure: Called with the name of the message that could not be published,
         and the error.
+    :param onlookers: Called with each chunk that was published, in the inference thread, while the
+        inbox is locked; they must be quick.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class PolicyRunner:
         report: StatusReport,
         statistics: ChunkStatistics,
         on_publish_failure: Callable[[str, Exception], None],
+        onlookers: Sequence[Callable[[SentChunk], None]] = (),
     ) -> None:
         self.policy = policy
         self.supervisor = Supervisor()
@@ -72,6 +76,8 @@ class PolicyRunner:
         )
         self.inbox = self.inputs.inbox
         self.output = ChunkOutput(node, policy.manifest, values, on_publish_failure)
+        self._markers = ChunkMarkers(node, policy.manifest, values)
+        self._onlookers = (self._markers.on_sent, *onlookers)
 
     @property
     def hangs(self) -> bool:
@@ -104,6 +110,7 @@ class PolicyRunner:
         """Remove topics and free the policy, unless an inference still uses it."""
         self.inputs.destroy()
         self.output.destroy()
+        self._markers.destroy()
         if not self.hangs:
             self.policy.close()
 
@@ -310,6 +317,13 @@ class PolicyRunner:
         self._report.chunks = self.output.chunks
         self._statistics.sent(self.policy.manifest, job, result, clamped, published)
         self.output.send_kept_patches(prediction, job.stamp)
+        sent = SentChunk(job, result, chunk, clamped, latency, published)
+        for onlooker in self._onlookers:
+            try:
+                onlooker(sent)
+            except Exception as error:  # who looks on must not stop the robot
+                said = one_line(repr(error))
+                self._log.error(f'an onlooker failed: {said}', throttle_duration_sec=5.0)
 
     def _fail(self, job: Job, error: Exception) -> float:
         """Hold after a failed inference; return how long to wait before the next try [s]."""

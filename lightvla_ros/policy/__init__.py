@@ -1,6 +1,7 @@
 """Turns an observation into an action chunk. Uses no ROS and no PyTorch.
 
 - ``actions``: normalised numbers -> metres, quaternions, gripper opening; and limits
+- ``calibration``: calibrated cameras: points in the base frame -> places in the picture
 - ``compressed_format``: the meaning of ``CompressedImage.format``
 - ``compressed_images``: JPEG or PNG -> upright RGB
 - ``golden``: records a policy's outputs, with which engines are compared

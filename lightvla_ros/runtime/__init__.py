@@ -3,6 +3,7 @@
 - ``chunk_executor``: a stream of chunks -> commanded poses and gripper
 - ``chunk_schedule``: which step of which chunk acts now
 - ``chunk_timeline``: the target pose at a time, from chunks
+- ``expected_path``: the poses that an arm is expected to reach by a chunk
 - ``gripper_switch``: when to open and to close the gripper
 - ``inbox``: keeps the newest messages and pairs them into observations
 - ``instruction_gate``: when a new instruction becomes the current one, and when it expires

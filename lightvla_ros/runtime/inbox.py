@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,6 +248,11 @@ class Inbox:
             # + 1: at least a newer stamp, when the interval is 0
             self._due = job.stamp + max(interval, 1)
             return job
+
+    def newest(self, names: Iterable[str]) -> dict[str, Stamped]:
+        """Return the newest message of each of these sources that has one."""
+        with self.lock:
+            return {name: self._kept[name][-1] for name in names if self._kept[name]}
 
     def missing(self) -> tuple[str, ...]:
         """Return the cameras and state topics from which no good message is stored."""
