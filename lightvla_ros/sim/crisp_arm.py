@@ -1,17 +1,15 @@
 """LIBERO's Panda under the control law of crisp_controllers, instead of robosuite's OSC_POSE.
 
 A policy that was trained on OSC_POSE should move a real arm as it moves the simulated one. The
-controller for that on a real Franka is `crisp_controllers`_. This module runs the law of its
-``cartesian_controller.cpp`` (commit 2b33ab7, read, not copied) as an impedance, on MuJoCo's own
-Jacobian, at the 500 Hz of the simulation::
+controller for that on a real Franka is `crisp_controllers`_ in operational-space mode. This module
+runs the law of its ``cartesian_controller.cpp`` (commit 8093548, read, not copied) on MuJoCo's own
+Jacobian and mass matrix, at the 500 Hz of the simulation::
 
-    tau = J^T (K e - D J dq) + N (K_n (q_0 - q) - D_n dq) + limits + bias
+    tau = J^T M (K e - D J dq) + N (K_n (q_0 - q) - D_n dq) + limits + bias
 
-OSC_POSE gives the end effector the acceleration K' e - D' v. Here it is a force, so K and D are
-OSC_POSE's, times the mass that the arm has on average at its first pose. A set-point at distance e
-then moves both arms at 6.1 e per second. The controller can also divide the mass out
-(``use_operational_space``), but its inverse has no bound where the elbow is straight: that arm was
-thrown about at more than 1 m/s at the far end of LIBERO's table (docs/how-to/fr3-crisp.md).
+M is the full 6 x 6 mass matrix of the end effector, where OSC_POSE uses one for translation and one
+for rotation. It is damped as little as the real one (``DAMPED``), so it has next to no bound where
+the elbow is straight: there the arm is thrown about (docs/how-to/fr3-crisp.md).
 
 Like the real controller, this one keeps the last target for ever, limits the error of each axis,
 the torque towards the posture and the change of each torque, and pushes each joint away from its
@@ -39,6 +37,7 @@ from lightvla_ros.sim.torque_arm import TorqueArm
 CLOSE_BELOW, OPEN_ABOVE = 0.3, 0.7  # opening, 0 closed to 1 open
 HAND_TIMEOUT = 1.2  # s; 8 cm at 0.1 m/s, and half as much again
 HAND_STEPS = 8  # control steps that LIBERO's own hand takes
+DAMPED = 1e-4  # of the singular values of the inverse mass
 LIMIT_RANGE, LIMIT_TORQUE = 0.3, 5.0  # rad, Nm: how the controller keeps off a joint's limit
 
 
@@ -46,10 +45,8 @@ LIMIT_RANGE, LIMIT_TORQUE = 0.3, 5.0  # rad, Nm: how the controller keeps off a 
 class CrispSettings:
     """Parameters of the controller and the hand, by default those that equal OSC_POSE.
 
-    The stiffness and the damping are 150 and 24.5 (critical), times 19 kg or 1.46 kg m^2.
-
-    :param stiffness: Of translation [N/m] and rotation [Nm/rad].
-    :param damping: Of translation [N s/m] and rotation [Nm s/rad].
+    :param stiffness: Of all six axes; with ``use_operational_space`` the unit is 1/s^2.
+    :param damping_ratio: 1 is critical: D = 2 sqrt(K).
     :param clip_translation: ``task.error_clip`` of x, y and z [m].
     :param clip_rotation: ``task.error_clip`` of rx, ry and rz [rad].
     :param nullspace_stiffness: Towards the posture of activation [Nm/rad].
@@ -60,8 +57,8 @@ class CrispSettings:
         LIBERO's does, because a policy lifts when that time is over.
     """
 
-    stiffness: tuple[float, float] = (2870.0, 219.0)
-    damping: tuple[float, float] = (469.0, 35.8)
+    stiffness: float = 150.0
+    damping_ratio: float = 1.0
     clip_translation: float = 0.1
     clip_rotation: float = 1.0
     nullspace_stiffness: float = 10.0
@@ -142,9 +139,12 @@ class CrispArm(TorqueArm):
         settings, data = self._settings, self._data
         jacobian = self._jacobian()
         speed, angles = data.qvel[self._dofs], data.qpos[self._joints]
-        stiffness, damping = np.repeat([settings.stiffness, settings.damping], 3, axis=1)
-        force = stiffness * self._error() - damping * (jacobian @ speed)
-        torque = jacobian.T @ force
+        mobility = jacobian @ np.linalg.inv(self._mass()) @ jacobian.T
+        rows, sizes, columns = np.linalg.svd(mobility)
+        mass = columns.T @ np.diag(sizes / (sizes**2 + DAMPED**2)) @ rows.T
+        damping = 2 * settings.damping_ratio * np.sqrt(settings.stiffness)
+        wanted = settings.stiffness * self._error() - damping * (jacobian @ speed)
+        torque = jacobian.T @ (mass @ wanted)
         posture = settings.nullspace_stiffness * (self._rest - angles)
         posture -= 2 * np.sqrt(settings.nullspace_stiffness) * speed
         posture -= np.linalg.pinv(jacobian) @ (jacobian @ posture)
