@@ -23,8 +23,8 @@ setup-train:  ## PyTorch as well, into .venv
 demo: setup  ## the closed loop in LIBERO through real ROS 2; leaves out/demo
 	$(VENV)/lightvla demo
 
-test: setup-train lint docs  ## all: lint, site, unit, ROS, closed loop in LIBERO, colcon build, wheel
-	$(VENV)/python -m pytest test
+test: setup-train lint docs unit  ## all: lint, site, unit, ROS, closed loop in LIBERO, colcon build, wheel
+	$(VENV)/python -m pytest test --ignore test/unit
 	tools/colcon_check.sh
 	tools/wheel_check.sh
 
@@ -33,8 +33,8 @@ lint: setup  ## style, and the types of the public face and of what uses TensorR
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
 
-unit: setup-train  ## tests without ROS
-	$(VENV)/python -m pytest test/unit
+unit: setup-train  ## tests without ROS, on two cores
+	OMP_NUM_THREADS=1 $(VENV)/python -m pytest test/unit -n 2 --dist loadfile
 
 ros: setup  ## tests with real rclpy
 	$(VENV)/python -m pytest test/ros

@@ -91,7 +91,7 @@ class SafetyLimits:
     box_min: tuple[float, ...] = _point(
         (0.25, -0.4, 0.01), 'm', 'Lower corner of the workspace, which the position never leaves.'
     )
-    box_max: tuple[float, ...] = _point((0.75, 0.4, 0.6), 'm', 'Upper corner of the workspace.')
+    box_max: tuple[float, ...] = _point((0.70, 0.4, 0.6), 'm', 'Upper corner of the workspace.')
     keep_out: tuple[tuple[float, ...], ...] = field(
         default=(),
         metadata={
