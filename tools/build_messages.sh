@@ -35,5 +35,6 @@ rm -rf "$build" && mkdir -p "$build"
 rm -rf "$stage$venv"/lib/python*/site-packages/lightvla_ros/__init__.py \
   "$stage$venv"/lib/python*/site-packages/lightvla_ros/__pycache__ \
   "$stage$venv"/lib/python*/site-packages/lightvla_ros-*.egg-info
-cp -a "$stage$venv/." "$venv/"
+# a running node keeps the library that it has loaded: the file is replaced, not written into
+cp -a --remove-destination "$stage$venv/." "$venv/"
 rm -rf "$stage"

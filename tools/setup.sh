@@ -99,7 +99,7 @@ train_packages() {
 
 messages() {
   local key
-  key="$version $ros $(cat msg/*.msg CMakeLists.txt package.xml cmake/* tools/build_messages.sh | sha256sum)"
+  key="$version $ros $(cat msg/*.msg action/*.action CMakeLists.txt package.xml cmake/* tools/build_messages.sh | sha256sum)"
   done_already messages "$key" && return
   say 'messages'
   tools/build_messages.sh "$venv" || die 'the messages could not be built'

@@ -35,6 +35,7 @@
 - ``qos_overrides``: QoS overrides in a parameter file, checked
 - ``reference``: the documentation's tables, generated from the declarations
 - ``replay_node``: answers observations from a recording instead of a policy
+- ``run_action``: the action that follows an instruction to its end
 - ``sampled_group``: takes the newest message of a fast topic at a lower rate
 - ``spin``: runs a node until a signal ends it
 - ``state_reader``: the robot's state messages -> its state

@@ -28,6 +28,7 @@ from lightvla_ros.nodes.policy_runner import PolicyRunner
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.policy_status import policy_diagnostics
 from lightvla_ros.nodes.qos_overrides import unused_override
+from lightvla_ros.nodes.run_action import RunAction
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.view.live_view import LiveView
@@ -59,6 +60,7 @@ class PolicyNode(GuardedLifecycleNode):
         self._load = load
         self._values = POLICY_PARAMETERS.declare(self, self._on_parameters, self._misfit)
         self._report = StatusReport(self, self._advice, self._on_publish_failure)
+        self._run_action = RunAction(self, self._values, self._report, lambda: self.runner)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(SetBool, '~/pause', self._on_pause)
         # Steady clocks: timers on ROS time stop when /clock stops, and that is when a watchdog is
@@ -74,7 +76,8 @@ class PolicyNode(GuardedLifecycleNode):
         self._report.publish()
 
     def destroy_node(self) -> None:
-        """Stop serving the page as well."""
+        """Stop serving the page and the action as well."""
+        self._run_action.destroy()
         if self.view is not None:
             self.view.close()
         super().destroy_node()
@@ -199,6 +202,7 @@ class PolicyNode(GuardedLifecycleNode):
     def _watch(self) -> None:
         """Decide whether the robot may move; hold at once when it may not."""
         self._clock_watch.look()
+        self._run_action.watch()
         if not self._active:
             return
         state, why = self.runner.watch()

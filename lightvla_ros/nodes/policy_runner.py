@@ -72,7 +72,7 @@ class PolicyRunner:
             values,
             policy.example_instruction(),
             self.wake,
-            self._on_instruction,
+            self.on_instruction,
         )
         self.inbox = self.inputs.inbox
         self.output = ChunkOutput(node, policy.manifest, values, on_publish_failure)
@@ -131,6 +131,15 @@ class PolicyRunner:
             self.inputs.clear()
             self._forget_instruction(reason('no_instruction'))
 
+    def withdraw(self, text: str) -> None:
+        """Take back an instruction, if it is in force or waits for that, and hold."""
+        self._gate.withdraw(text)
+        with self.inbox.lock:
+            if self.inbox.instruction == text:
+                why = reason('run_ended')
+                self._hold(why)
+                self._forget_instruction(why)
+
     def start_again(self, jump: int) -> None:
         """Forget all inputs stamped before a clock jump.
 
@@ -177,7 +186,8 @@ class PolicyRunner:
             self.supervisor.trouble = why
             self.output.hold(why, self.inbox.instruction)
 
-    def _on_instruction(self, message: String) -> None:
+    def on_instruction(self, message: String) -> None:
+        """Accept, refuse or obey an instruction."""
         # first of all: a stop word must work even if the rest of the instruction is refused
         word = stop_words_in(message.data, self._values.stop_words)
         if word and self.supervisor.active:

@@ -22,9 +22,10 @@ class InstructionGate:
         """Store an instruction; it replaces one that is still waiting."""
         self._pending = text
 
-    def withdraw(self) -> None:
-        """Forget an instruction that is still waiting."""
-        self._pending = ''
+    def withdraw(self, text: str = '') -> None:
+        """Forget an instruction that is still waiting; with a text, only if it is that one."""
+        if text in ('', self._pending):
+            self._pending = ''
 
     def next(self, current: str, now: float, interval: float) -> str:
         """Return the instruction that becomes the current one now; empty when there is no change.

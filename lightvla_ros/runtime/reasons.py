@@ -68,6 +68,7 @@ REASONS = {
     'repeated_hold': 'the same cause interrupted the motion twice within `repeat_window`; reset '
     'when it is safe',
     'reset': 'the node was reset; waiting for an instruction',
+    'run_ended': 'the action ~/run_instruction has ended; waiting for an instruction',
     'shutdown': 'the node is shutting down',
     'state_jump': 'the measured pose jumped by more than `state_jump_*` and is not believed; if it '
     'stays, reset',

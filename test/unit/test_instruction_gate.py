@@ -29,6 +29,9 @@ def test_an_instruction_that_was_withdrawn_never_comes():
     gate.offer('move')
     gate.withdraw()
     assert gate.next('', 10.0, INTERVAL) == ''
+    gate.offer('of somebody else')
+    gate.withdraw('move')
+    assert gate.next('', 20.0, INTERVAL) == 'of somebody else'
 
 
 def test_an_instruction_expires_after_long_without_a_chunk():
