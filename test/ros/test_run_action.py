@@ -53,7 +53,8 @@ class User:
 
 @pytest.fixture
 def user(bundled_policy):
-    with rig(bundled_policy, replan_steps=1) as r:
+    # how old pictures may be is not tested here, and a busy machine is late
+    with rig(bundled_policy, replan_steps=1, max_image_age=5.0, max_silence=5.0) as r:
         r.matched()
         r.robot.feeding = True
         yield User(r)

@@ -12,6 +12,13 @@ from lightvla_ros.files import resource
 pytest.importorskip('websockets', reason='the browser is driven through it')
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='needs Chromium: apt install chromium')
 
+VIEW = {
+    'view': True,
+    'view_port': 0,
+    'replan_steps': 1,
+    'max_image_age': 5.0,  # a busy machine is late
+    'max_silence': 5.0,
+}
 HOSTILE = 'pick up <img src=x onerror="document.title = 1"><b>milk</b>'
 
 
@@ -27,9 +34,7 @@ def shown(tab, selector):
 
 def test_people_see_the_robot_and_hold_it(bundled_policy, tab, tmp_path):
     calibration = str(resource('config/calibration/libero_floor.yaml'))
-    with rig(
-        bundled_policy, view=True, view_port=0, replan_steps=1, view_calibration=calibration
-    ) as r:
+    with rig(bundled_policy, **VIEW, view_calibration=calibration) as r:
         r.matched()
         r.robot.destroy_publisher(r.robot.instruction_publisher)
         r.robot.feeding = True
@@ -90,7 +95,7 @@ def test_people_see_the_robot_and_hold_it(bundled_policy, tab, tmp_path):
 
 def test_fault_a_page_of_another_site_in_the_same_browser(bundled_policy, tab):
     """It can neither give an order nor look, whatever way it tries."""
-    with rig(bundled_policy, view=True, view_port=0, replan_steps=1) as r:
+    with rig(bundled_policy, **VIEW) as r:
         r.run()
         url = r.node.view.url
         tab.open('data:text/html,<title>evil</title>')
