@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from lightvla_ros.contract.libero import OPENVLA_LIBERO
+from lightvla_ros.contract.robot import read_robot
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla import``."""
@@ -41,12 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='folder of the base model, for a checkpoint that holds only an adapter',
     )
+    parser.add_argument(
+        '--robot',
+        type=Path,
+        metavar='FILE',
+        help='contract of the robot that the checkpoint was trained on (`lightvla new-policy`); '
+        "default: LIBERO's, as OpenVLA's data hold it",
+    )
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Import a checkpoint, and print a summary."""
     from lightvla_ros.export.import_checkpoint import import_policy
 
+    robot = OPENVLA_LIBERO if parsed.robot is None else read_robot(parsed.robot)
     manifest = import_policy(
         parsed.checkpoint,
         parsed.out,
@@ -54,6 +65,7 @@ def run(parsed: argparse.Namespace) -> int:
         pruning=parsed.pruning,
         action_slice=parsed.action_slice,
         base=parsed.base,
+        robot=robot,
     )
     provenance = manifest.provenance
     for note in provenance['notes']:

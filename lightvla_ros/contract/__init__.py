@@ -1,8 +1,10 @@
 """The policy folder, on which training and deployment agree. Import the names below from here.
 
+- ``document``: a new policy's manifest, from its robot's contract
 - ``folder``: reads, checks and writes a policy folder's manifest
-- ``libero``: LIBERO's facts: chunk length, control period, scales, cameras and suites
+- ``libero``: LIBERO's suites, and the contract of its Panda (``config/robots/libero.yaml``)
 - ``manifest``: the types of a manifest's contents
+- ``robot``: a robot's contract: cameras, state, steps, hand, frames, workspace
 """
 
 from lightvla_ros.contract.folder import (
@@ -18,6 +20,7 @@ from lightvla_ros.contract.folder import (
 from lightvla_ros.contract.manifest import (
     ACTION_SIZE,
     POINTING_DOWN,
+    PROPRIO_LAYOUT,
     PROPRIO_SIZES,
     Action,
     BuiltEngine,
@@ -44,6 +47,7 @@ __all__ = [
     'Manifest',
     'Normalisation',
     'POINTING_DOWN',
+    'PROPRIO_LAYOUT',
     'PROPRIO_SIZES',
     'Preprocessing',
     'Prompt',

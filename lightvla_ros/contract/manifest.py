@@ -10,6 +10,8 @@ from typing import Any
 
 ACTION_SIZE = 7  # x, y, z, axis-angle x, y, z, gripper
 PROPRIO_SIZES = {'ee_position': 3, 'ee_axis_angle': 3, 'gripper_qpos': 2}
+PROPRIO_LAYOUT = tuple(PROPRIO_SIZES)  # the whole measured state, as recordings have it
+PROPRIO_UNITS = {'ee_position': 'm', 'ee_axis_angle': 'rad', 'gripper_qpos': 'm'}
 EXECUTIONS = ('spring', 'displacement')  # what a step is to the arm; see Action
 POINTING_DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion x y z w: half a turn about x
 

@@ -1,4 +1,4 @@
-"""Reads the arrays of episodes; this runs in a :class:`ReadingProcess`."""
+"""Reads the arrays of episodes of LIBERO's layout; this runs in a :class:`ReadingProcess`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lightvla_ros.contract import POINTING_DOWN
-from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, PROPRIO_SIZE, EpisodeIndex
+from lightvla_ros.contract.libero import CHUNK_LENGTH, LIBERO
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, EpisodeIndex
 from lightvla_ros.demonstrations.hdf5 import open_file
 from lightvla_ros.demonstrations.index import CAMERAS
 from lightvla_ros.demonstrations.pairs import cut_chunks
@@ -23,7 +23,7 @@ class Pairs:
     """The frames that are made from an episode.
 
     :param positions: int64 [N] in its ``obs``, ascending.
-    :param chunks: float32 [N, 8, 7].
+    :param chunks: float32 [N, chunk length, 7].
     :param lowest: Smallest number of all actions; ``highest``: the largest.
     """
 
@@ -37,9 +37,10 @@ class Pairs:
 class Pictures:
     """An episode's frames.
 
-    :param images: uint8 [N, 2, H, W, 3].
-    :param proprio: float32 [N, 8].
-    :param masks: uint8 [N, 2, H, W], with the ids of all files; None if they were not requested.
+    :param images: uint8 [N, cameras, H, W, 3].
+    :param proprio: float32 [N, S], in the contract's layout.
+    :param masks: uint8 [N, cameras, H, W], with the ids of all files; None if they
+        were not requested.
     """
 
     images: np.ndarray
@@ -54,7 +55,8 @@ class Signals:
     :param actions: float64 [A, 7], as recorded, in the units of ``Frames.chunks``.
     :param closed: float64 [A], the gripper's command before it became -1 or +1: 0 open, 1 closed.
     :param observed: int64 [R], the rows of which there are pictures.
-    :param states: float64 [R, 8] of those, as ``Frames.proprio``.
+    :param states: float64 [R, 8] of those: position, axis-angle, two fingers, which are NaN where
+        the contract has none.
     :param stamps: float64 [R] seconds of those; None where the recording has none.
     """
 
@@ -132,7 +134,7 @@ def read_signals(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[Signa
 
 def _proprio(file: h5py.File, episode: EpisodeIndex) -> np.ndarray:
     """Read an episode's states: float32 [R, 8]."""
-    proprio = np.empty((episode.observations, PROPRIO_SIZE), np.float32)
+    proprio = np.empty((episode.observations, len(LIBERO.state_columns)), np.float32)
     proprio[:, :6] = _array(file, episode, 'obs/ee_states')
     proprio[:, 6:] = _array(file, episode, 'obs/gripper_states')
     if not np.isfinite(proprio).all():
@@ -140,7 +142,7 @@ def _proprio(file: h5py.File, episode: EpisodeIndex) -> np.ndarray:
             f'{episode}: ee_states or gripper_states are not all finite; remove or replace it'
         )
     rotations = proprio[:, 3:6].astype(np.float64)
-    proprio[:, 3:6] = wrap_axis_angles(POINTING_DOWN, rotations)
+    proprio[:, 3:6] = wrap_axis_angles(LIBERO.quaternion_reference, rotations)
     return proprio
 
 
@@ -153,7 +155,7 @@ def _pair(
     if drop_noops is None:
         drop_noops = episode.order == 'after'
     actions = _array(file, episode, 'actions')
-    rows, chunks = cut_chunks(actions, episode.order, drop_noops)
+    rows, chunks = cut_chunks(actions, episode.order, drop_noops, CHUNK_LENGTH)
     if f'data/{episode.name}/obs/rows' not in file:
         return rows, chunks
     rendered = _array(file, episode, 'obs/rows')

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.contract import ACTION_SIZE
-from lightvla_ros.contract.libero import CHUNK_LENGTH, CONTROL_PERIOD
+from lightvla_ros.contract.libero import LIBERO
+from lightvla_ros.contract.robot import Robot
 from lightvla_ros.demonstrations.mapping import Mapping
 
-PROPRIO_SIZE = 8
-CHUNK_SHAPE = (CHUNK_LENGTH, ACTION_SIZE)
 NO_SEGMENTATION = 255  # every pixel of a frame that has none, among others that do
 
 
@@ -20,17 +18,16 @@ NO_SEGMENTATION = 255  # every pixel of a frame that has none, among others that
 class Frames:
     """Frames of several episodes in memory, in the order of the episodes and of their rows.
 
-    :param images: uint8 [N, 2, H, W, 3] RGB, upright and not mirrored; third person, then wrist.
-    :param proprio: float32 [N, 8]: end effector [m], axis-angle [rad] on the side of
-        ``POINTING_DOWN`` (see ``policy/state.py``), two finger joints [m].
-    :param chunks: float32 [N, 8, 7] in LIBERO's units: OSC_POSE actions, gripper -1 open, +1
-        closed.
+    :param images: uint8 [N, cameras, H, W, 3] RGB, as the robot's drivers publish them (upright
+        and not mirrored), in the order of the contract.
+    :param proprio: float32 [N, S] in the contract's layout: end effector [m], axis-angle [rad] on
+        the side of the contract's ``quaternion_reference``, two finger joints [m].
+    :param chunks: float32 [N, chunk length, 7] in the contract's units; gripper -1 open, +1 closed.
     :param instruction: int64 [N], index in ``instructions``.
     :param episode: int64 [N], index in the ``episodes`` of the demonstrations that were loaded.
-    :param segmentation: uint8 [N, 2, H, W], index in ``segmentation_names``, or
+    :param segmentation: uint8 [N, cameras, H, W], index in ``segmentation_names``, or
         ``NO_SEGMENTATION`` throughout a frame; None where no frame has any.
-    :param control_period: Seconds between the steps of a chunk.
-    :param execution: What a step is to the arm; see ``contract.Action``.
+    :param robot: The contract of the robot that they were recorded on.
     """
 
     images: np.ndarray
@@ -41,8 +38,7 @@ class Frames:
     segmentation: np.ndarray | None
     instructions: tuple[str, ...]
     segmentation_names: tuple[str, ...]
-    control_period: float = CONTROL_PERIOD
-    execution: str = 'spring'
+    robot: Robot = LIBERO
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,14 +54,13 @@ class EpisodeIndex:
         ``after``.
     :param steps: Executed actions.
     :param observations: Rendered rows, at most ``steps``.
-    :param image_size: Height and width [px] of both cameras.
+    :param image_size: Height and width [px] of all cameras.
     :param bottom_up: Whether the images' first row is the lowest (robosuite's ``opengl``).
     :param labelled: Whether the expert's chunks are recorded beside the executed actions.
     :param segmentation_names: The file's, by id; empty where the episode has no segmentation.
     :param goal: Predicate, object, target; empty where the file does not say.
     :param policy: What acted: empty for the expert, else the rolled policy's name or fingerprint.
     :param seed: Of the episode; None where the file does not say.
-    :param control_period: Seconds from row to row; ``execution`` as in :class:`Frames`.
     :param mapping: What its recording's names mean; None for LIBERO's layout.
     """
 
@@ -85,9 +80,12 @@ class EpisodeIndex:
     goal: tuple[str, ...] = ()
     policy: str = ''
     seed: int | None = None
-    control_period: float = CONTROL_PERIOD
-    execution: str = 'spring'
     mapping: Mapping | None = None
+
+    @property
+    def robot(self) -> Robot:
+        """The contract of the robot that it was recorded on."""
+        return LIBERO if self.mapping is None else self.mapping.contract
 
     def __str__(self) -> str:
         return f'{self.path}, {self.name}'

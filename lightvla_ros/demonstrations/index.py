@@ -1,4 +1,4 @@
-"""Index of one file of demonstrations: its episodes, checked, without their frames."""
+"""Index of one file of LIBERO's layout: its episodes, checked, without their frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from lightvla_ros.contract import ACTION_SIZE
-from lightvla_ros.demonstrations.frames import CHUNK_SHAPE, EpisodeIndex
+from lightvla_ros.contract.libero import CHUNK_LENGTH
+from lightvla_ros.demonstrations.frames import EpisodeIndex
 from lightvla_ros.demonstrations.hdf5 import (
     json_attribute,
     number_attribute,
@@ -136,7 +137,7 @@ def _episode(
     _shape(demo, 'obs/ee_states', place, (rows, 6))
     _shape(demo, 'obs/gripper_states', place, (rows, 2))
     if labelled := 'obs/chunks' in demo:
-        _shape(demo, 'obs/chunks', place, (rows, *CHUNK_SHAPE))
+        _shape(demo, 'obs/chunks', place, (rows, CHUNK_LENGTH, ACTION_SIZE))
     segmented = [f'obs/{camera}_segmentation' in demo for camera in CAMERAS]
     if any(segmented):
         for camera in CAMERAS:

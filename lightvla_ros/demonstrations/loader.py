@@ -10,15 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from lightvla_ros.contract import ACTION_SIZE
 from lightvla_ros.demonstrations.episode_arrays import Pairs
-from lightvla_ros.demonstrations.frames import (
-    CHUNK_SHAPE,
-    NO_SEGMENTATION,
-    PROPRIO_SIZE,
-    EpisodeIndex,
-    Frames,
-)
-from lightvla_ros.demonstrations.index import CAMERAS
+from lightvla_ros.demonstrations.frames import NO_SEGMENTATION, EpisodeIndex, Frames
 from lightvla_ros.demonstrations.reading import pairs_of, pictures_of
 from lightvla_ros.errors import DamagedFileError, DemonstrationError
 
@@ -51,16 +45,17 @@ def load_frames(
     if not total:
         raise _nothing(episodes, damaged)
     height, width = plans[0][1].image_size
+    robot = plans[0][1].robot
     masked = segmentation and any(episode.segmentation_names for _, episode, _ in plans)
     try:
-        images = np.empty((total, len(CAMERAS), height, width, 3), np.uint8)
+        images = np.empty((total, len(robot.cameras), height, width, 3), np.uint8)
         masks = np.empty(images.shape[:-1], np.uint8) if masked else None
     except MemoryError:
         raise DemonstrationError(
             f'{total} frames of {width} x {height} px do not fit into memory; load fewer episodes'
         ) from None
-    proprio = np.empty((total, PROPRIO_SIZE), np.float32)
-    chunks = np.empty((total, *CHUNK_SHAPE), np.float32)
+    proprio = np.empty((total, len(robot.state_columns)), np.float32)
+    chunks = np.empty((total, robot.action.chunk_length, ACTION_SIZE), np.float32)
     instruction, number = np.empty(total, np.int64), np.empty(total, np.int64)
     ids = {text: index for index, text in enumerate(instructions)}
 
@@ -101,8 +96,7 @@ def load_frames(
         segmentation=None if masks is None else masks[:at],
         instructions=instructions,
         segmentation_names=segmentation_names,
-        control_period=plans[0][1].control_period,
-        execution=plans[0][1].execution,
+        robot=robot,
     )
 
 
@@ -125,7 +119,9 @@ def _plans(
             if len(pairs.positions):
                 yield index, episode, pairs
             else:
-                LOG.warning('%s: is left out; no frame of it has 8 actions after it', episode)
+                LOG.warning(
+                    '%s: is left out; no frame of it has %s after it', episode, _chunk(episode)
+                )
 
 
 def _name_far_actions(path: Path, found: list[Pairs]) -> None:
@@ -149,6 +145,10 @@ def _nothing(
     if damaged:
         return damaged[0]
     return DemonstrationError(
-        f'none of the {len(episodes)} chosen episodes has a frame with 8 actions after it; '
-        'choose others'
+        f'none of the {len(episodes)} chosen episodes has a frame with {_chunk(episodes[0][1])} '
+        'after it; choose others'
     )
+
+
+def _chunk(episode: EpisodeIndex) -> str:
+    return f'{episode.robot.action.chunk_length} actions'

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.contract import POINTING_DOWN
-from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.contract import PROPRIO_SIZES
+from lightvla_ros.contract.robot import SCALE_TOLERANCE
 from lightvla_ros.demonstrations.episode_arrays import Pairs, Pictures, Signals
-from lightvla_ros.demonstrations.frames import PROPRIO_SIZE, EpisodeIndex
+from lightvla_ros.demonstrations.frames import EpisodeIndex
 from lightvla_ros.demonstrations.index import FileIndex
 from lightvla_ros.demonstrations.lerobot import open_lerobot
 from lightvla_ros.demonstrations.mapping import (
@@ -38,6 +38,7 @@ from lightvla_ros.policy.actions import axis_angle_from_quaternion
 from lightvla_ros.policy.resampling import resample, resize_weights
 from lightvla_ros.policy.state import wrap_axis_angles
 
+STATE_SIZE = sum(PROPRIO_SIZES.values())
 OPEN = {'lerobot': open_lerobot, 'hdf5': open_own_hdf5, 'rosbag': open_bag}
 
 
@@ -45,7 +46,8 @@ OPEN = {'lerobot': open_lerobot, 'hdf5': open_own_hdf5, 'rosbag': open_bag}
 class Rows:
     """An episode's numbers in the contract's units, of all rows.
 
-    :param states: float64 [T, 8], as ``Frames.proprio``.
+    :param states: float64 [T, 8]: position, axis-angle, and two fingers, which are NaN where the
+        contract has none.
     :param actions: float64 [A, 7], as ``Frames.chunks``; A is T, or T - 1 for ``next_pose``.
     :param closed: float64 [A], the gripper's command as recorded: 0 open, 1 closed.
     :param stamps: float64 [T] seconds; None where the recording has none.
@@ -87,7 +89,9 @@ def read_mapped_pairs(
     """Decide on the frames of a recording's episodes, before any picture is read."""
     for episode, found in _each(path, episodes):
         drop = episode.mapping.drop_noops if drop_noops is None else drop_noops
-        rows, chunks = cut_chunks(found.actions, episode.mapping.order, drop)
+        rows, chunks = cut_chunks(
+            found.actions, episode.mapping.order, drop, episode.robot.action.chunk_length
+        )
         _, positions, chosen = np.intersect1d(found.observed, rows, return_indices=True)
         chunks = chunks[chosen]
         lowest, highest = float(chunks.min(initial=0)), float(chunks.max(initial=0))
@@ -108,7 +112,8 @@ def read_mapped_pictures(
             except DemonstrationError as error:
                 yield DemonstrationError(f'{episode}: {error}')
             else:
-                yield Pictures(images, found.states[rows].astype(np.float32), None)
+                states = found.states[rows][:, mapping.contract.state_columns]
+                yield Pictures(images, states.astype(np.float32), None)
 
 
 def read_mapped_signals(path: Path, episodes: Sequence[EpisodeIndex]) -> Iterator[Signals]:
@@ -133,10 +138,11 @@ def rows_of(recorded: Recorded, mapping: Mapping) -> Rows:
     turns = quaternions(rotation, form)
     # angles of up to 2 pi, as LIBERO's files hold them, stay as they are on the right side
     vectors = rotation if form == 'axis_angle' else axis_angle_from_quaternion(turns)
-    states = np.empty((len(position), PROPRIO_SIZE))
+    states = np.full((len(position), STATE_SIZE), np.nan)
     states[:, :3] = position
-    states[:, 3:6] = wrap_axis_angles(POINTING_DOWN, vectors)
-    states[:, 6:] = _fingers(recorded, mapping)
+    states[:, 3:6] = wrap_axis_angles(mapping.contract.quaternion_reference, vectors)
+    if source.gripper is not None:
+        states[:, 6:] = _fingers(recorded, source.gripper, mapping)
     steps = _steps(recorded, mapping, position, turns)
     closed = _closed(recorded.actions, mapping.action.gripper)[: len(steps)]
     actions = np.column_stack([steps, np.where(closed > 0.5, 1.0, -1.0)])
@@ -162,6 +168,7 @@ def _indexed(path: Path, name: str, recorded: Recorded, mapping: Mapping) -> Epi
     if len(set(sizes.values())) > 1:
         shown = ', '.join(f'{name} {size[1]} x {size[0]} px' for name, size in sizes.items())
         raise DemonstrationError(f'{shown}: the cameras differ; set size in the mapping')
+    _check_shape(next(iter(sizes.values())), mapping)
     return EpisodeIndex(
         path=path,
         name=name,
@@ -172,10 +179,19 @@ def _indexed(path: Path, name: str, recorded: Recorded, mapping: Mapping) -> Epi
         image_size=next(iter(sizes.values())),
         bottom_up=False,
         labelled=False,
-        control_period=1 / mapping.rate,
-        execution=mapping.execution,
         mapping=mapping,
     )
+
+
+def _check_shape(size: tuple[int, int], mapping: Mapping) -> None:
+    """Refuse pictures of another shape than those that the robot's drivers publish."""
+    for name, camera in {} if mapping.robot is None else mapping.robot.cameras.items():
+        height, width = camera.size
+        if abs(size[1] / size[0] / (width / height) - 1) > SCALE_TOLERANCE:
+            raise DemonstrationError(
+                f"{name}: recorded as {size[1]} x {size[0]} px, but by the robot's contract its "
+                f'driver publishes {width} x {height}, which is another shape'
+            )
 
 
 def _size(recorded: Recorded, camera: CameraSource, mapping: Mapping) -> tuple[int, int]:
@@ -186,7 +202,7 @@ def _size(recorded: Recorded, camera: CameraSource, mapping: Mapping) -> tuple[i
     if not mapping.size:
         return height, width
     wanted = tuple(mapping.size)
-    if abs(width / height / (wanted[1] / wanted[0]) - 1) > 0.01:
+    if abs(width / height / (wanted[1] / wanted[0]) - 1) > SCALE_TOLERANCE:
         raise DemonstrationError(
             f'{camera.name}: {width} x {height} px do not shrink to {wanted[1]} x {wanted[0]}, '
             'which is another shape; choose a size of the same one'
@@ -195,7 +211,7 @@ def _size(recorded: Recorded, camera: CameraSource, mapping: Mapping) -> tuple[i
 
 
 def _pictures(recording: Recording, episode: EpisodeIndex, rows: np.ndarray) -> np.ndarray:
-    """Read upright pictures of the size of the index: uint8 [N, 2, H, W, 3]."""
+    """Read upright pictures of the size of the index: uint8 [N, cameras, H, W, 3]."""
     cameras = episode.mapping.cameras.values()
     images = np.empty((len(rows), len(cameras), *episode.image_size, 3), np.uint8)
     for slot, camera in enumerate(cameras):
@@ -263,9 +279,8 @@ def chosen(
     return values
 
 
-def _fingers(recorded: Recorded, mapping: Mapping) -> np.ndarray:
+def _fingers(recorded: Recorded, source: Numbers, mapping: Mapping) -> np.ndarray:
     """Return two finger joints [T, 2], the second negative, as robosuite has them."""
-    source = mapping.state.gripper
     values = _numbers(recorded.states, source, GRIPPERS[source.form], mapping, 'state.gripper')
     if source.form in ('fingers', 'robosuite'):
         return values * [1, -1 if source.form == 'fingers' else 1]
@@ -276,8 +291,8 @@ def _fingers(recorded: Recorded, mapping: Mapping) -> np.ndarray:
 def _steps(
     recorded: Recorded, mapping: Mapping, position: np.ndarray, turns: np.ndarray
 ) -> np.ndarray:
-    """Return translations and rotations in OSC_POSE units [A, 6]."""
-    source = mapping.action
+    """Return translations and rotations in the contract's units [A, 6]."""
+    source, units = mapping.action, mapping.contract.action
     if source.kind == 'next_pose':
         ways = position[1:] - position[:-1], turns_between(turns[:-1], turns[1:])
         factors = (1.0, 1.0)
@@ -311,8 +326,8 @@ def _steps(
             if source.frame == 'tool':
                 moved, rotated = turned(turns[before], moved), turned(turns[before], rotated)
             ways = moved, rotated
-    # one factor for both units: LIBERO's own numbers stay what they are, to the last bit
-    scales = factors[0] / TRANSLATION_SCALE, factors[1] / ROTATION_SCALE
+    # one factor for both units: numbers recorded in the contract's stay the same to the last bit
+    scales = factors[0] / units.translation_scale, factors[1] / units.rotation_scale
     return np.column_stack([way * scale for way, scale in zip(ways, scales, strict=True)])
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lightvla_ros.contract.libero import CAMERAS
+from lightvla_ros.contract.libero import LIBERO
 from lightvla_ros.contract.manifest import EXECUTIONS
+from lightvla_ros.contract.robot import SCALE_TOLERANCE, Robot, read_robot, robot_document
 from lightvla_ros.errors import ConfigError, DemonstrationError
 from lightvla_ros.typed_yaml import build, read_yaml
 
@@ -59,11 +60,14 @@ class Numbers:
 
 @dataclass(frozen=True)
 class StateSource:
-    """The measured state: end effector in the base frame, and the hand."""
+    """The measured state: end effector in the base frame, and the hand.
+
+    :param gripper: None where the contract's state has no ``gripper_qpos``.
+    """
 
     position: Numbers
     rotation: Numbers
-    gripper: Numbers
+    gripper: Numbers | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class BagLayout:
 class Mapping:
     """A data YAML.
 
+    :param robot: The robot's contract; None: LIBERO's, with this rate and execution.
     :param rate: Control rate of the recording and of the policy [Hz].
     :param execution: What a step is to the arm; see ``contract.Action``.
     :param order: Whether a row's observation was made ``before`` or ``after`` the row's action.
@@ -149,6 +154,7 @@ class Mapping:
     drop_noops: bool = False
     hdf5: HDF5Layout = field(default_factory=HDF5Layout)
     rosbag: BagLayout = field(default_factory=BagLayout)
+    robot: Robot | None = None
 
     def __post_init__(self) -> None:
         problems = list(self._problems())
@@ -156,10 +162,18 @@ class Mapping:
             raise ConfigError('; '.join(problems))
 
     @property
+    def contract(self) -> Robot:
+        """The contract of the robot that was recorded."""
+        if self.robot is not None:
+            return self.robot
+        steps = replace(LIBERO.action, execution=self.execution)
+        return replace(LIBERO, control_period=1 / self.rate, action=steps, words=())
+
+    @property
     def state_names(self) -> tuple[str, ...]:
         """The recording's names for the state, each once."""
         state = self.state
-        return tuple(dict.fromkeys(each.name for each in vars(state).values()))
+        return tuple(dict.fromkeys(each.name for each in vars(state).values() if each))
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -181,11 +195,7 @@ class Mapping:
                 yield f'{name} {value!r} is not one of {", ".join(allowed)}'
         if not (math.isfinite(self.rate) and self.rate > 0):
             yield f'rate {self.rate} must be a positive number'
-        if list(self.cameras) != list(CAMERAS):
-            yield (
-                f'cameras: {", ".join(self.cameras) or "none"}; exactly {" and ".join(CAMERAS)} '
-                'are needed, in this order'
-            )
+        yield from self._misfits()
         for name, camera in self.cameras.items():
             if camera.rotate not in (0, 90, 180, 270):
                 yield f'cameras.{name}.rotate {camera.rotate} is not 0, 90, 180 or 270'
@@ -195,7 +205,8 @@ class Mapping:
             yield 'order: in a bag the stamps decide, and rows are made observation first: before'
         yield from _problems_of('state.position', self.state.position, LENGTHS, {'': 3})
         yield from _problems_of('state.rotation', self.state.rotation, ANGLES, ROTATIONS)
-        yield from _problems_of('state.gripper', self.state.gripper, LENGTHS, GRIPPERS)
+        if self.state.gripper is not None:
+            yield from _problems_of('state.gripper', self.state.gripper, LENGTHS, GRIPPERS)
         if len(action.gripper.at) > 1:
             yield 'action.gripper.at: one place is needed'
         if not math.isfinite(action.gripper.open) or not math.isfinite(action.gripper.closed):
@@ -223,6 +234,33 @@ class Mapping:
         if action.kind != 'delta' and action.frame != 'base':
             yield 'action.frame: only a delta has another frame than the base'
 
+    def _misfits(self) -> Iterator[str]:
+        """Compare with the robot's contract."""
+        robot = LIBERO if self.robot is None else self.robot
+        if list(self.cameras) != list(robot.cameras):
+            yield (
+                f'cameras: {", ".join(self.cameras) or "none"}; exactly '
+                f'{" and ".join(robot.cameras)} are needed, in this order (contract of '
+                f'{robot.name})'
+            )
+        if ('gripper_qpos' in robot.proprio) != (self.state.gripper is not None):
+            yield (
+                f"state.gripper: must be given where {robot.name}'s contract has gripper_qpos in "
+                f'its proprio, and nowhere else; it has {", ".join(robot.layout) or "nothing"}'
+            )
+        if self.robot is None:
+            return
+        if abs(self.rate * robot.control_period - 1) > SCALE_TOLERANCE:
+            yield (
+                f'rate {self.rate:g} Hz: the contract of {robot.name} has a control_period of '
+                f'{robot.control_period:g} s, {1 / robot.control_period:g} Hz'
+            )
+        if self.execution != robot.action.execution:
+            yield (
+                f'execution {self.execution}: the contract of {robot.name} has '
+                f'{robot.action.execution}'
+            )
+
     def scale(self, numbers: Numbers) -> float:
         """Return the metres or radians of one, in one step for a speed."""
         unit = numbers.unit
@@ -239,7 +277,11 @@ def read_mapping(path: str | Path) -> Mapping:
     :raises ConfigError: When a field is unknown, missing or invalid; it names file and field.
     """
     try:
-        return build(Mapping, _written_out(read_yaml(Path(path))))
+        document = _written_out(read_yaml(Path(path)))
+        if isinstance(document.get('robot'), str):
+            named = Path(path).parent / document['robot']
+            _take_robot(document, read_robot(named))
+        return build(Mapping, document)
     except ConfigError as error:
         text = str(error)
         raise ConfigError(text if text.startswith(str(path)) else f'{path}: {text}') from None
@@ -267,6 +309,13 @@ def _written_out(document: Any) -> Any:
                 for name, each in document[part].items()
             }
     return document
+
+
+def _take_robot(document: dict[str, Any], robot: Robot) -> None:
+    """Put a robot's contract into a data YAML's content, and what follows from it."""
+    document['robot'] = robot_document(robot)
+    document.setdefault('rate', 1 / robot.control_period)
+    document.setdefault('execution', robot.action.execution)
 
 
 def _with_speeds(units: dict[str, float]) -> dict[str, float]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightvla_ros.contract.libero import CHUNK_LENGTH
-from lightvla_ros.demonstrations.frames import CHUNK_SHAPE
-
 NOOP_NORM = 1e-4  # of an action without its gripper; OpenVLA's regenerate_libero_dataset.py
 
 
@@ -28,20 +25,23 @@ def moving_steps(actions: np.ndarray) -> np.ndarray:
     return np.asarray(kept, np.int64)
 
 
-def cut_chunks(actions: np.ndarray, order: str, drop_noops: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pair the rows of an episode with the 8 actions that follow each.
+def cut_chunks(
+    actions: np.ndarray, order: str, drop_noops: bool, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pair the rows of an episode with the actions that follow each.
 
-    As OpenVLA-OFT does (``traj_transforms.py``, chunk_act_obs), the last 7 steps start no chunk.
+    As OpenVLA-OFT does (``traj_transforms.py``, chunk_act_obs), the last steps start no chunk.
 
     :param actions: [T, 7].
     :param order: ``before``: row j was observed before action j; ``after``: after it, so that the
         actions from j + 1 on follow it, and action 0 has no observation.
-    :returns: Rows, int64 [N], ascending; and float32 [N, 8, 7].
+    :param length: Steps of a chunk.
+    :returns: Rows, int64 [N], ascending; and float32 [N, length, 7].
     """
     steps = moving_steps(actions) if drop_noops else np.arange(len(actions))
     if order == 'after':
         steps = steps[steps > 0]
-    starts = np.arange(max(0, len(steps) - CHUNK_LENGTH + 1))
-    chosen = steps[starts[:, None] + np.arange(CHUNK_LENGTH)]
-    chunks = np.asarray(actions, np.float32)[chosen].reshape(-1, *CHUNK_SHAPE)
+    starts = np.arange(max(0, len(steps) - length + 1))
+    chosen = steps[starts[:, None] + np.arange(length)]
+    chunks = np.asarray(actions, np.float32)[chosen].reshape(-1, length, actions.shape[1])
     return steps[starts] - (order == 'after'), chunks

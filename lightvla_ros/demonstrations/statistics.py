@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.contract import ACTION_SIZE, PROPRIO_SIZES, Action, Proprio
-from lightvla_ros.contract.libero import PROPRIO_LAYOUT
-from lightvla_ros.demonstrations.frames import PROPRIO_SIZE, Frames
+from lightvla_ros.contract import ACTION_SIZE, PROPRIO_LAYOUT, PROPRIO_SIZES, Action, Proprio
+from lightvla_ros.demonstrations.frames import Frames
 
 ACTION_MASK = (True,) * 6 + (False,)  # OpenVLA's oxe/materialize.py: the gripper stays as it is
 # Between q01 and q99. A number that varies less is constant; its quantiles are moved apart to this
@@ -81,7 +80,7 @@ def statistics_of(
 def with_policy_gripper(
     chunks: np.ndarray, gripper_open: float, gripper_closed: float
 ) -> np.ndarray:
-    """Turn LIBERO's gripper (-1 open, +1 closed) into the policy's; the rest stays.
+    """Turn the frames' gripper (-1 open, +1 closed) into the policy's; the rest stays.
 
     OpenVLA's ``oxe/transforms.py`` (libero_dataset_transform) clips to [0, 1] and takes 1 - g: 1 is
     open, and so is everything up to 0 in LIBERO's numbers.
@@ -96,12 +95,12 @@ def with_policy_gripper(
 
 
 def normalise_actions(chunks: np.ndarray, spec: Action, clip: bool = True) -> np.ndarray:
-    """Turn LIBERO's actions into what the head is trained on; undone by ``actions.unnormalise``.
+    """Turn the frames' actions into what the head is trained on; undone by ``actions.unnormalise``.
 
     OpenVLA-OFT ``rlds/utils/data_utils.py`` (BOUNDS_Q99): clip(2 (a - q01) / (q99 - q01 + 1e-8) -
     1, -1, 1) where the mask is set. The gripper is turned into the policy's numbers first.
 
-    :param chunks: [..., 7], OSC_POSE units, gripper -1 open, +1 closed.
+    :param chunks: [..., 7], in the contract's units, gripper -1 open, +1 closed.
     :param clip: False leaves numbers outside the bounds unchanged.
     :returns: float32 [..., 7].
     """
@@ -110,19 +109,25 @@ def normalise_actions(chunks: np.ndarray, spec: Action, clip: bool = True) -> np
     return np.where(spec.mask, scaled, actions).astype(np.float32)
 
 
-def normalise_states(proprio: np.ndarray, spec: Proprio, clip: bool = True) -> np.ndarray:
+def normalise_states(
+    proprio: np.ndarray,
+    spec: Proprio,
+    layout: tuple[str, ...] = PROPRIO_LAYOUT,
+    clip: bool = True,
+) -> np.ndarray:
     """Normalise many states at once, exactly as ``proprio.normalise_proprio`` does one.
 
-    :param proprio: [N, 8], as in :class:`Frames`.
+    :param proprio: [N, S], as in :class:`Frames`.
+    :param layout: The layout of ``proprio``, which holds that of the policy.
     :param clip: As in :func:`normalise_actions`.
     :returns: float32 [N, S], in the layout of the policy.
-    :raises ValueError: When the states do not have 8 numbers.
+    :raises ValueError: When the states have another width than their layout.
     """
     proprio = np.asarray(proprio, np.float64)
-    if proprio.ndim != 2 or proprio.shape[1] != PROPRIO_SIZE:
-        raise ValueError(f'states are [N, {PROPRIO_SIZE}], not {proprio.shape}')
-    ends = np.cumsum([PROPRIO_SIZES[part] for part in PROPRIO_LAYOUT])
-    parts = dict(zip(PROPRIO_LAYOUT, np.split(proprio, ends[:-1], axis=1), strict=True))
+    ends = np.cumsum([PROPRIO_SIZES[part] for part in layout])
+    if proprio.ndim != 2 or proprio.shape[1] != ends[-1]:
+        raise ValueError(f'states are [N, {ends[-1]}], not {proprio.shape}')
+    parts = dict(zip(layout, np.split(proprio, ends[:-1], axis=1), strict=True))
     states = np.concatenate([parts[part] for part in spec.layout], axis=1)
     return _scaled(states, spec.q01, spec.q99, clip).astype(np.float32)
 

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from lightvla_ros.contract import ACTION_SIZE, Manifest, write_manifest
-from lightvla_ros.contract.libero import PROPRIO, TEMPLATE, manifest_document
+from lightvla_ros.contract.document import TEMPLATE, manifest_document
+from lightvla_ros.contract.libero import OPENVLA_LIBERO
+from lightvla_ros.contract.robot import Robot
 from lightvla_ros.errors import CheckpointError
 from lightvla_ros.export.published import Published, read_published
 from lightvla_ros.export.published_files import check_file
@@ -33,6 +35,7 @@ def import_policy(
     pruning: str = 'lightvla',
     action_slice: str = 'training',
     base: Path | None = None,
+    robot: Robot = OPENVLA_LIBERO,
 ) -> Manifest:
     """Write a policy folder from a published checkpoint. ``lightvla export`` makes the graphs.
 
@@ -42,15 +45,23 @@ def import_policy(
     :param unnorm_key: Name of a dataset in ``dataset_statistics.json``; needed if it has several.
     :param pruning: ``lightvla`` or ``off`` (OpenVLA-OFT).
     :param action_slice: See ``model.py``.
+    :param robot: The contract of the robot that the checkpoint was trained on, which it does not
+        say.
     :returns: The manifest; its ``provenance['notes']`` lists what a user should know.
     :raises CheckpointError: When the checkpoint cannot be trusted; no files are left behind.
     :raises ContractError: When its tokenizer cannot be trusted.
     :raises FileExistsError: When the folder is not empty.
     """
     checkpoint, policy_dir = Path(checkpoint), Path(policy_dir)
-    published = read_published(checkpoint, base, pruning=PrunerConfig(method=pruning))
+    published = read_published(
+        checkpoint,
+        base,
+        pruning=PrunerConfig(method=pruning),
+        cameras=len(robot.cameras),
+        chunk_length=robot.action.chunk_length,
+    )
     tokenizer, notes = _tokenizer(published)
-    document = _document(published, unnorm_key, action_slice, notes)
+    document = _document(published, unnorm_key, action_slice, notes, robot)
     with whole_folder(policy_dir):
         if notes:  # it differs from the downloaded file
             write_text(policy_dir / 'tokenizer.json', tokenizer.to_str())
@@ -64,7 +75,9 @@ def import_policy(
         return write_manifest(policy_dir, document)
 
 
-def check_published(published: Published, unnorm_key: str | None) -> tuple[str, ...]:
+def check_published(
+    published: Published, unnorm_key: str | None, robot: Robot = OPENVLA_LIBERO
+) -> tuple[str, ...]:
     """Check that a checkpoint also has everything that the manifest needs.
 
     :returns: The notes of :func:`import_policy`.
@@ -72,19 +85,23 @@ def check_published(published: Published, unnorm_key: str | None) -> tuple[str, 
     :raises ContractError: When the tokenizer cannot be used.
     """
     _, notes = _tokenizer(published)
-    return tuple(_document(published, unnorm_key, 'training', notes)['provenance']['notes'])
+    return tuple(_document(published, unnorm_key, 'training', notes, robot)['provenance']['notes'])
 
 
 def _document(
-    published: Published, unnorm_key: str | None, action_slice: str, notes: tuple[str, ...]
+    published: Published,
+    unnorm_key: str | None,
+    action_slice: str,
+    notes: tuple[str, ...],
+    robot: Robot,
 ) -> dict[str, Any]:
     config = published.config
     sizes = {'action': config.action_size, 'proprio': config.proprio_size}
-    if sizes != {'action': ACTION_SIZE, 'proprio': PROPRIO.size}:
+    if sizes != {'action': ACTION_SIZE, 'proprio': len(robot.state_columns)}:
         raise CheckpointError(
             f'{published.folder}: the model takes a state of {config.proprio_size} numbers and '
-            f"returns {config.action_size} per step; only LIBERO's {PROPRIO.size} and "
-            f'{ACTION_SIZE} are supported'
+            f'returns {config.action_size} per step; the contract of {robot.name} has '
+            f'{len(robot.state_columns)}, and a step has {ACTION_SIZE} (--robot names the contract)'
         )
     statistics = choose_statistics(
         published.statistics, unnorm_key, sizes, published.folder / 'dataset_statistics.json'
@@ -92,12 +109,12 @@ def _document(
     model = config.to_dict()
     del model['action_slice']  # the manifest's own field, below
     name = re.sub(r'[^A-Za-z0-9._-]', '-', published.folder.resolve().name)[:64]
-    document = manifest_document(name, config.image_size, config.patch_size)
+    document = manifest_document(name, robot, config.image_size, config.patch_size)
     document['preprocessing']['normalisation'] = published.normalisation
     document['prompt'] |= {'append_ids': [EMPTY_TOKEN], 'length': PROMPT_LENGTH}
     document['proprio'] |= statistics.proprio
     document['action'] |= statistics.action
-    document['action'] |= {'chunk_length': config.chunk_length, 'slice': action_slice}
+    document['action']['slice'] = action_slice
     document['tokens']['buckets'] = [config.patches]
     document['model'] = {'config': model, 'weights': []}
     document['provenance'] = {

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from lightvla_ros.contract import Manifest, write_manifest
-from lightvla_ros.contract.libero import manifest_document
+from lightvla_ros.contract.document import manifest_document
+from lightvla_ros.contract.libero import OPENVLA_LIBERO
 from lightvla_ros.files import whole_folder
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
@@ -31,7 +32,8 @@ def write_untrained_weights(policy_dir: Path, config: VLAConfig, seed: int = 0) 
         word_tokenizer().save(str(policy_dir / 'tokenizer.json'))
         fields = config.to_dict()
         del fields['action_slice']  # the manifest's own field
-        document = manifest_document('untrained-weights', config.image_size, config.patch_size)
+        size = config.image_size, config.patch_size
+        document = manifest_document('untrained-weights', OPENVLA_LIBERO, *size)
         document |= {
             'prompt': document['prompt'] | {'append_ids': [END_OF_PROMPT], 'length': PROMPT_LENGTH},
             'tokens': {'patch_size': config.patch_size, 'buckets': [config.patches]},

@@ -237,13 +237,16 @@ def gripper_to_message(state: RobotState, stamp: int) -> JointState:
 
 
 def gripper_from_message(
-    message: JointState, finger_joints: Sequence[str] = FINGER_JOINTS
+    message: JointState,
+    finger_joints: Sequence[str] = FINGER_JOINTS,
+    reach: float = FINGER_REACH,
 ) -> RobotState:
     """JointState -> fingers, found by name.
 
     The message may hold other joints, in any order.
 
     :param finger_joints: Pairs of names; the message must hold exactly one of the pairs, once.
+    :param reach: Largest distance of a finger from the middle [m].
     :raises MessageError: When it does not, or when a finger's position is impossible.
     """
     if len(message.name) != len(message.position):
@@ -262,17 +265,16 @@ def gripper_from_message(
         )
     found = [message.position[list(message.name).index(name)] for name in there[0]]
     for name, position in zip(there[0], found, strict=True):
-        if not -FINGER_TOLERANCE <= position <= FINGER_REACH + FINGER_TOLERANCE:  # or NaN
+        if not -FINGER_TOLERANCE <= position <= reach + FINGER_TOLERANCE:  # or NaN
             raise MessageError(
-                f'{name} is {position:g} m; a finger is 0 to {FINGER_REACH} m from the middle'
-                f'{_finger_lead(position)}'
+                f'{name} is {position:g} m; a finger is 0 to {reach:g} m from the middle'
+                f'{_finger_lead(position, reach + FINGER_TOLERANCE)}'
             )
     return RobotState(fingers=np.array([found[0], -found[1]]))
 
 
-def _finger_lead(position: float) -> str:
+def _finger_lead(position: float, reach: float) -> str:
     """Return a guess at the cause of an impossible finger position; empty when it is unclear."""
-    reach = FINGER_REACH + FINGER_TOLERANCE
     if 1 <= position <= 1e3 * reach:
         return ' (millimetres?)'
     if -reach <= position < 0:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.engine import ENGINES, options_of
-from lightvla_ros.nodes.conversions import FINGER_JOINTS, nanoseconds
+from lightvla_ros.nodes.conversions import FINGER_JOINTS, FINGER_REACH, nanoseconds
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.policy.prompt import STOP_WORDS
@@ -80,6 +80,13 @@ POLICY_PARAMETERS = ParameterTable(
             list(FINGER_JOINTS),
             'Finger joints in `gripper_state`: pairs of names; a message holds one of the pairs.',
             check=_finger_fault,
+        ),
+        Parameter(
+            'finger_reach',
+            FINGER_REACH,
+            'Largest distance of a finger from the middle [m]; positions beyond it are refused.',
+            0.001,
+            0.2,
         ),
         Parameter(
             'image_transport',

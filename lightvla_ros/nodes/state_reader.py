@@ -50,4 +50,4 @@ class StateReader:
     def _state(self, message: PoseStamped | JointState) -> RobotState:
         if isinstance(message, PoseStamped):
             return pose_from_message(message)
-        return gripper_from_message(message, self._values.finger_joints)
+        return gripper_from_message(message, self._values.finger_joints, self._values.finger_reach)

@@ -7,6 +7,7 @@
 - ``gripper_switch``: when to open and to close the gripper
 - ``inbox``: keeps the newest messages and pairs them into observations
 - ``instruction_gate``: when a new instruction becomes the current one, and when it expires
+- ``own_robot``: the launch and parameter files of a robot, from its contract
 - ``picture_doubts``: signs that a picture does not show the scene before the camera
 - ``reasons``: why the robot does not move, by code
 - ``rolled_state``: the state when a chunk will start to act

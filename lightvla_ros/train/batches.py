@@ -46,7 +46,7 @@ class Batches:
         self.targets = torch.from_numpy(normalise_actions(data.store.chunks, manifest.action))
         self._proprio: Tensor | None = None
         if manifest.proprio is not None:
-            states = normalise_states(data.store.proprio, manifest.proprio)
+            states = normalise_states(data.store.proprio, manifest.proprio, data.store.robot.layout)
             self._proprio = torch.from_numpy(states)
         self._proprio_noise = _normalised_noise(config, manifest)
         self.features: TowerFeatures | None = None

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightvla_ros.contract import ACTION_SIZE, Manifest
-from lightvla_ros.contract.libero import PROPRIO_LAYOUT
+from lightvla_ros.contract import ACTION_SIZE, PROPRIO_LAYOUT, Manifest
 from lightvla_ros.demonstrations.statistics import (
     MIN_SPREAD,
     Figures,
@@ -36,18 +35,24 @@ def set_bounds(document: dict[str, Any], found: Statistics) -> None:
 
 
 @torch.no_grad()
-def move_bounds(model: LightVLA, document: dict[str, Any], found: Statistics) -> None:
+def move_bounds(
+    model: LightVLA,
+    document: dict[str, Any],
+    found: Statistics,
+    layout: tuple[str, ...] = PROPRIO_LAYOUT,
+) -> None:
     """Set the bounds, and change the adjacent layers so that the model computes the same as before.
 
     The policy then has to learn only the values that were cut off.
 
+    :param layout: That of the data's state.
     :raises TrainError: When the layout of the state differs from the data's, or a number has
         q01 = q99.
     """
     state = document.get('proprio')
-    if state and tuple(state['layout']) != PROPRIO_LAYOUT:
+    if state and tuple(state['layout']) != layout:
         raise TrainError(
-            f'model.bounds: data needs the state layout {list(PROPRIO_LAYOUT)}, but the policy has '
+            f'model.bounds: data needs the state layout {list(layout)}, but the policy has '
             f'{state["layout"]}; set model.bounds to kept'
         )
     before = {name: _pair(document[name]) for name in ('action', 'proprio') if document.get(name)}
@@ -65,16 +70,21 @@ def move_bounds(model: LightVLA, document: dict[str, Any], found: Statistics) ->
         first.weight *= scale
 
 
-def cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> dict[str, float]:
+def cut_off(
+    chunks: np.ndarray,
+    proprio: np.ndarray,
+    manifest: Manifest,
+    layout: tuple[str, ...] = PROPRIO_LAYOUT,
+) -> dict[str, float]:
     """Find the share of the data that lies outside a policy's bounds and is cut off.
 
-    :param chunks: [N, chunk, 7]; ``proprio`` [N, 8], both as in :class:`Frames`.
+    :param chunks: [N, chunk, 7]; ``proprio`` [N, S], in ``layout``, both as in :class:`Frames`.
     :returns: Shares above 0, by dimension such as ``action[5]``.
     """
     actions = normalise_actions(chunks, manifest.action, clip=False).reshape(-1, ACTION_SIZE)
     numbers = {'action': np.where(manifest.action.mask, actions, 0)}
     if manifest.proprio is not None:
-        numbers['proprio'] = normalise_states(proprio, manifest.proprio, clip=False)
+        numbers['proprio'] = normalise_states(proprio, manifest.proprio, layout, clip=False)
     found = {}
     for name, values in numbers.items():
         shares = (np.abs(values) > 1 + ROUNDING).mean(axis=0)
@@ -82,9 +92,11 @@ def cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> dict
     return found
 
 
-def report_cut_off(chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest) -> None:
+def report_cut_off(
+    chunks: np.ndarray, proprio: np.ndarray, manifest: Manifest, layout: tuple[str, ...]
+) -> None:
     """Print the shares of :func:`cut_off`, if there are any."""
-    shares = cut_off(chunks, proprio, manifest)
+    shares = cut_off(chunks, proprio, manifest, layout)
     if shares:
         parts = ', '.join(f'{100 * share:.2g} % of {name}' for name, share in shares.items())
         print(

@@ -12,7 +12,7 @@ from lightvla_ros.vla.config import NOISE_SCHEDULES
 OPTIMIZERS = ('adamw', 'muon')
 LEARNING_RATES = ('step', 'cosine', 'constant')
 PARALLEL = ('none', 'ddp', 'fsdp2')
-BOUNDS = ('kept', 'data')
+BOUNDS = ('kept', 'data', 'robot')
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class ModelSource:
         weights, tokenizer and statistics are used.
     :param changes: Fields of ``VLAConfig`` to change, nested: ``{language: {layers: 4}}``.
     :param bounds: Bounds of actions and state: ``kept`` uses those of the earlier model, and values
-        outside are cut off; ``data`` uses the extremes of the data (``bounds.py``).
+        outside are cut off; ``data`` uses the extremes of the data, and changes the layers beside
+        them (``bounds.py``); ``robot`` also takes the contract of the data's robot in place of the
+        earlier model's, and leaves the weights as they are.
     """
 
     preset: str | None = None

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lightvla_ros.contract.libero import LIBERO
+from lightvla_ros.contract.robot import Robot, difference
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.mapping import read_mapping
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import TrainError
 from lightvla_ros.train.config import DataConfig
 from lightvla_ros.train.object_words import IGNORED, ObjectClasses, object_classes
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class FrameStore:
 
     :param sources: At least one, with images of one size.
     :param words: See :func:`object_classes`.
-    :raises TrainError: When the images differ in size, or the actions in period or execution.
+    :raises TrainError: When the images differ in size, or the contracts of their robots do.
     """
 
     def __init__(self, sources: Sequence[Frames], words: Mapping[str, str] | None = None) -> None:
@@ -44,12 +50,12 @@ class FrameStore:
         if len(shapes) != 1:
             raise TrainError(f'demonstrations have images of different sizes: {sorted(shapes)}')
         self.image_shape = shapes.pop()  # cameras, H, W, 3
-        meanings = {(each.control_period, each.execution) for each in sources}
-        if len(meanings) != 1:
-            raise TrainError(
-                f'demonstrations have actions of different period or execution: {sorted(meanings)}'
-            )
-        self.control_period, self.execution = meanings.pop()
+        self.robot = sources[0].robot
+        for each in sources:
+            if each.robot != self.robot:
+                raise TrainError(
+                    f'demonstrations are of different robots: {difference(self.robot, each.robot)}'
+                )
         self._starts = np.cumsum([0, *(len(each.images) for each in sources)])
         self.proprio = np.concatenate([each.proprio for each in sources])
         self.chunks = np.concatenate([each.chunks for each in sources])
@@ -137,6 +143,7 @@ def load_data(
             wanted = segmentation or group is held_out
             sources.append(part.load(segmentation=wanted, progress=progress))
     store = FrameStore(sources, words)
+    _tell_unseen_words(store, training, held_out)
     held = [store.rows(index) for index in held_out]
     return Data(
         store,
@@ -145,6 +152,38 @@ def load_data(
         np.concatenate(held) if held else np.empty(0, np.int64),
         mappings,
     )
+
+
+def _tell_unseen_words(store: FrameStore, training: list[int], held_out: list[int]) -> None:
+    """Name the words that the held-out instructions alone have: a policy cannot learn them."""
+    words = [
+        {
+            word
+            for source in sources
+            for index in np.unique(store.instruction[store.rows(source)])
+            for word in store.instructions[index].lower().split()
+        }
+        for sources in (training, held_out)
+    ]
+    if unseen := sorted(words[1] - words[0]):
+        LOG.warning(
+            'no training frame has the words %s, which held-out instructions have: what is '
+            'measured on those says little, and the policy will not know them',
+            ', '.join(unseen),
+        )
+
+
+def robot_of(config: DataConfig) -> Robot:
+    """Return the contract of the robot that the first path was recorded on, without its data.
+
+    LIBERO's stands for a data YAML that is not there yet.
+
+    :raises ConfigError: When a data YAML is invalid.
+    """
+    mapping = config.paths[0].mapping
+    if mapping is None or not Path(mapping).exists():
+        return LIBERO
+    return read_mapping(mapping).contract
 
 
 class Sampler:

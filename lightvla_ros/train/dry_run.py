@@ -51,7 +51,8 @@ def _kept(config: VLAConfig) -> list[int]:
 
 
 def _described(config: TrainConfig, plan: ModelPlan, found: Estimate) -> list[str]:
-    absent = [source.path for source in config.data.paths if not Path(source.path).exists()]
+    named = [each for source in config.data.paths for each in (source.path, source.mapping)]
+    absent = [each for each in named if each is not None and not Path(each).exists()]
     types = ' and '.join(sorted({str(each)[len('torch.') :] for each in plan.numbers.values()}))
     trained = 'all weights'
     if config.lora is not None:

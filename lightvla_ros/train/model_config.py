@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 
-from lightvla_ros.contract import MANIFEST_NAME, POINTING_DOWN, Manifest, parse_manifest
+from lightvla_ros.contract import MANIFEST_NAME, parse_manifest
+from lightvla_ros.contract.robot import Robot
 from lightvla_ros.errors import CheckpointError, ConfigError, ContractError, TrainError, one_line
 from lightvla_ros.train.config import ModelSource, TrainConfig
+from lightvla_ros.train.data import robot_of
 from lightvla_ros.vla.config import PRESETS, VLAConfig, preset
 from lightvla_ros.vla.weights import Shapes, config_of, other_numbers, used_shapes
 from lightvla_ros.vla.word_tokenizer import word_tokenizer
@@ -53,7 +56,7 @@ def plan_model(config: TrainConfig, like: str | None = None) -> ModelPlan:
     """
     source = config.model
     if source.start is None:
-        model = config_from_preset(source)
+        model = config_from_preset(source, robot_of(config.data), word_tokenizer())
         return _of_one_type(model, torch.float32, f'the preset {source.preset}')
     try:
         found = _plan_of_folder(policy_folder(source))
@@ -65,6 +68,8 @@ def plan_model(config: TrainConfig, like: str | None = None) -> ModelPlan:
             ) from None
         found = _plan_like(like, source.start)
     wanted = changed(found.config, source.changes)
+    if source.bounds == 'robot':
+        wanted = of_robot(wanted, robot_of(config.data), source)
     if wanted == found.config:
         return found
     check_changes(used_shapes(found.config), wanted)
@@ -99,7 +104,6 @@ def _plan_of_folder(folder: Path) -> ModelPlan:
     manifest = parse_manifest(document, str(path))
     if manifest.model is None:
         raise ContractError(f'{folder}: it holds graphs but no weights of a model')
-    check_state(manifest, folder)
     config, numbers = config_of(manifest), {}
     wanted = used_shapes(config)
     for name in manifest.model.weights:
@@ -127,19 +131,38 @@ def _stored(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     return found
 
 
-def config_from_preset(source: ModelSource) -> VLAConfig:
-    """Return the configuration of a model from scratch.
+def config_from_preset(source: ModelSource, robot: Robot, tokenizer: Tokenizer) -> VLAConfig:
+    """Return the configuration of a model from scratch for a robot.
 
     :raises ConfigError: When it is invalid, or has fewer words than the tokenizer.
     """
-    config = changed(preset(source.preset), source.changes)
-    words = word_tokenizer().get_vocab_size()
+    config = of_robot(changed(preset(source.preset), source.changes), robot, source)
+    words = tokenizer.get_vocab_size()
     if words > config.language.vocabulary:
         raise ConfigError(
             f'model: language.vocabulary {config.language.vocabulary} is less than the '
-            f"tokenizer's {words} words"
+            f"tokenizer's {words} words; raise it in model.changes"
         )
     return config
+
+
+def of_robot(config: VLAConfig, robot: Robot, source: ModelSource) -> VLAConfig:
+    """Give a model the cameras, the state and the steps of a robot's contract.
+
+    :raises ConfigError: When ``model.changes`` sets another number.
+    """
+    fields = {
+        'cameras': len(robot.cameras),
+        'proprio_size': len(robot.state_columns),
+        'chunk_length': robot.action.chunk_length,
+    }
+    for name, value in fields.items():
+        if source.changes.get(name, value) != value:
+            raise ConfigError(
+                f'model.changes.{name} is {source.changes[name]}, but by the contract of '
+                f'{robot.name} it is {value}; leave it out'
+            )
+    return replace(config, **fields)
 
 
 def changed(config: VLAConfig, changes: Mapping[str, Any]) -> VLAConfig:
@@ -182,19 +205,6 @@ def policy_folder(source: ModelSource) -> Path:
         f'model.from: {folder}: neither a policy nor a finished run; if the run is unfinished, '
         'write its policy first: lightvla train --config FILE --write-policy CHECKPOINT --out DIR'
     )
-
-
-def check_state(manifest: Manifest, source: Path) -> None:
-    """Refuse a policy that reads the robot's orientation otherwise than demonstrations hold it.
-
-    :raises TrainError: When it does.
-    """
-    state = manifest.proprio
-    if state is not None and state.quaternion_reference != POINTING_DOWN:
-        raise TrainError(
-            f'model.from: {source}: proprio.quaternion_reference is '
-            f'{list(state.quaternion_reference)}; demonstrations are read with {POINTING_DOWN}'
-        )
 
 
 def check_changes(weights: Shapes, config: VLAConfig) -> None:

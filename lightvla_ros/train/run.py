@@ -90,7 +90,8 @@ class Run:
         self.tokenizer = begun.tokenizer
         choose_trained(model, config)
         if process.rank == 0:
-            report_cut_off(data.store.chunks, data.store.proprio, self.manifest)
+            store = data.store
+            report_cut_off(store.chunks, store.proprio, self.manifest, store.robot.layout)
         viewer = Viewer(self.manifest.cameras, self.manifest.preprocessing, config.augment.colour)
         self.batches = Batches(data, viewer, self.manifest, self.tokenizer, config)
         if process.rank == 0 and not viewer.fits(data.store.image_shape[1:3]):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from lightvla_ros.contract import (
     MANIFEST_NAME,
@@ -19,7 +20,8 @@ from lightvla_ros.contract import (
     Manifest,
     parse_manifest,
 )
-from lightvla_ros.contract.libero import manifest_document
+from lightvla_ros.contract.document import TEMPLATE, manifest_document
+from lightvla_ros.contract.robot import SCALE_TOLERANCE, Robot
 from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.errors import ImageError, TrainError, one_line
@@ -31,8 +33,8 @@ from lightvla_ros.train.data import FrameStore
 from lightvla_ros.train.model_config import (
     changed,
     check_changes,
-    check_state,
     config_from_preset,
+    of_robot,
     policy_folder,
 )
 from lightvla_ros.train.views import CROP_AREA
@@ -41,7 +43,7 @@ from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import config_of, load_model
 from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
-PERIOD_TOLERANCE = 0.01
+ANOTHER_ROBOT = 'set model.bounds to robot, so that it becomes a policy of theirs'
 DOCUMENT, TOKENIZER = 'policy_document.json', 'tokenizer.json'
 
 
@@ -93,13 +95,25 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
 
 
 def _from_scratch(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
-    model_config = config_from_preset(config.model)
-    tokenizer = word_tokenizer()
+    tokenizer = word_tokenizer(store.instructions, store.robot.words)
+    model_config = config_from_preset(config.model, store.robot, tokenizer)
     tokenizer.save(str(folder / TOKENIZER))
     torch.manual_seed(config.seed)
     model = LightVLA(model_config)
     spread_words(model, tokenizer.get_vocab_size())
-    return Start(model, _document(config, model_config, store), folder / TOKENIZER)
+    document = _document(config, model_config, store)
+    document['prompt'] |= {
+        'append_ids': [END_OF_PROMPT],
+        'length': _prompt_length(tokenizer, store.instructions),
+    }
+    return Start(model, document, folder / TOKENIZER)
+
+
+def _prompt_length(tokenizer: Tokenizer, instructions: Sequence[str]) -> int:
+    """Return the number of ids that every prompt of the data fits into."""
+    prompts = [TEMPLATE.format(instruction=text) for text in instructions]
+    longest = max(len(tokenizer.encode(prompt).ids) for prompt in prompts)
+    return max(PROMPT_LENGTH, longest + 1)  # the end of the prompt is one more
 
 
 def spread_words(model: LightVLA, used: int) -> None:
@@ -121,33 +135,29 @@ def spread_words(model: LightVLA, used: int) -> None:
 
 
 def _document(config: TrainConfig, model: VLAConfig, store: FrameStore) -> dict[str, Any]:
-    document = manifest_document(config.name, model.image_size, model.patch_size)
-    if model.chunk_length != store.chunks.shape[1]:
-        raise TrainError(
-            f'chunk_length is {model.chunk_length}, but that of the data is {store.chunks.shape[1]}'
-        )
+    document = manifest_document(config.name, store.robot, model.image_size, model.patch_size)
     fields = model.to_dict()
     found = _statistics(store)
     set_bounds(document, found)
     document['action'] |= {
-        'chunk_length': model.chunk_length,
         'mask': list(found.action.mask),
         'slice': fields.pop('action_slice'),
     }
-    if store.execution != 'spring':
-        document['action'] |= {'execution': store.execution, 'reference': 'previous_target'}
-    document['action']['control_period'] = store.control_period
+    _take_pictures(document, config, store)
+    document['tokens'] = {'patch_size': model.patch_size, 'buckets': [model.patches]}
+    document['model'] = {'config': fields}
+    return document
+
+
+def _take_pictures(document: dict[str, Any], config: TrainConfig, store: FrameStore) -> None:
+    """Describe the data's pictures: their shape, and that they were not stored as JPEG."""
     for camera in document['cameras']:
-        camera['mirror'] = False  # demonstrations are upright true views
-        camera['aspect'] = store.image_shape[2] / store.image_shape[1]
+        if 'fit' not in camera:
+            camera['aspect'] = store.image_shape[2] / store.image_shape[1]
     document['preprocessing'] |= {
         'jpeg_quality': None,
         'crop_area': CROP_AREA if config.augment.crop else 1.0,
     }
-    document['prompt'] |= {'append_ids': [END_OF_PROMPT], 'length': PROMPT_LENGTH}
-    document['tokens'] = {'patch_size': model.patch_size, 'buckets': [model.patches]}
-    document['model'] = {'config': fields}
-    return document
 
 
 def _statistics(store: FrameStore) -> Statistics:
@@ -160,6 +170,7 @@ def _statistics(store: FrameStore) -> Statistics:
         segmentation=None,
         instructions=tuple(store.instructions),
         segmentation_names=(),
+        robot=store.robot,
     )
     return statistics_of(frames)
 
@@ -170,16 +181,25 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     document = json.loads((source / MANIFEST_NAME).read_text())
     manifest = typed(document)
     found = config_of(manifest)
-    check_state(manifest, source)
-    _check_action(manifest, store, source)
     wanted = changed(found, config.model.changes)
+    if config.model.bounds == 'robot':
+        wanted = of_robot(wanted, store.robot, config.model)
+        _check_state_size(found, wanted, store.robot, source)
+    else:
+        check_contract(manifest, store, source)
     if wanted != found:
         model = _rebuilt(model, wanted, config.seed)
-    if config.model.bounds == 'data':
-        move_bounds(model, document, _statistics(store))
     fields = wanted.to_dict()
     document['action']['slice'] = fields.pop('action_slice')
     document['preprocessing']['crop_area'] = CROP_AREA if config.augment.crop else 1.0
+    if config.model.bounds == 'data':
+        move_bounds(model, document, _statistics(store), store.robot.layout)
+    elif config.model.bounds == 'robot':
+        made = manifest_document(config.name, store.robot, wanted.image_size, wanted.patch_size)
+        document |= {name: made[name] for name in ('cameras', 'proprio')}
+        document['action'] = made['action'] | {'slice': document['action']['slice']}
+        set_bounds(document, _statistics(store))
+        _take_pictures(document, config, store)
     document |= {
         'name': config.name,
         'model': {'config': fields},
@@ -194,22 +214,57 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     return Start(model, document, folder / TOKENIZER)
 
 
-def _check_action(manifest: Manifest, store: FrameStore, source: Path) -> None:
-    """Refuse data whose steps mean something else than the policy's.
+def _check_state_size(found: VLAConfig, wanted: VLAConfig, robot: Robot, source: Path) -> None:
+    """Say plainly what the weights do not allow.
+
+    :raises TrainError: When the model reads a state of another size than the robot's.
+    """
+    if found.proprio_size != wanted.proprio_size:
+        raise TrainError(
+            f'model.from: {source}: its weights read a state of {found.proprio_size} numbers, but '
+            f'the contract of {robot.name} has {wanted.proprio_size} (proprio); record the same '
+            'parts, or train from a preset'
+        )
+
+
+def check_contract(manifest: Manifest, store: FrameStore, source: Path) -> None:
+    """Refuse data whose numbers mean something else than the policy's.
 
     :raises TrainError: When they do.
     """
-    action, period = manifest.action, store.control_period
-    if abs(action.control_period / period - 1) > PERIOD_TOLERANCE:
+    action, robot = manifest.action, store.robot
+    if abs(action.control_period / robot.control_period - 1) > SCALE_TOLERANCE:
         raise TrainError(
             f'model.from: {source}: is a policy for {1 / action.control_period:g} Hz, but the '
-            f'demonstrations are at {1 / period:g} Hz; record at that rate, or train from a preset'
+            f'demonstrations are at {1 / robot.control_period:g} Hz; record at that rate, train '
+            f'from a preset, or {ANOTHER_ROBOT}'
         )
-    if action.execution != store.execution:
+    if action.execution != robot.action.execution:
         raise TrainError(
             f"model.from: {source}: the policy's steps are a {action.execution}, but the "
-            f"demonstrations' a {store.execution} (execution in the data YAML)"
+            f"demonstrations' a {robot.action.execution} (execution in the data YAML, or in the "
+            f"robot's contract); {ANOTHER_ROBOT}"
         )
+    state = manifest.proprio
+    pairs = {
+        'cameras': ([camera.name for camera in manifest.cameras], list(robot.cameras)),
+        'chunk_length': (action.chunk_length, robot.action.chunk_length),
+        'translation_scale': (action.translation_scale, robot.action.translation_scale),
+        'rotation_scale': (action.rotation_scale, robot.action.rotation_scale),
+    }
+    if state is not None:
+        pairs['quaternion_reference'] = (
+            list(state.quaternion_reference),
+            list(robot.quaternion_reference),
+        )
+        if not set(state.layout) <= set(robot.layout):
+            pairs['proprio'] = (list(state.layout), list(robot.layout))
+    for name, (own, other) in pairs.items():
+        if own != other:
+            raise TrainError(
+                f'model.from: {source}: is a policy of another robot: its {name} is {own}, but '
+                f'that of the demonstrations ({robot.name}) is {other}; {ANOTHER_ROBOT}'
+            )
 
 
 def _rebuilt(model: LightVLA, config: VLAConfig, seed: int) -> LightVLA:

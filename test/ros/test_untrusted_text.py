@@ -22,7 +22,8 @@ def _encoding():
 
 
 def _joints():
-    values = SimpleNamespace(finger_joints=['panda_finger_joint1', 'panda_finger_joint2'])
+    joints = ['panda_finger_joint1', 'panda_finger_joint2']
+    values = SimpleNamespace(finger_joints=joints, finger_reach=0.04)
     StateReader(None, values).read(JointState(name=[LONG] * 1000, position=[0.04] * 1000))
 
 

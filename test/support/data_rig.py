@@ -2,7 +2,7 @@
 
 Episode e has rows 0 … T - 1. The hand starts at (0.1 e, 0, 0.5), points down, and is moved by
 STEP each row; the third-person picture of row r is a grey of 40 + 4 r with a bright top-left
-corner, the wrist's a grey of 200 - 4 r.
+corner, the wrist's a grey of 200 - 4 r, that of any further camera one of 120 + r.
 """
 
 import json
@@ -37,7 +37,8 @@ def actions(rows):
 
 def picture(camera, row, size=SIZE):
     """The picture of a row: uint8 [H, W, 3]."""
-    image = np.full((*size, 3), 40 + 4 * row if camera == 0 else 200 - 4 * row, np.uint8)
+    grey = (40 + 4 * row, 200 - 4 * row, 120 + row)[camera]
+    image = np.full((*size, 3), grey, np.uint8)
     if camera == 0:
         image[: size[0] // 3, : size[1] // 3] = 250
     return image
@@ -203,22 +204,23 @@ def write_lerobot(folder, version='v3.0', lengths=(12, 14), fps=RATE, video=True
     return folder
 
 
-def write_hdf5(path, lengths=(12, 14)):
+def write_hdf5(path, lengths=(12, 14), cameras=('front', 'hand'), instruction=INSTRUCTION):
     """Write an HDF5 file of a layout that is nobody's."""
     with h5py.File(path, 'w') as file:
         trials = file.create_group('trials')
         for index, length in enumerate(lengths):
             trial = trials.create_group(f'trial{index}')
-            trial.attrs['task'] = INSTRUCTION
+            trial.attrs['task'] = instruction
             trial['state'], trial['action'] = states(index, length), actions(length)
-            for camera, name in enumerate(('front', 'hand')):
+            for camera, name in enumerate(cameras):
                 trial[f'images/{name}'] = [picture(camera, row) for row in range(length)]
     return path
 
 
-def write_bag(path, rows=12, storage='mcap', late=0.0, skip=(), quiet=()):
+def write_bag(path, rows=12, storage='mcap', late=0.0, skip=(), quiet=(), cameras=TOPICS[:2]):
     """Write a bag: images at 20 Hz, the hand's 5 ms later, poses at 100 Hz, commands at 20 Hz.
 
+    :param cameras: Topics of at most three cameras.
     :param late: Seconds by which the wrist camera's stamps are late, beyond the 5 ms.
     :param skip: Rows without a wrist image; ``quiet``: without a target pose.
     """
@@ -242,13 +244,13 @@ def write_bag(path, rows=12, storage='mcap', late=0.0, skip=(), quiet=()):
 
     period = 1 / RATE
     for row in range(rows):
-        for camera in range(2):
-            if camera and row in skip:
+        for camera, topic in enumerate(cameras):
+            if camera == 1 and row in skip:
                 continue
-            seconds = row * period + camera * (0.005 + late)
+            seconds = row * period + (0.005 + late if camera == 1 else 0.0)
             pixels = picture(camera, row)
             message = image_type(header(seconds), *SIZE, 'rgb8', 0, 3 * SIZE[1], pixels.reshape(-1))
-            messages.append((seconds, TOPICS[camera], message))
+            messages.append((seconds, topic, message))
         # the target stands one step ahead of where the hand is at the row's image
         if row not in quiet:
             messages.append((row * period, TOPICS[4], pose(row * period, row + 1)))

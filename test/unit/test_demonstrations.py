@@ -279,8 +279,8 @@ def test_no_ops_are_dropped_from_official_files_before_chunks_are_cut(tmp_path):
 def test_no_ops_stay_in_files_of_the_other_order():
     actions = numbered_actions(10)
     actions[4, 0] = 0
-    assert len(cut_chunks(actions, 'before', drop_noops=False)[0]) == 3
-    rows, chunks = cut_chunks(actions, 'before', drop_noops=True)
+    assert len(cut_chunks(actions, 'before', drop_noops=False, length=8)[0]) == 3
+    rows, chunks = cut_chunks(actions, 'before', drop_noops=True, length=8)
     assert rows.tolist() == [0, 1]
     assert 0 not in chunks[1, :, 0]
 
@@ -394,7 +394,7 @@ def test_a_data_yaml_reads_the_official_layout_as_the_reader_does(tmp_path):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
     np.testing.assert_allclose(ours.proprio, theirs.proprio, rtol=1e-6)
     assert ours.instructions == theirs.instructions
-    assert (ours.control_period, ours.execution) == (theirs.control_period, theirs.execution)
+    assert ours.robot == theirs.robot
 
 
 # --- damaged files

@@ -79,8 +79,8 @@ def test_rows_come_back_with_their_pictures_states_and_actions(tmp_path, form, c
     assert (frames.images[:, 0, 5, 5] > 240).all()  # upright
     for episode, rows in enumerate((5, 7)):  # the last 7 rows of 12 and 14 start no chunk
         check(frames, list(range(rows)), episode)
-    assert frames.control_period == 1 / rig.RATE
-    assert frames.execution == 'displacement'
+    assert frames.robot.control_period == 1 / rig.RATE
+    assert frames.robot.action.execution == 'displacement'
     closed = np.arange(12) >= 6
     np.testing.assert_array_equal(frames.chunks[0, :, 6], np.where(closed, 1, -1)[:8])
     fingers = frames.proprio[frames.episode == 1][0, 6:]

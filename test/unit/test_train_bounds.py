@@ -7,7 +7,8 @@ import pytest
 import torch
 import train_rig
 
-from lightvla_ros.contract.libero import manifest_document
+from lightvla_ros.contract.document import manifest_document
+from lightvla_ros.contract.libero import LIBERO
 from lightvla_ros.demonstrations.statistics import (
     normalise_actions,
     normalise_states,
@@ -24,7 +25,7 @@ from lightvla_ros.vla.model import LightVLA
 def made():
     torch.manual_seed(0)
     config = changed(preset('libero-tiny'), train_rig.MODEL)
-    document = manifest_document('made', config.image_size, config.patch_size)
+    document = manifest_document('made', LIBERO, config.image_size, config.patch_size)
     fields = config.to_dict()
     document['action'] |= {'chunk_length': config.chunk_length, 'slice': fields.pop('action_slice')}
     document['prompt'] |= {'append_ids': [4], 'length': 34}

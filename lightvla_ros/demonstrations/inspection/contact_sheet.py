@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.demonstrations.inspection.figures import Shown
 from lightvla_ros.files import replace_whole
 
@@ -37,15 +36,16 @@ def _block(shown: Shown) -> np.ndarray:
     height = round(WIDTH * shown.images.shape[2] / shown.images.shape[3])
     count = len(shown.rows)
     columns = max(count, 5)  # as wide as a line of text needs
+    cameras = shown.episode.robot.cameras
     block = np.full(
-        (2 * LINE + GAP + len(CAMERAS) * (height + LINE), columns * (WIDTH + GAP), 3),
+        (2 * LINE + GAP + len(cameras) * (height + LINE), columns * (WIDTH + GAP), 3),
         PAPER,
         np.uint8,
     )
     episode = shown.episode
     _write(block, f'{episode.path.name}, {episode.name}: {episode.steps} steps', LINE - 5)
     _write(block, f'"{episode.instruction}"', 2 * LINE - 5)
-    for slot, camera in enumerate(CAMERAS):
+    for slot, camera in enumerate(cameras):
         top = 2 * LINE + GAP + slot * (height + LINE)
         for at, (row, image) in enumerate(zip(shown.rows, shown.images[:, slot], strict=True)):
             left = at * (WIDTH + GAP)

@@ -7,10 +7,10 @@ itself. Nothing here proves that data are right; the contact sheet must be looke
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 
-from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.demonstrations.inspection.figures import ACTIONS, Inspection
 from lightvla_ros.policy.likeness import doubt, likeness
 
@@ -55,11 +55,8 @@ def _of_states(found: Inspection) -> Iterator[str]:
             f'positions differ by {moved:.2g} m at most: the hand does not move, or the unit is '
             'off (state.position.unit)'
         )
-    widest = float(np.abs(states[:, 6:]).max())
-    if widest > WIDEST:
-        yield f'a finger stands at {widest:.4g} m; is its unit mm? (state.gripper.unit)'
-    if float(np.ptp(states[:, 6:], axis=0).max()) < NARROWEST:
-        yield 'the fingers do not move; are these their joints, in metres? (state.gripper)'
+    if 'gripper_qpos' in found.robot.proprio:
+        yield from _of_fingers(states[:, 6:])
     jumps = turned = pairs = 0
     for each in found.signals:
         steps = np.linalg.norm(np.diff(each.states[:, 3:6], axis=0), axis=1)
@@ -80,6 +77,14 @@ def _of_states(found: Inspection) -> Iterator[str]:
         )
 
 
+def _of_fingers(fingers: np.ndarray) -> Iterator[str]:
+    widest = float(np.abs(fingers).max())
+    if widest > WIDEST:
+        yield f'a finger stands at {widest:.4g} m; is its unit mm? (state.gripper.unit)'
+    if float(np.ptp(fingers, axis=0).max()) < NARROWEST:
+        yield 'the fingers do not move; are these their joints, in metres? (state.gripper)'
+
+
 def _of_actions(found: Inspection) -> Iterator[str]:
     actions = found.actions
     for axis in range(3):
@@ -94,6 +99,8 @@ def _of_actions(found: Inspection) -> Iterator[str]:
     turn = float(np.quantile(np.linalg.norm(actions[:, 3:6], axis=1), 0.99))
     if turn > LARGEST_TURN:
         yield f'steps turn by {turn:.4g} rad; is the unit deg? (action.rotation.unit)'
+    if found.robot.action.execution == 'displacement':
+        yield from _of_speed(found, {'translation': long, 'rotation': turn})
     low, high = GAINS
     if abs(found.agreement) > 0.5 and not low < abs(found.gain) < high:
         yield (
@@ -122,6 +129,22 @@ def _of_actions(found: Inspection) -> Iterator[str]:
         )
 
 
+def _of_speed(found: Inspection, steps: dict[str, float]) -> Iterator[str]:
+    """Compare steps with the bounds of a robot's own contract, which LIBERO's has not to keep."""
+    mapping, robot = found.episodes[0].mapping, found.robot
+    if mapping is None or mapping.robot is None:
+        return
+    for part, step in steps.items():
+        speed, bound = step / robot.control_period, getattr(robot.speed, part)
+        if speed > bound:
+            unit = {'translation': 'm/s', 'rotation': 'rad/s'}[part]
+            yield (
+                f'steps of up to {speed:.3g} {unit}: by its contract {robot.name} moves at '
+                f'{bound:g} at most (speed.{part}), so the nodes would shorten them, and refuse '
+                'those of three times that'
+            )
+
+
 def _of_gripper(found: Inspection) -> Iterator[str]:
     closed = found.actions[:, 6]
     low, high = float(closed.min()), float(closed.max())
@@ -135,7 +158,7 @@ def _of_gripper(found: Inspection) -> Iterator[str]:
             f'the gripper command goes from {low:.3g} to {high:.3g}, where 0 is open and 1 is '
             'closed; check open and closed'
         )
-    else:
+    elif 'gripper_qpos' in found.robot.proprio:
         yield from _of_its_sense(found)
     never = sum(not (each.closed > 0.5).any() for each in found.signals)
     if high - low >= 0.2 and never > len(found.signals) / 2:
@@ -162,7 +185,7 @@ def _of_its_sense(found: Inspection) -> Iterator[str]:
 
 
 def _of_time(found: Inspection) -> Iterator[str]:
-    period = found.episodes[0].control_period
+    period = found.robot.control_period
     gaps, longest, where = 0, 0.0, ''
     for episode, each in zip(found.episodes, found.signals, strict=True):
         if each.stamps is None or len(each.stamps) < 2:
@@ -176,16 +199,17 @@ def _of_time(found: Inspection) -> Iterator[str]:
             f'{gaps} gaps of more than {GAP} control periods between pictures, the longest '
             f'{longest:.2f} s ({where}): dropped frames'
         )
-    short = [episode for episode in found.episodes if episode.steps < 8]
+    chunk = found.robot.action.chunk_length
+    short = [episode for episode in found.episodes if episode.steps < chunk]
     if short:
-        yield f'{len(short)} episodes are shorter than a chunk of 8 steps, such as {short[0]}'
+        yield f'{len(short)} episodes are shorter than a chunk of {chunk} steps, such as {short[0]}'
 
 
 def _of_pictures(found: Inspection) -> Iterator[str]:
     if not found.shown:
         return
     images = np.concatenate([each.images for each in found.shown])
-    for slot, camera in enumerate(CAMERAS):
+    for slot, camera in enumerate(found.robot.cameras):
         spread = np.array([image[::4].std(axis=(0, 1)).max() for image in images[:, slot]])
         blank = int((spread < BLANK).sum())
         if blank:
@@ -197,9 +221,13 @@ def _of_pictures(found: Inspection) -> Iterator[str]:
         ]
         if moved and not all(moved):
             yield f'{camera}: in {moved.count(False)} of {len(moved)} episodes the picture stands'
-    same = [np.array_equal(*pair) for pair in images]
-    if all(same):
-        yield 'both cameras show the same pictures; one is named twice'
+    names = list(found.robot.cameras)
+    for first, second in combinations(range(len(names)), 2):
+        if all(np.array_equal(each[first], each[second]) for each in images):
+            yield (
+                f'{names[first]} and {names[second]}: both cameras show the same pictures; one is '
+                'named twice'
+            )
 
 
 def _of_likeness(found: Inspection, references: dict[str, np.ndarray]) -> Iterator[str]:
@@ -207,8 +235,35 @@ def _of_likeness(found: Inspection, references: dict[str, np.ndarray]) -> Iterat
     if not found.shown:
         return
     images = np.concatenate([each.images for each in found.shown])
+<<<<<<< HEAD
     for slot, camera in enumerate(references):
         scores = {name: likeness(images[:, slot], each) for name, each in references.items()}
         text = doubt(camera, scores)
         if text:
             yield f'{camera}: {text}'
+=======
+    upright = next(iter(TURNS))
+    for slot, camera in enumerate(found.robot.cameras):
+        wanted = references.get(camera)
+        if wanted is None:
+            yield f'{camera}: the policy has no camera of this name, only {", ".join(references)}'
+            continue
+        scores = likeness(images[:, slot], wanted)
+        best = max(scores, key=scores.__getitem__)
+        others = {
+            name: likeness(images[:, slot], each)[upright]
+            for name, each in references.items()
+            if name != camera
+        }
+        other = max(others, key=others.__getitem__, default='')
+        if others and others[other] > scores[best] + CLEARLY:
+            yield (
+                f"{camera}: looks more like the policy's {other} ({others[other]:.2f} against "
+                f'{scores[best]:.2f}): are the cameras swapped?'
+            )
+        elif best != upright and scores[best] > scores[upright] + CLEARLY:
+            yield (
+                f"{camera}: is most like the policy's pictures if it is {best} "
+                f'({scores[best]:.2f} against {scores[upright]:.2f})'
+            )
+>>>>>>> 33862a1 (A robot's contract: one YAML of cameras, state, steps and hand, from which data, training, import and launch files come; LIBERO's is one of them)

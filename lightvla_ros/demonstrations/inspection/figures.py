@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from lightvla_ros.contract.libero import ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.contract.robot import Robot
 from lightvla_ros.demonstrations.episode_arrays import Signals
 from lightvla_ros.demonstrations.frames import EpisodeIndex
 from lightvla_ros.demonstrations.pairs import moving_steps
@@ -30,7 +30,7 @@ class Shown:
     """Pictures of an episode.
 
     :param rows: int64 [N].
-    :param images: uint8 [N, 2, H, W, 3].
+    :param images: uint8 [N, cameras, H, W, 3].
     """
 
     episode: EpisodeIndex
@@ -43,7 +43,8 @@ class Inspection:
     """What was found in demonstrations.
 
     :param signals: Of each episode, in their order.
-    :param states: Of all observed rows, float64 [N, 8], in metres and radians.
+    :param states: Of all observed rows, float64 [N, 8], in metres and radians; fingers are NaN
+        where the contract has none.
     :param actions: Of all steps, float64 [M, 7], in metres and radians; 0 open, 1 closed.
     :param missing: Rows without pictures, of each episode.
     :param still: Share of steps that do nothing.
@@ -67,6 +68,11 @@ class Inspection:
     shown: tuple[Shown, ...]
     unread: tuple[str, ...]
 
+    @property
+    def robot(self) -> Robot:
+        """The contract of the robot that was recorded."""
+        return self.episodes[0].robot
+
 
 def inspect(episodes: Sequence[EpisodeIndex]) -> Inspection:
     """Read the numbers of all episodes, and pictures of some.
@@ -79,8 +85,9 @@ def inspect(episodes: Sequence[EpisodeIndex]) -> Inspection:
         for each in signals_of(path, list(group))
     ]
     actions = np.concatenate([each.actions for each in signals])
-    actions[:, :3] *= TRANSLATION_SCALE
-    actions[:, 3:6] *= ROTATION_SCALE
+    units = episodes[0].robot.action  # one recording, so one robot
+    actions[:, :3] *= units.translation_scale
+    actions[:, 3:6] *= units.rotation_scale
     actions[:, 6] = np.concatenate([each.closed for each in signals])
     moving = sum(len(moving_steps(each.actions)) for each in signals)
     found = list(_pictures(episodes, signals))
@@ -125,9 +132,7 @@ def _following(
     """Compare steps with the motion between the rows that they lead from and to."""
     by_lag, agreement, gain = {}, 0.0, 0.0
     for lag in LAGS:
-        pairs = [
-            _ways(episode.order, each, lag) for episode, each in zip(episodes, signals, strict=True)
-        ]
+        pairs = [_ways(episode, each, lag) for episode, each in zip(episodes, signals, strict=True)]
         if lag == 0:
             steps, motion = (np.concatenate(part).ravel() for part in zip(*pairs, strict=True))
             agreement = _cosine(steps, motion)
@@ -146,12 +151,12 @@ def _following(
     return by_lag, agreement, gain
 
 
-def _ways(order: str, signals: Signals, lag: int) -> tuple[np.ndarray, np.ndarray]:
+def _ways(episode: EpisodeIndex, signals: Signals, lag: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums of steps between observed rows, and the motion between them, both [N, 3]."""
-    steps = signals.actions[:, :3] * TRANSLATION_SCALE
+    steps = signals.actions[:, :3] * episode.robot.action.translation_scale
     sums = np.cumsum(np.vstack([np.zeros(3), steps]), axis=0)
     # after row j comes action j, where observations are made before actions
-    rows = signals.observed + (order == 'after') + lag
+    rows = signals.observed + (episode.order == 'after') + lag
     inside = (rows[:-1] >= 0) & (rows[1:] < len(sums))
     motion = np.diff(signals.states[:, :3], axis=0)[inside]
     return sums[rows[1:][inside]] - sums[rows[:-1][inside]], motion

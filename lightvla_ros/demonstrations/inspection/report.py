@@ -28,14 +28,13 @@ def report(found: Inspection, notes: Sequence[str], doubts: Sequence[str]) -> st
 
 def document(found: Inspection, notes: Sequence[str], doubts: Sequence[str]) -> dict[str, Any]:
     """Return an inspection's figures in plain values."""
-    first = found.episodes[0]
     return {
         'episodes': len(found.episodes),
         'steps': len(found.actions),
         'rows_with_pictures': len(found.states),
         'rows_without_pictures': sum(found.missing),
-        'rate': 1 / first.control_period,
-        'execution': first.execution,
+        'rate': 1 / found.robot.control_period,
+        'execution': found.robot.action.execution,
         'instructions': dict(Counter(each.instruction for each in found.episodes)),
         'state': _statistics(STATES, found.states),
         'action': _statistics(ACTIONS, found.actions),
@@ -51,15 +50,16 @@ def document(found: Inspection, notes: Sequence[str], doubts: Sequence[str]) -> 
 def _lines(found: Inspection, notes: Sequence[str], doubts: Sequence[str]) -> Iterator[str]:
     episodes, first = found.episodes, found.episodes[0]
     lengths = [episode.steps for episode in episodes]
-    seconds = len(found.actions) * first.control_period
+    seconds = len(found.actions) * found.robot.control_period
     yield (
         f'{len(episodes)} episodes of {min(lengths)} to {max(lengths)} steps, {seconds:.1f} s at '
-        f'{1 / first.control_period:g} Hz; {len(found.states)} rows with pictures of '
+        f'{1 / found.robot.control_period:g} Hz; {len(found.states)} rows with pictures of '
         f'{first.image_size[1]} x {first.image_size[0]} px'
     )
     orders = Counter(episode.order for episode in episodes)
     shown = ' and '.join(f'{order} ({count})' for order, count in orders.items())
-    yield f'a step is a {first.execution}; observations were made {shown} their actions'
+    execution = found.robot.action.execution
+    yield f'a step is a {execution}; observations were made {shown} their actions'
     instructions = Counter(episode.instruction for episode in episodes)
     for text, count in instructions.most_common(INSTRUCTIONS):
         yield f'  {count:4d}  "{text}"'
@@ -92,9 +92,11 @@ def _lines(found: Inspection, notes: Sequence[str], doubts: Sequence[str]) -> It
 def _table(
     what: str, names: Sequence[str], units: Sequence[str], values: np.ndarray
 ) -> Iterator[str]:
-    for name, unit, each in zip(names, units, _statistics(names, values).values(), strict=True):
-        numbers = ''.join(f'{value:10.4f}' for value in each.values())
-        yield f'{what} {name:11s}{numbers}  {unit}'
+    found = _statistics(names, values)
+    for name, unit in zip(names, units, strict=True):
+        if name in found:
+            numbers = ''.join(f'{value:10.4f}' for value in found[name].values())
+            yield f'{what} {name:11s}{numbers}  {unit}'
 
 
 def _statistics(names: Sequence[str], values: np.ndarray) -> dict[str, dict[str, float]]:
@@ -109,6 +111,7 @@ def _statistics(names: Sequence[str], values: np.ndarray) -> dict[str, dict[str,
     return {
         name: {figure: float(row[index]) for figure, row in rows.items()}
         for index, name in enumerate(names)
+        if not np.isnan(values[:, index]).all()  # fingers that the contract has not
     }
 
 
