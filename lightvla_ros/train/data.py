@@ -135,7 +135,9 @@ def load_data(
             mapping = read_mapping(source.mapping)
             mappings[source.path] = asdict(mapping)
         parts = [(training, read_demonstrations(source.path, mapping=mapping))]
-        if config.held_out:
+        if config.held_out and len(parts[0][1]) == 1:
+            LOG.warning('%s: is one episode, so none of it is held out', source.path)
+        elif config.held_out:
             kept, held = parts[0][1].hold_out(config.held_out)
             parts = [(training, kept)] + ([(held_out, held)] if len(held) else [])
         for group, part in parts:

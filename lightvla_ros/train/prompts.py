@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from lightvla_ros.contract import Prompt
-from lightvla_ros.errors import InstructionError, TrainError
+from lightvla_ros.errors import InstructionError, TrainError, quoted
 from lightvla_ros.policy.prompt import PromptEncoder
 
 UNKNOWN = '<unk>'
@@ -25,15 +25,19 @@ class PromptTable:
 
     def __init__(self, instructions: Sequence[str], spec: Prompt, tokenizer: Path) -> None:
         encode = PromptEncoder(spec, tokenizer)
-        unknown = Tokenizer.from_file(str(tokenizer)).token_to_id(UNKNOWN)
         ids, masks = [], []
         for instruction in instructions:
             try:
-                prompt = encode(instruction)
+                prompt, unknown = encode(instruction), encode.unknown_words(instruction)
             except InstructionError as error:
                 raise TrainError(f'instruction {instruction!r}: {error}') from None
-            if unknown is not None and (prompt.ids[prompt.mask] == unknown).any():
-                raise TrainError(f'instruction {instruction!r} has a word unknown to {tokenizer}')
+            if unknown:
+                raise TrainError(
+                    f'instruction {instruction!r} has words unknown to {tokenizer}: '
+                    f'{quoted(", ".join(unknown))}; say it in words that the policy knows, or '
+                    'train from a preset (its words are those of the data) or from an imported '
+                    "checkpoint (OpenVLA's tokenizer knows all words)"
+                )
             ids.append(prompt.ids[0])
             masks.append(prompt.mask[0])
         self._ids = torch.from_numpy(np.stack(ids))

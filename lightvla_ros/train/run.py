@@ -164,7 +164,7 @@ class Run:
             self.folder / POLICY / MANIFEST_NAME
         ).exists():  # an earlier call may have written it
             self.write_policy(self.folder / POLICY)
-        if self.process.rank == 0 and len(self.data.held_out):
+        if self.process.rank == 0:
             write_observations(self.folder / OBSERVATIONS, self.data)
         return True
 

@@ -121,9 +121,10 @@ def write_policy(
 
 
 def write_observations(path: Path, data: Data) -> None:
-    """Write some of the held-out frames for ``lightvla export --observations``."""
-    store, held_out = data.store, data.held_out
-    rows = held_out[np.linspace(0, len(held_out) - 1, GOLDEN_FRAMES).astype(int)]
+    """Write some frames for ``lightvla export --observations``: held-out ones where there are."""
+    store = data.store
+    rows = data.held_out if len(data.held_out) else np.concatenate(data.training)
+    rows = rows[np.linspace(0, len(rows) - 1, GOLDEN_FRAMES).astype(int)]
     frames = store.gather(rows, instances=False)
     instructions = [store.instructions[index] for index in frames.instruction]
     with replace_whole(path, frames.images.nbytes) as part:

@@ -248,7 +248,7 @@ def test_prompts_are_padded_to_the_batchs_longest(tmp_path):
     assert mask[0].sum() == mask.shape[1] - 6
     assert ids.shape == mask.shape
     assert table(np.array([0]))[1].all()
-    with pytest.raises(TrainError, match="'open the window' has a word unknown"):
+    with pytest.raises(TrainError, match="'open the window' has words unknown"):
         PromptTable(['open the window'], spec, path)
     with pytest.raises(TrainError, match="'window' is unknown"):
         word_ids(['window'], path, True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.errors import BenchError
 from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
 from lightvla_ros.nodes.demo.measured_node import measured_node
 from lightvla_ros.nodes.demo.report import reported_versions
 from lightvla_ros.nodes.policy_node import PolicyNode
+from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.summary_statistics import percentiles
 
@@ -44,10 +45,12 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     :raises ContractError: When the policy folder cannot be trusted.
     :raises BenchError: When the node gives no chunks.
     """
-    load_manifest(policy)  # reports a fault of the folder before any node is started
+    manifest = load_manifest(policy)  # reports a fault of the folder before any node is started
+    names = tuple(camera.name for camera in manifest.cameras)
+    instruction = str(read_golden(policy, manifest)['instruction'][-1])  # one that it knows
     overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
     overrides['max_state_excess'] = 1e6  # the synthetic robot is at the origin
-    with measured_node(PolicyNode, overrides, feed) as (node, sent):
+    with measured_node(PolicyNode, overrides, partial(feed, names, instruction)) as (node, sent):
         deadline = time.monotonic() + PATIENCE
         while node.statistics.counts['sent'] < WARM_UP:
             if time.monotonic() > deadline:
@@ -79,11 +82,11 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     }
 
 
-def feed(sent: Any, stop: Any) -> None:
-    """Publish two cameras and the state at 20 Hz until ``stop`` is set (in its own process)."""
+def feed(names: tuple[str, ...], text: str, sent: Any, stop: Any) -> None:
+    """Publish the cameras and the state at 20 Hz until ``stop`` is set (in its own process)."""
     rclpy.init()
     node = Node('feeder')
-    cameras = [node.create_publisher(Image, f'{name}/image', 1) for name in CAMERAS]
+    cameras = [node.create_publisher(Image, f'{name}/image', 1) for name in names]
     pose = node.create_publisher(PoseStamped, 'ee_pose', 1)
     gripper = node.create_publisher(JointState, 'gripper_state', 1)
     instruction = node.create_publisher(String, 'instruction', 1)
@@ -98,7 +101,7 @@ def feed(sent: Any, stop: Any) -> None:
             camera.publish(image_to_message(pictures[(tick + index) % 8], stamp, 'camera'))
         sent.value += len(cameras)
         if tick % 10 == 0:
-            instruction.publish(String(data='pick up the milk and place it in the basket'))
+            instruction.publish(String(data=text))
         tick += 1
         due += 1 / RATE
         time.sleep(max(0.0, due - time.monotonic()))
