@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs='?',
         metavar='FILE',
-        help='contract, as YAML (config/robots has examples); without it the command asks',
+        help='contract, as YAML (config/robots/libero.yaml is one); without it the command asks',
     )
     parser.add_argument(
         '--out',

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -324,15 +324,11 @@ def robot_document(robot: Robot) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
-    return (
-        [_plain(each) for each in value]
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else value
-    )
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def difference(one: Robot, other: Robot) -> str:
     """Name the fields in which two contracts differ, with what each has."""
     documents = [robot_document(each) for each in (one, other)]
-    fields_ = [name for name in documents[0] if documents[0][name] != documents[1][name]]
-    return '; '.join(f'{name} {documents[0][name]} and {documents[1][name]}' for name in fields_)
+    first, second = documents
+    return '; '.join(f'{n} {first[n]} and {second[n]}' for n in first if first[n] != second[n])

@@ -132,7 +132,7 @@ def test_an_imported_checkpoint_becomes_a_policy_of_another_robot_by_lora(tmp_pa
     command = ['import', '--checkpoint', str(published), '--pruning', 'off']
     assert main([*command, '--out', str(tmp_path / 'imported')]) == 0
     begun = {'from': str(tmp_path / 'imported')}
-    changes = {'lora': {'rank': 2, 'reinitialise_heads': True}, 'noise': {'schedule': 'none'}}
+    changes = {'lora': {'rank': 2, 'reinitialise_heads': True}, 'autocast': True}
     config = write_own(tmp_path / 'own', model=begun, **changes)
     assert train(config, tmp_path / 'refused') == 1
     assert 'set model.bounds to robot' in capsys.readouterr().err
