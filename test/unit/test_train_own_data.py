@@ -94,11 +94,11 @@ TASK = 'stack the red cube'
 WHOLE = {'ee_position': 'm', 'ee_axis_angle': 'rad', 'gripper_qpos': 'm'}
 
 
-def write_own(folder, lengths=(12, 13, 12), robot=ROBOT, **changes):
+def write_own(folder, lengths=(12, 13, 12), instruction=TASK, **changes):
     """Write HDF5 of a robot with a contract, and a configuration; return that."""
     folder.mkdir(exist_ok=True)
-    data = data_rig.write_hdf5(folder / 'own.hdf5', lengths, instruction=TASK)
-    (folder / 'robot.yaml').write_text(yaml.safe_dump(robot | {'proprio': WHOLE}, sort_keys=False))
+    data = data_rig.write_hdf5(folder / 'own.hdf5', lengths, instruction=instruction)
+    (folder / 'robot.yaml').write_text(yaml.safe_dump(ROBOT | {'proprio': WHOLE}, sort_keys=False))
     content = data_rig.mapping('hdf5', robot='robot.yaml', size=[24, 32])
     content['cameras'] = {'front': 'images/front', 'hand': 'images/hand'}
     del content['rate'], content['execution']
@@ -133,6 +133,7 @@ def test_an_imported_checkpoint_becomes_a_policy_of_another_robot_by_lora(tmp_pa
     assert main([*command, '--out', str(tmp_path / 'imported')]) == 0
     begun = {'from': str(tmp_path / 'imported')}
     changes = {'lora': {'rank': 2, 'reinitialise_heads': True}, 'autocast': True}
+    changes['instruction'] = 'pick up and place it'  # all that its tokenizer knows
     config = write_own(tmp_path / 'own', model=begun, **changes)
     assert train(config, tmp_path / 'refused') == 1
     assert 'set model.bounds to robot' in capsys.readouterr().err

@@ -235,35 +235,11 @@ def _of_likeness(found: Inspection, references: dict[str, np.ndarray]) -> Iterat
     if not found.shown:
         return
     images = np.concatenate([each.images for each in found.shown])
-<<<<<<< HEAD
-    for slot, camera in enumerate(references):
+    for slot, camera in enumerate(found.robot.cameras):
+        if camera not in references:
+            yield f'{camera}: the policy has no camera of this name, only {", ".join(references)}'
+            continue
         scores = {name: likeness(images[:, slot], each) for name, each in references.items()}
         text = doubt(camera, scores)
         if text:
             yield f'{camera}: {text}'
-=======
-    upright = next(iter(TURNS))
-    for slot, camera in enumerate(found.robot.cameras):
-        wanted = references.get(camera)
-        if wanted is None:
-            yield f'{camera}: the policy has no camera of this name, only {", ".join(references)}'
-            continue
-        scores = likeness(images[:, slot], wanted)
-        best = max(scores, key=scores.__getitem__)
-        others = {
-            name: likeness(images[:, slot], each)[upright]
-            for name, each in references.items()
-            if name != camera
-        }
-        other = max(others, key=others.__getitem__, default='')
-        if others and others[other] > scores[best] + CLEARLY:
-            yield (
-                f"{camera}: looks more like the policy's {other} ({others[other]:.2f} against "
-                f'{scores[best]:.2f}): are the cameras swapped?'
-            )
-        elif best != upright and scores[best] > scores[upright] + CLEARLY:
-            yield (
-                f"{camera}: is most like the policy's pictures if it is {best} "
-                f'({scores[best]:.2f} against {scores[upright]:.2f})'
-            )
->>>>>>> 33862a1 (A robot's contract: one YAML of cameras, state, steps and hand, from which data, training, import and launch files come; LIBERO's is one of them)
