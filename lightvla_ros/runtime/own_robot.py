@@ -147,10 +147,11 @@ def longest_step(robot: Robot) -> tuple[float, float]:
     else:
         units = robot.action.translation_scale, robot.action.rotation_scale
         found = [math.sqrt(3) * unit for unit in units]
-    return tuple(
+    translation, rotation = (
         round(min(max(value, 1e-4), most), 4)
         for value, most in zip(found, LONGEST_STEP, strict=True)
     )
+    return translation, rotation
 
 
 def _room(robot: Robot) -> dict[str, float]:
