@@ -81,8 +81,10 @@ setup(
             'torch==2.13.0',
             'tqdm>=4.66',
         ],
+        # What a node records, and its replay.
+        'record': ['rosbags>=0.11,<0.12'],
         # Recordings to train on, besides HDF5: LeRobot's tables and videos, and bags of rosbag2.
-        'data': ['av>=14', 'pyarrow>=17', 'rosbags>=0.10'],
+        'data': ['av>=14', 'pyarrow>=17', 'rosbags>=0.11,<0.12'],
         # Fine-tuning the 7B by adapters.
         'lora': ['peft>=0.17'],
         # Tests compare the model with transformers', and build engines without a GPU.

@@ -25,6 +25,7 @@ Those that one module alone raises are declared there, which is named beside the
     ├── MissingMarkersError     nodes.reference
     ├── ParameterError          nodes.parameters
     ├── PolicyOutputError
+    ├── RecordingError          demonstrations.bag_writer
     ├── RenderingError
     ├── SimulationError
     ├── TrainError

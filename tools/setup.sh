@@ -75,7 +75,7 @@ python_packages() {
   local wheels=()
   [[ $ros != wheels ]] || wheels=(-r requirements/ros-jazzy.txt)
   # No torch: neither the robot nor the demo needs it (the extra `train` does).
-  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt -e '.[sim,dev,docs]' \
+  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt -e '.[sim,dev,docs,record]' \
     "${wheels[@]}"
   # TensorRT's types for mypy, without TensorRT, which they require. They lie where Python does not
   # import from: beside the other packages they would pass for an installed TensorRT.

@@ -74,6 +74,11 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='threads of the engine; default: 1',
     )
+    parser.add_argument(
+        '--record',
+        action='store_true',
+        help='measure without and with recording, alternately, for S seconds each',
+    )
     _add_executor(parser)
 
 
@@ -213,10 +218,13 @@ def _run_soak(parsed: argparse.Namespace) -> int:
 
 
 def _run_node(parsed: argparse.Namespace) -> int:
-    from lightvla_ros.nodes.demo.bench_node import measure, table
+    from lightvla_ros.nodes.demo import bench_node as node
 
-    report = measure(parsed.policy or resource(BUNDLED_POLICY), parsed.seconds, parsed.threads)
-    print(json.dumps(report, indent=2) if parsed.json else table(report))
+    work, show = node.measure, node.table
+    if parsed.record:
+        work, show = node.measure_recording, node.recording_table
+    report = work(parsed.policy or resource(BUNDLED_POLICY), parsed.seconds, parsed.threads)
+    print(json.dumps(report, indent=2) if parsed.json else show(report))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`lightvla data`: looks at recordings before a policy is trained on them."""
+"""`lightvla data`: looks at recordings before a policy is trained on them, and converts them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lightvla_ros.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``lightvla data inspect``."""
+    """Declare ``lightvla data inspect`` and ``lightvla data to-lerobot``."""
     parts = parser.add_subparsers(dest='data', required=True, metavar='WHAT', help='what is done')
     text = 'episodes, rates, ranges, pictures, and signs of what ruins a training'
     inspect = parts.add_parser('inspect', help=text, description=f'Shows {text}.')
-    inspect.set_defaults(prog=inspect.prog)
+    inspect.set_defaults(prog=inspect.prog, work=_inspect)
     inspect.add_argument('path', type=Path, metavar='PATH', help='a recording, or a folder of them')
     inspect.add_argument(
         '--mapping',
@@ -40,13 +40,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument(
         '--json', type=Path, metavar='FILE', help='write the figures into this file'
     )
+    text = 'recordings of any format to a LeRobot data set, version 3.0'
+    convert = parts.add_parser('to-lerobot', help=text, description=f'Converts {text}.')
+    convert.set_defaults(prog=convert.prog, work=_to_lerobot)
+    convert.add_argument('path', type=Path, metavar='PATH', help='a recording, or a folder of them')
+    convert.add_argument(
+        '--mapping',
+        type=Path,
+        metavar='FILE',
+        help="data YAML, such as config/data/recording.yaml; without it LIBERO's files are read",
+    )
+    convert.add_argument(
+        '--out', type=Path, required=True, metavar='DIR', help='a new folder for the data set'
+    )
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Inspect, print the report and write the contact sheet.
+    """Inspect or convert.
 
     :returns: 0.
     """
+    return parsed.work(parsed)
+
+
+def _to_lerobot(parsed: argparse.Namespace) -> int:
+    from lightvla_ros.demonstrations.lerobot_writer import DATA_YAML, write_lerobot
+    from lightvla_ros.demonstrations.mapping import read_mapping
+    from lightvla_ros.demonstrations.reader import read_demonstrations
+
+    mapping = None if parsed.mapping is None else read_mapping(parsed.mapping)
+    demonstrations = read_demonstrations(parsed.path, mapping=mapping)
+    written = write_lerobot(demonstrations, parsed.out)
+    for note in (*demonstrations.notes, *written.notes):
+        print(f'note: {note}')
+    print(f'{parsed.out}: {written.episodes} episodes, {written.rows} rows; look at them:')
+    print(f'lightvla data inspect {parsed.out} --mapping {parsed.out / DATA_YAML}')
+    return 0
+
+
+def _inspect(parsed: argparse.Namespace) -> int:
+    """Inspect, print the report and write the contact sheet."""
     from lightvla_ros.demonstrations.inspection.contact_sheet import write_contact_sheet
     from lightvla_ros.demonstrations.inspection.doubts import doubts
     from lightvla_ros.demonstrations.inspection.figures import inspect

@@ -40,7 +40,8 @@ def exit_code(command: str, work: Callable[[], int], stopped: str = 'stopped') -
 _EXTRAS = {
     'train': ('h5py', 'onnx', 'onnx_ir', 'onnxscript', 'safetensors', 'torch', 'tqdm'),
     'sim': ('PIL', 'libero', 'matplotlib', 'mujoco', 'robosuite', 'scipy'),
-    'data': ('av', 'pyarrow', 'rosbags'),
+    'data': ('av', 'pyarrow'),
+    'record': ('rosbags',),
     'lora': ('peft',),
     'openvino': ('openvino',),
 }

@@ -1,11 +1,16 @@
 """Demonstrations: LIBERO's HDF5 files, and recordings of any robot through a data YAML.
 
+- ``bag_messages``: what a bag's messages hold: stamps and numbers
+- ``bag_writer``: messages written into a row of MCAP bags that are whole after every flush
+- ``chunk_commands``: what a policy node commanded, in runs between two holds
+- ``cut_off_mcap``: an MCAP file whose end is missing, read as far as it goes
 - ``episode_arrays``: an episode's arrays, read from its file
 - ``frames``: frames in memory, and where an episode lies
 - ``hdf5``: HDF5 files opened, with errors that name the file
 - ``index``: what one file holds, checked, without the frames
 - ``inspection``: a look at demonstrations before they are trained on
 - ``lerobot``: LeRobot data sets, versions 2.1 and 3.0
+- ``lerobot_writer``: demonstrations, written as a LeRobot data set of version 3.0
 - ``loader``: chosen episodes' frames, read into arrays that are allocated once
 - ``mapped``: recordings through a data YAML: states, actions, pairs and pictures
 - ``mapping``: the data YAML: what a recording's own names mean in the contract

@@ -1,4 +1,6 @@
-"""Bags of rosbag2 (MCAP or SQLite), by a data YAML that maps topics; one bag is one episode.
+"""Bags of rosbag2 (MCAP or SQLite), by a data YAML that maps topics.
+
+One bag is one episode; where the commands are a policy node's chunks, each of their runs is one.
 
 A bag has messages with stamps, not rows. Row k lies k control periods after the first set of
 images. Its pictures are the set nearest to that time, paired as ``runtime/inbox.py`` pairs them:
@@ -10,9 +12,8 @@ row's command is the last one before the next row, relative to that same state.
 from __future__ import annotations
 
 import itertools
-import struct
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,17 @@ from typing import Any
 
 import numpy as np
 
+from lightvla_ros.demonstrations.bag_messages import (
+    JOINTS,
+    POSE,
+    READERS,
+    accept,
+    by_name,
+    header_stamp,
+    stamp_of,
+)
+from lightvla_ros.demonstrations.chunk_commands import CHUNK, Run, Series, runs_in
+from lightvla_ros.demonstrations.cut_off_mcap import readable
 from lightvla_ros.demonstrations.mapping import Mapping, refuse_missing
 from lightvla_ros.demonstrations.recording import Column, Recorded
 from lightvla_ros.errors import DamagedFileError, DemonstrationError, ImageError, one_line
@@ -27,25 +39,7 @@ from lightvla_ros.policy.compressed_images import CompressedPicture
 from lightvla_ros.policy.images import RawPicture
 
 EPISODE = 'bag'
-SET_BACK = 1_000_000_000  # ns, as in the inbox; what is older by less is a repetition
-POSE = ('x', 'y', 'z', 'qx', 'qy', 'qz', 'qw')
-TWIST = ('x', 'y', 'z', 'rx', 'ry', 'rz')
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-
-
-@dataclass(frozen=True)
-class Series:
-    """A topic's numbers over time.
-
-    :param stamps: int64 [M] ns, ascending.
-    :param values: float64 [M, n].
-    :param posed: Whether columns 3 to 6 are a quaternion x y z w.
-    """
-
-    stamps: np.ndarray
-    values: np.ndarray
-    labels: tuple[str, ...]
-    posed: bool
 
 
 @dataclass(frozen=True)
@@ -78,18 +72,22 @@ def open_bag(path: Path, mapping: Mapping) -> Iterator[Bag]:
     :raises DamagedFileError: When it cannot be read.
     :raises DemonstrationError: When it lacks a topic of the mapping.
     """
-    with _opened(path) as reader:
+    with opened(path) as reader:
         yield Bag(path, mapping, reader)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """Open a bag for rosbags' reader; of a file whose end is missing, what there is.
+
+    :raises DamagedFileError: When it cannot be read.
+    """
     from rosbags.highlevel import AnyReader  # of the extra `data`
     from rosbags.typesys import Stores, get_typestore
 
     types = get_typestore(Stores.ROS2_JAZZY)  # for bags without definitions
     try:
-        with AnyReader([path], default_typestore=types) as reader:
+        with AnyReader([readable(path)], default_typestore=types) as reader:
             yield reader
     except DemonstrationError:
         raise
@@ -119,23 +117,33 @@ class Bag:
                     f'{path}: {topic} is {self._topics[topic].msgtype}; a camera is {RAW} or '
                     f'{COMPRESSED}'
                 )
-        self._rows: Rows | None = None
+        self._rows: dict[str, Rows] = {}
+        self._runs: dict[str, Run] = {}
+        for topic in mapping.action_names:
+            if self._topics[topic].msgtype == CHUNK:
+                self._runs = self._runs_of(topic)
 
     def names(self) -> list[str]:
-        """Return the one episode's name."""
-        return [EPISODE]
+        """Return the names of the runs, or the one episode's name."""
+        return list(self._runs) or [EPISODE]
 
     def read(self, name: str) -> Recorded:
         """Read the numbers, at the rows."""
         mapping = self._mapping
+        run = self._runs.get(name)
         topics = tuple(dict.fromkeys((*mapping.state_names, *mapping.action_names)))
-        series = {topic: self._series(topic) for topic in topics}
+        series = {
+            topic: self._series(topic) if run is None or topic != run.topic else run.series()
+            for topic in topics
+        }
         images = {each.name: self._images(each.name) for each in mapping.cameras.values()}
-        rows = self._rows = _rows(images, series, mapping)
+        if run is not None:
+            images = {topic: _within(each, run) for topic, each in images.items()}
+        rows = self._rows[name] = _rows(images, series, mapping)
         states = {n: _interpolated(series[n], rows.stamps) for n in mapping.state_names}
         actions = {n: self._held(n, series[n], rows.stamps) for n in mapping.action_names}
         return Recorded(
-            self._instruction(),
+            self._instruction() if run is None else run.instruction,
             states,
             actions,
             (rows.stamps - rows.stamps[0]) * 1e-9,
@@ -145,15 +153,24 @@ class Bag:
 
     def pictures(self, name: str, camera: str, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yield a camera's pictures of some observed rows."""
-        if self._rows is None:
+        if name not in self._rows:
             self.read(name)
-        numbers = self._rows.images[camera][np.searchsorted(self._rows.observed, rows)].tolist()
+        found = self._rows[name]
+        numbers = found.images[camera][np.searchsorted(found.observed, rows)].tolist()
         waiting = 0
         for number, (_, _, data) in enumerate(self._messages(camera)):
             # two rows may not share an image, so that the numbers ascend
             if waiting < len(numbers) and number == numbers[waiting]:
                 yield self._picture(camera, data)
                 waiting += 1
+
+    def _runs_of(self, topic: str) -> dict[str, Run]:
+        """Read the runs of a policy node's chunks, by name."""
+        chunks = (self._reader.deserialize(data, CHUNK) for _, _, data in self._messages(topic))
+        found = {f'run_{number:03d}': run for number, run in enumerate(runs_in(topic, chunks))}
+        if not found:
+            raise DemonstrationError(f'{self._path}: {topic}: has no chunks with steps')
+        return found
 
     def _messages(self, topic: str) -> Iterator[tuple[Any, int, bytes]]:
         connections = [each for each in self._reader.connections if each.topic == topic]
@@ -178,7 +195,7 @@ class Bag:
         for number, (_, _, data) in enumerate(self._messages(topic)):
             if size is None:
                 size = self._picture(topic, data).shape[:2]
-            if _accept(topic, _header_stamp(topic, data), stamps):
+            if accept(topic, header_stamp(topic, data), stamps):
                 numbers.append(number)
         if size is None:
             raise DemonstrationError(f'{topic}: has no images')
@@ -187,22 +204,22 @@ class Bag:
     def _series(self, topic: str) -> Series:
         """Read a topic's numbers."""
         kind = self._topics[topic].msgtype
-        if kind not in _READERS:
+        if kind not in READERS:
             raise DemonstrationError(
-                f'{topic}: is {kind}; numbers are read from {", ".join(sorted(_READERS))}'
+                f'{topic}: is {kind}; numbers are read from {", ".join(sorted(READERS))}'
             )
-        read, labels, headed = _READERS[kind]
+        read, labels, headed = READERS[kind]
         stamps: list[int] = []
         values: list[Any] = []
         for _, received, data in self._messages(topic):
             message = self._reader.deserialize(data, kind)
-            stamp = _stamp(message.header.stamp) if headed else received
+            stamp = stamp_of(message.header.stamp) if headed else received
             if labels is None:
                 labels = tuple(message.name)
-            if _accept(topic, stamp, stamps):
+            if accept(topic, stamp, stamps):
                 row = read(message)
-                if kind == _JOINTS and tuple(message.name) != labels:
-                    row = _by_name(topic, message, labels)
+                if kind == JOINTS and tuple(message.name) != labels:
+                    row = by_name(topic, message, labels)
                 values.append(row)
         if not stamps:
             raise DemonstrationError(f'{topic}: has no messages')
@@ -243,7 +260,7 @@ def topics_of(path: Path) -> Iterator[str]:
 
     :raises DamagedFileError: When it cannot be read.
     """
-    with _opened(path) as reader:
+    with opened(path) as reader:
         seconds = reader.duration * 1e-9
         for each in sorted(reader.connections, key=lambda connection: connection.topic):
             rate = f', {each.msgcount / seconds:.4g} Hz' if seconds else ''
@@ -312,6 +329,12 @@ def _set_at(stamp: int, images: dict[str, Images], skew: int) -> tuple[int, dict
     return stamp, numbers
 
 
+def _within(images: Images, run: Run) -> Images:
+    """Return the images that were taken while a run's steps acted."""
+    inside = (images.stamps > run.stamps[0] - run.period) & (images.stamps <= run.stamps[-1])
+    return Images(images.stamps[inside], images.numbers[inside], images.size)
+
+
 def _distance(stamps: np.ndarray, stamp: int) -> int:
     index = bisect_left(stamps, stamp)
     return min(abs(int(stamps[i]) - stamp) for i in (index - 1, index) if 0 <= i < len(stamps))
@@ -329,63 +352,3 @@ def _interpolated(series: Series, stamps: np.ndarray) -> Column:
     if series.posed:
         found[:, 3:] /= np.linalg.norm(found[:, 3:], axis=1, keepdims=True)
     return Column(found, series.labels)
-
-
-def _accept(topic: str, stamp: int, stamps: list[int]) -> bool:
-    """Append a stamp that is newer than all before; refuse a clock that was set back."""
-    if stamp <= 0:
-        raise DemonstrationError(f'{topic}: a message has no stamp (0)')
-    if stamps and stamp < stamps[-1] - SET_BACK:
-        back = (stamps[-1] - stamp) * 1e-9
-        raise DemonstrationError(f'{topic}: time goes back by {back:.2f} s; cut the bag there')
-    if stamps and stamp <= stamps[-1]:
-        return False
-    stamps.append(stamp)
-    return True
-
-
-def _header_stamp(topic: str, data: bytes) -> int:
-    """Read the stamp of a message that begins with a header, without decoding the rest."""
-    if len(data) < 12:
-        raise DemonstrationError(f'{topic}: a message of {len(data)} bytes is cut off')
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return seconds * 10**9 + nanoseconds
-
-
-def _stamp(time: Any) -> int:
-    return time.sec * 10**9 + time.nanosec
-
-
-def _pose(pose: Any) -> list[float]:
-    place = getattr(pose, 'position', None) or pose.translation
-    turn = getattr(pose, 'orientation', None) or pose.rotation
-    return [place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w]
-
-
-def _twist(twist: Any) -> list[float]:
-    speed, turn = twist.linear, twist.angular
-    return [speed.x, speed.y, speed.z, turn.x, turn.y, turn.z]
-
-
-def _by_name(topic: str, message: Any, labels: tuple[str, ...]) -> list[float]:
-    """Return the joints of a message whose order is another than the first one's."""
-    found = dict(zip(message.name, message.position, strict=False))
-    if found.keys() != set(labels):
-        raise DemonstrationError(f'{topic}: its messages have different joints; record one robot')
-    return [found[label] for label in labels]
-
-
-_JOINTS = 'sensor_msgs/msg/JointState'
-# How a message's numbers are read, their labels (None: the message's own), whether it has a header
-_READERS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...] | None, bool]] = {
-    'geometry_msgs/msg/PoseStamped': (lambda message: _pose(message.pose), POSE, True),
-    'geometry_msgs/msg/TransformStamped': (lambda message: _pose(message.transform), POSE, True),
-    'geometry_msgs/msg/TwistStamped': (lambda message: _twist(message.twist), TWIST, True),
-    'geometry_msgs/msg/Twist': (_twist, TWIST, False),
-    _JOINTS: (lambda message: message.position, None, True),
-    'std_msgs/msg/Bool': (lambda message: [float(message.data)], ('data',), False),
-    'std_msgs/msg/Float32': (lambda message: [message.data], ('data',), False),
-    'std_msgs/msg/Float64': (lambda message: [message.data], ('data',), False),
-    'std_msgs/msg/Float32MultiArray': (lambda message: message.data, (), False),
-    'std_msgs/msg/Float64MultiArray': (lambda message: message.data, (), False),
-}

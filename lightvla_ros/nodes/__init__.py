@@ -17,6 +17,7 @@
 - ``graph_watch``: who publishes on a node's topics
 - ``gripper_client``: the hand, as the chunk executor commands it
 - ``hand_twin``: the actions of franka_gripper around a simulated hand
+- ``inference_record``: what a policy was given and answered, as a message for the recording
 - ``launch_arguments``: the launch arguments, for messages that name them
 - ``libero_bridge_node``: a simulated Panda that looks like a robot to the policy node
 - ``lifecycle``: a lifecycle node that logs every failed transition
@@ -33,6 +34,7 @@
 - ``policy_status``: the policy node's diagnostics
 - ``qos``: profiles of the topics, and subscriptions that report a mismatch
 - ``qos_overrides``: QoS overrides in a parameter file, checked
+- ``recorder``: records what a node receives and says, in a thread that nothing waits for
 - ``reference``: the documentation's tables, generated from the declarations
 - ``replay_node``: answers observations from a recording instead of a policy
 - ``run_action``: the action that follows an instruction to its end

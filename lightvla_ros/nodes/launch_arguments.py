@@ -20,6 +20,8 @@ PARAMETERS = {
     'use_sim_time': 'use_sim_time',
     'autostart': 'autostart',
     'image_transport': 'image_transport',
+    'record': 'record',
+    'record_folder': 'record_folder',
     'base_frame': 'base_frame',
     'ee_frame': 'ee_frame',
     'view': 'view',

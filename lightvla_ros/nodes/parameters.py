@@ -191,10 +191,10 @@ class ParameterTable:
             return check(proposed) if check else None
 
         def apply(parameters: list[RosParameter]) -> None:
-            for parameter in parameters:
-                if parameter.name in self._by_name:
-                    setattr(values, parameter.name, parameter.value)
-            if on_change:
+            own = [parameter for parameter in parameters if parameter.name in self._by_name]
+            for parameter in own:
+                setattr(values, parameter.name, parameter.value)
+            if own and on_change:
                 on_change(values)
 
         node.add_on_set_parameters_callback(validate)

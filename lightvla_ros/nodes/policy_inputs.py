@@ -26,6 +26,7 @@ from lightvla_ros.nodes.launch_arguments import instruction_command
 from lightvla_ros.nodes.picture_reader import PictureReader
 from lightvla_ros.nodes.policy_parameters import freshness_from
 from lightvla_ros.nodes.qos import subscribe
+from lightvla_ros.nodes.recorder import NoRecorder
 from lightvla_ros.nodes.sampled_group import SampledGroup
 from lightvla_ros.nodes.state_reader import StateReader
 from lightvla_ros.nodes.topic_graph import Topic
@@ -54,6 +55,8 @@ class InputTopics:
     :param example: An instruction that the policy knows, which messages suggest to the user.
     :param on_new: Called when something new was stored.
     :param on_instruction: Called with each instruction.
+    :param recorder: Gets every message as it came.
+    :ivar image_topics: Resolved names, by camera.
     """
 
     def __init__(
@@ -64,17 +67,20 @@ class InputTopics:
         example: str,
         on_new: Callable[[], None],
         on_instruction: Callable[[String], None],
+        recorder: NoRecorder,
     ) -> None:
         self.active = False  # needed: subscriptions of an inactive lifecycle node keep running
         self.frames = 0
         self.pictures = PictureReader(manifest.cameras, values)
         self.states = StateReader(manifest.proprio, values)
         self._node = node
+        self._recorder = recorder
         self._base_frame = values.base_frame
         self.example = example
         self._on_new = on_new
         self._warned: dict[str, float] = {}
         cameras, states = camera_topics(node, manifest, values), state_topics(node, manifest)
+        self.image_topics = {name: wanted.topic.name for name, wanted in cameras.items()}
         self.inbox = Inbox(tuple(cameras), tuple(states), freshness_from(values))
         self._subscriptions: list[Subscription] = []
         self._topics: list[Topic] = []
@@ -128,6 +134,7 @@ class InputTopics:
         self, wanted: WantedTopic, callback: Callable, group: CallbackGroup | None = None
     ) -> None:
         topic = wanted.topic
+        callback = self._recorder.tap(topic.name, callback, latched=wanted.message is String)
         self._subscriptions.append(
             subscribe(self._node, wanted.message, topic.name, callback, wanted.qos, group)
         )

@@ -28,7 +28,11 @@ from lightvla_ros.nodes.policy_runner import PolicyRunner
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.policy_status import policy_diagnostics
 from lightvla_ros.nodes.qos_overrides import unused_override
+<<<<<<< HEAD
 from lightvla_ros.nodes.run_action import RunAction
+=======
+from lightvla_ros.nodes.recorder import NoRecorder, Recorder
+>>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.view.live_view import LiveView
@@ -46,6 +50,7 @@ class PolicyNode(GuardedLifecycleNode):
     :param load: Builds the policy from folder, engine and options; tests replace it.
     :ivar runner: Runs the policy; None while no policy is configured.
     :ivar view: The page; None unless the parameter ``view`` is set.
+    :ivar recorder: Records the node; it does nothing unless the parameter ``record`` is set.
     """
 
     def __init__(
@@ -59,8 +64,14 @@ class PolicyNode(GuardedLifecycleNode):
         self.runner: PolicyRunner | None = None
         self._load = load
         self._values = POLICY_PARAMETERS.declare(self, self._on_parameters, self._misfit)
+<<<<<<< HEAD
         self._report = StatusReport(self, self._advice, self._on_publish_failure)
         self._run_action = RunAction(self, self._values, self._report, lambda: self.runner)
+=======
+        self.recorder = Recorder(self, self._values) if self._values.record else NoRecorder()
+        self.recorder.put_parameters()
+        self._report = StatusReport(self, self._advice, self._on_publish_failure, self.recorder)
+>>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(SetBool, '~/pause', self._on_pause)
         # Steady clocks: timers on ROS time stop when /clock stops, and that is when a watchdog is
@@ -76,8 +87,13 @@ class PolicyNode(GuardedLifecycleNode):
         self._report.publish()
 
     def destroy_node(self) -> None:
+<<<<<<< HEAD
         """Stop serving the page and the action as well."""
         self._run_action.destroy()
+=======
+        """Stop serving the page, and finish the recording, as well."""
+        self.recorder.close()
+>>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
         if self.view is not None:
             self.view.close()
         super().destroy_node()
@@ -118,6 +134,7 @@ class PolicyNode(GuardedLifecycleNode):
                 self._report,
                 self.statistics,
                 self._on_publish_failure,
+                self.recorder,
                 onlookers=[self.view.on_sent] if self.view else [],
             )
         except BaseException:
@@ -189,6 +206,7 @@ class PolicyNode(GuardedLifecycleNode):
     def _on_parameters(self, values: SimpleNamespace) -> None:
         if self.runner is not None:
             self.runner.inbox.freshness = freshness_from(values)
+        self.recorder.put_parameters()
 
     def _on_publish_failure(self, what: str, error: Exception) -> None:
         """Enter a fault; also called from the inference thread."""
@@ -228,6 +246,7 @@ class PolicyNode(GuardedLifecycleNode):
             input_fault=runner.input_fault() if runner else '',
             advice=self._advice(),
             failures=runner.supervisor.failures if runner else 0,
+            recorder=self.recorder,
         )
         self._report.publish_diagnostics(statuses)
         self._report.publish()

@@ -26,6 +26,7 @@ from lightvla_ros.nodes.conversions import (
 )
 from lightvla_ros.nodes.policy_inputs import Result
 from lightvla_ros.nodes.qos import wait_until_received
+from lightvla_ros.nodes.recorder import NoRecorder
 from lightvla_ros.policy.actions import Chunk, hold
 from lightvla_ros.policy.policy import Prediction
 from lightvla_ros.policy.preprocessor import upright_mask
@@ -63,6 +64,7 @@ class ChunkOutput:
     :param on_failure: Called with the name of the message that could not be published, and the
         error; nothing raises. A failed chunk is replaced by a hold without any text, because text
         is what a middleware may refuse.
+    :param recorder: Gets every published chunk and hold.
     :ivar committed: The steps of the published chunks; a hold withdraws them.
     """
 
@@ -72,8 +74,10 @@ class ChunkOutput:
         manifest: Manifest,
         values: SimpleNamespace,
         on_failure: Callable[[str, Exception], None],
+        recorder: NoRecorder,
     ) -> None:
         self._node = node
+        self._recorder = recorder
         self._manifest = manifest
         self._values = values
         self._on_failure = on_failure
@@ -198,19 +202,22 @@ class ChunkOutput:
         if not self._publisher.is_activated:
             return False
         try:
-            self._publisher.publish(chunk_to_message(chunk, header))
-            self.sequence += 1
+            self._send(chunk_to_message(chunk, header))
             return True
         except Exception as error:
             self._on_failure('chunk' if len(chunk) else 'hold', error)
         now = self._now()
         wordless = ChunkHeader(now, now, self.sequence, self.session_id, self._reference)
         try:
-            self._publisher.publish(chunk_to_message(self._still, wordless))
-            self.sequence += 1
+            self._send(chunk_to_message(self._still, wordless))
         except Exception as error:
             self._on_failure('hold', error)
         return False
+
+    def _send(self, message: ActionChunk) -> None:
+        self._publisher.publish(message)
+        self.sequence += 1
+        self._recorder.put(self._publisher.topic_name, message)
 
     def _now(self) -> int:
         return self._node.get_clock().now().nanoseconds

@@ -12,6 +12,7 @@ from lightvla_ros.engine import ENGINES, options_of
 from lightvla_ros.nodes.conversions import FINGER_JOINTS, FINGER_REACH, nanoseconds
 from lightvla_ros.nodes.launch_arguments import parameter
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
+from lightvla_ros.nodes.recorder import RECORDING_PARAMETERS
 from lightvla_ros.policy.prompt import STOP_WORDS
 from lightvla_ros.runtime.inbox import Freshness
 
@@ -295,6 +296,7 @@ POLICY_PARAMETERS = ParameterTable(
             'YAML file with the calibration of cameras, in whose pictures the page draws the last '
             'chunk; empty: it is not drawn.',
         ),
+        *RECORDING_PARAMETERS,
     ]
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 
 from rclpy.lifecycle import LifecycleNode
@@ -15,12 +16,14 @@ from std_msgs.msg import String
 from lightvla_ros.errors import InstructionError, PolicyOutputError, one_line, quoted
 from lightvla_ros.nodes.chunk_markers import ChunkMarkers
 from lightvla_ros.nodes.conversions import InputError, nanoseconds
+from lightvla_ros.nodes.inference_record import inference_message
 from lightvla_ros.nodes.policy_inputs import InputTopics, Result, measured_state, run_job
 from lightvla_ros.nodes.policy_outputs import ChunkOutput, SentChunk
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
+from lightvla_ros.nodes.recorder import NoRecorder
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.policy.actions import limit_chunk
-from lightvla_ros.policy.policy import Policy
+from lightvla_ros.policy.policy import Policy, Prediction
 from lightvla_ros.policy.prompt import check_instruction, stop_words_in
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.runtime.chunk_schedule import starting
@@ -42,6 +45,7 @@ class PolicyRunner:
     :param report: Status report, which is updated with instructions and chunks.
     :param on_publish_failure: Called with the name of the message that could not be published,
         and the error.
+    :param recorder: Gets the inputs, the chunks, and what each inference was given and answered.
     :param onlookers: Called with each chunk that was published, in the inference thread, while the
         inbox is locked; they must be quick.
     """
@@ -54,6 +58,7 @@ class PolicyRunner:
         report: StatusReport,
         statistics: ChunkStatistics,
         on_publish_failure: Callable[[str, Exception], None],
+        recorder: NoRecorder,
         onlookers: Sequence[Callable[[SentChunk], None]] = (),
     ) -> None:
         self.policy = policy
@@ -63,6 +68,8 @@ class PolicyRunner:
         self._values = values
         self._report = report
         self._statistics = statistics
+        self._recorder = recorder
+        self._fingerprint = policy.manifest.fingerprint
         self._gate = InstructionGate()
         self._uninstructed = reason('no_instruction')  # why there is no instruction
         self._worker: Worker[Job, Result] | None = None
@@ -72,10 +79,15 @@ class PolicyRunner:
             values,
             policy.example_instruction(),
             self.wake,
+<<<<<<< HEAD
             self.on_instruction,
+=======
+            self._on_instruction,
+            recorder,
+>>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
         )
         self.inbox = self.inputs.inbox
-        self.output = ChunkOutput(node, policy.manifest, values, on_publish_failure)
+        self.output = ChunkOutput(node, policy.manifest, values, on_publish_failure, recorder)
         self._markers = ChunkMarkers(node, policy.manifest, values)
         self._onlookers = (self._markers.on_sent, *onlookers)
 
@@ -274,7 +286,19 @@ class PolicyRunner:
         state = measured_state(job)
         if self._values.roll_state:
             state = self._rolled(state, job)
-        return run_job(self.policy, job, state, self._now() - job.stamp, self.inputs.pictures)
+        try:
+            age = self._now() - job.stamp
+            result = run_job(self.policy, job, state, age, self.inputs.pictures)
+        except Exception as error:
+            self._record(job, state, error)
+            raise
+        self._record(job, state, result.prediction)
+        return result
+
+    def _record(self, job: Job, state: RobotState, outcome: Prediction | Exception) -> None:
+        topics, frame = self.inputs.image_topics, self._values.base_frame
+        make = partial(inference_message, self._fingerprint, job, state, topics, frame, outcome)
+        self._recorder.put(self._node.resolve_topic_name('~/inference'), make)
 
     def _rolled(self, state: RobotState, job: Job) -> RobotState:
         """Return the state when the job's chunk is expected to start; see ``rolled_state.py``."""

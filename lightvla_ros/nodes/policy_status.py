@@ -10,6 +10,7 @@ from lightvla_ros.contract import Manifest
 from lightvla_ros.engine.base import Engine
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
+from lightvla_ros.nodes.recorder import NoRecorder, Recorder
 from lightvla_ros.nodes.status_report import StatusReport, diagnostic
 
 
@@ -23,6 +24,7 @@ def policy_diagnostics(
     input_fault: str,
     advice: str,
     failures: int,
+    recorder: NoRecorder,
 ) -> list[DiagnosticStatus]:
     """Return one status for each part of the policy node.
 
@@ -31,6 +33,7 @@ def policy_diagnostics(
     :param input_fault: The reason why there is no observation; empty when there is none.
     :param advice: What to do about missing inputs.
     :param failures: Failed inferences in a row.
+    :param recorder: Its status is there only if something is recorded.
     """
     ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     policy = f'{manifest.name} {manifest.fingerprint[:12]}' if manifest else ''
@@ -38,7 +41,7 @@ def policy_diagnostics(
         inputs = {**inputs, 'advice': advice}
     faulty = report.state == VlaStatus.FAULT
     engine_level = error if faulty else warn if failures or engine is None else ok
-    return [
+    found = [
         diagnostic(node, 'cameras', error if input_fault else ok, input_fault, inputs),
         diagnostic(
             node,
@@ -50,3 +53,9 @@ def policy_diagnostics(
         diagnostic(node, 'inference', engine_level, '', statistics.summary()),
         diagnostic(node, 'output', report.level, report.line, statistics.counts),
     ]
+    if isinstance(recorder, Recorder):
+        dropped = recorder.dropped.total()
+        said = recorder.fault or (f'{dropped} messages were not recorded' if dropped else '')
+        level = warn if said else ok
+        found.append(diagnostic(node, 'recording', level, said, recorder.figures()))
+    return found

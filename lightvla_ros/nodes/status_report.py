@@ -14,6 +14,7 @@ from rclpy.qos import QoSProfile
 from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.conversions import time_message
 from lightvla_ros.nodes.qos import LATCHED, wait_until_received
+from lightvla_ros.nodes.recorder import NoRecorder
 from lightvla_ros.runtime.reasons import kind, reason
 
 REMINDER = 5.0  # s between two log lines that say what the node waits for
@@ -34,6 +35,7 @@ class StatusReport:
     :param advise: Returns one line that says what to do about missing inputs.
     :param on_failure: Called with the name of the message that could not be published, and the
         error; nothing raises. A failed status is replaced by one without any text.
+    :param recorder: Gets what is published.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class StatusReport:
         node: Node,
         advise: Callable[[], str],
         on_failure: Callable[[str, Exception], None],
+        recorder: NoRecorder | None = None,
     ) -> None:
         self.state = VlaStatus.UNCONFIGURED
         self.reason = ''
@@ -48,6 +51,7 @@ class StatusReport:
         self.instruction_rejected = False
         self.chunks = 0
         self._node = node
+        self._recorder = recorder or NoRecorder()
         self._on_failure = on_failure
         self._advise = advise
         self._remind_at = 0.0
@@ -96,6 +100,7 @@ class StatusReport:
             message.reason = message.instruction = ''
             with suppress(Exception):  # the failure was reported already
                 self._status.publish(message)
+        self._recorder.put(self._status.topic_name, message, latched=True)
 
     def say_last_words(self, why: str) -> None:
         """Say that there is no policy any more, and wait until that has been received."""
@@ -112,6 +117,7 @@ class StatusReport:
         message.header.stamp = self._now()
         try:
             self._diagnostics.publish(message)
+            self._recorder.put(self._diagnostics.topic_name, message)
         except Exception as error:
             self._on_failure('diagnostics', error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,3 +84,14 @@ def action_difference(reference: np.ndarray, found: np.ndarray, spec: Action) ->
 def jaccard(one: np.ndarray, two: np.ndarray) -> float:
     """Return the overlap of two sets of patch indices: 1 when equal, 0 when disjoint."""
     return len(np.intersect1d(one, two)) / len(np.union1d(one, two))
+
+
+def worst(differences: Sequence[ActionDifference]) -> dict[str, float]:
+    """Return the number of differences, the largest of each kind, and all flips."""
+    return {
+        'compared': len(differences),
+        'millimetres': max((each.millimetres for each in differences), default=0.0),
+        'degrees': max((each.degrees for each in differences), default=0.0),
+        'gripper': max((each.gripper for each in differences), default=0.0),
+        'flips': sum(each.flips for each in differences),
+    }

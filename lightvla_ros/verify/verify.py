@@ -26,7 +26,13 @@ from lightvla_ros.policy.golden import random_inputs
 from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.observation import Observation, observations
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.policy.tolerances import TOLERANCES, ActionDifference, action_difference, jaccard
+from lightvla_ros.policy.tolerances import (
+    TOLERANCES,
+    ActionDifference,
+    action_difference,
+    jaccard,
+    worst,
+)
 from lightvla_ros.verify.prompts import check_prompts
 from lightvla_ros.verify.variants import Variant, choose, variants
 
@@ -261,8 +267,8 @@ def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]
         'jaccard_mean': float(np.mean(found.jaccards)),
         'jaccard_min': float(np.min(found.jaccards)),
         'wrong_positions': found.wrong_positions,
-        'same_kept': _worst(found.same),
-        'other_kept': _worst(found.other),
+        'same_kept': worst(found.same),
+        'other_kept': worst(found.other),
         'bucket_errors': {str(key): value for key, value in sorted(found.buckets.items())},
         'padding_matters': found.padding_matters,
         'not_finite': found.not_finite,
@@ -276,20 +282,20 @@ def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]
         )
     if found.wrong_positions:
         faults.append(f'position ids of {found.wrong_positions} observations do not ascend')
-    worst = figures['same_kept']
-    if worst['millimetres'] > limits.millimetres or worst['degrees'] > limits.degrees:
+    largest = figures['same_kept']
+    if largest['millimetres'] > limits.millimetres or largest['degrees'] > limits.degrees:
         faults.append(
-            f'with the same kept set steps differ by {worst["millimetres"]:.3g} mm and '
-            f'{worst["degrees"]:.3g} degrees; at most {limits.millimetres} and '
+            f'with the same kept set steps differ by {largest["millimetres"]:.3g} mm and '
+            f'{largest["degrees"]:.3g} degrees; at most {limits.millimetres} and '
             f'{limits.degrees} are allowed'
         )
-    if worst['gripper'] > limits.gripper:
+    if largest['gripper'] > limits.gripper:
         faults.append(
-            f'with the same kept set the gripper differs by {worst["gripper"]:.3g} of its opening; '
-            f'at most {limits.gripper} is allowed'
+            f'with the same kept set the gripper differs by {largest["gripper"]:.3g} of its '
+            f'opening; at most {limits.gripper} is allowed'
         )
-    if worst['flips']:
-        faults.append(f'with the same kept set {worst["flips"]} gripper commands are flipped')
+    if largest['flips']:
+        faults.append(f'with the same kept set {largest["flips"]} gripper commands are flipped')
     if not found.same:
         faults.append('no observation has the same kept set, so no action could be compared')
     if found.not_finite:
@@ -297,13 +303,3 @@ def _judge(found: Comparison, precision: str) -> tuple[dict[str, Any], list[str]
     if found.padding_matters:
         faults.append('the content of padding changes the actions')
     return figures, faults
-
-
-def _worst(errors: list[ActionDifference]) -> dict[str, float]:
-    return {
-        'compared': len(errors),
-        'millimetres': max((each.millimetres for each in errors), default=0.0),
-        'degrees': max((each.degrees for each in errors), default=0.0),
-        'gripper': max((each.gripper for each in errors), default=0.0),
-        'flips': sum(each.flips for each in errors),
-    }

@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -24,8 +25,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rig import Robot, rig
+from rosbags.highlevel import AnyReader
 from std_srvs.srv import Trigger
 
+from lightvla_ros.cli import main
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.policy_node import PolicyNode
 from lightvla_ros.nodes.spin import ENDING_SIGNALS
@@ -119,6 +122,27 @@ def _move(process):
         return robot.moves()
 
     process.until(moving, 'the first chunk')
+
+
+def test_a_killed_node_loses_less_than_a_second_of_its_recording(
+    bundled_policy, robot, tmp_path, capsys
+):
+    record = ('-p', 'record:=true', '-p', f'record_folder:={tmp_path}', '-p', 'replan_steps:=1')
+    process = Process(robot, bundled_policy, '/process', *record)
+    _move(process)
+    begin = time.time_ns()
+    process.until(lambda: time.time_ns() > begin + 2e9, 'two seconds')
+    killed = time.time_ns()
+    process.end(signal.SIGKILL)
+    [file] = tmp_path.rglob('*.mcap')
+    assert not list(tmp_path.rglob('metadata.yaml'))
+    with AnyReader([file]) as reader:  # as it lies there: whole, though nobody could finish it
+        last = {each.topic: stamp for each, stamp, _ in reader.messages()}
+    for topic in ('third_person/image', 'wrist/image', 'ee_pose', 'lightvla/inference'):
+        assert killed - last[f'/process/{topic}'] < 1e9
+    assert main(['replay', str(file), '--json']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['identical'] == found['compared'] == found['recorded'] >= 3
 
 
 def test_fault_20_crash_and_respawn(bundled_policy, robot):

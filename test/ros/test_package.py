@@ -40,6 +40,11 @@ def test_one_version_number():
             'observation_stamp camera_skew observation_age preprocess_time inference_time '
             'postprocess_time cameras tokens_total tokens_kept backend precision',
         ),
+        (
+            msg.Inference,
+            'header policy backend precision instruction cameras image_topics image_stamps '
+            'position quaternion fingers error kept_patches actions',
+        ),
         (msg.VlaStatus, 'header state reason instruction chunks'),
     ],
 )
@@ -145,10 +150,14 @@ def test_bench_node_measures_the_real_node():
         'node',
         '--seconds',
         '1',
+        '--record',
         '--json',
     ]
     done = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
-    assert report['chunks'] > 5
-    assert report['overhead_ms']['p50'] > 0
+    for each in (*report['plain'], *report['recording']):
+        assert each['chunks'] > 5
+        assert each['overhead_ms']['p50'] > 0
+    assert int(report['recording'][0]['recorded']['written']) > 50
+    assert report['overhead_p50_ms']['ratio'] > 0

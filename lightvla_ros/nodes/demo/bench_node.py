@@ -9,6 +9,7 @@ minus preprocessing and both graphs.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -39,9 +40,40 @@ WARM_UP = 20  # chunks that do not count
 PATIENCE = 60.0  # s until the warm-up chunks must have come
 
 
-def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
+LEAST_ROUND = 5.0  # s, with and without recording alternately
+
+
+def measure_recording(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
+    """Measure with and without recording, alternately, each for ``seconds`` in all.
+
+    :returns: Of each the figures of :func:`measure` by round, and the ratios of the overheads.
+    :raises BenchError: Also when something was not recorded.
+    """
+    plain, recording = [], []
+    rounds = max(1, int(seconds / LEAST_ROUND))
+    for _ in range(rounds):
+        plain.append(measure(policy, seconds / rounds, threads))
+        with tempfile.TemporaryDirectory() as folder:
+            recording.append(measure(policy, seconds / rounds, threads, folder))
+
+    def overhead(reports: list[dict[str, Any]], which: str) -> float:
+        return round(float(np.mean([each['overhead_ms'][which] for each in reports])), 3)
+
+    found = {
+        f'overhead_{which}_ms': {
+            'plain': overhead(plain, which),
+            'recording': overhead(recording, which),
+            'ratio': round(overhead(recording, which) / overhead(plain, which), 3),
+        }
+        for which in ('p50', 'p95', 'p99')
+    }
+    return {**found, 'plain': plain, 'recording': recording}
+
+
+def measure(policy: Path, seconds: float, threads: int, record_folder: str = '') -> dict[str, Any]:
     """Run the node on synthetic cameras for ``seconds`` and return the figures.
 
+    :param record_folder: Where the node records; empty: it does not.
     :raises ContractError: When the policy folder cannot be trusted.
     :raises BenchError: When the node gives no chunks.
     """
@@ -50,7 +82,13 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
     instruction = str(read_golden(policy, manifest)['instruction'][-1])  # one that it knows
     overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
     overrides['max_state_excess'] = 1e6  # the synthetic robot is at the origin
+<<<<<<< HEAD
     with measured_node(PolicyNode, overrides, partial(feed, names, instruction)) as (node, sent):
+=======
+    if record_folder:
+        overrides |= {'record': True, 'record_folder': record_folder}
+    with measured_node(PolicyNode, overrides, feed) as (node, sent):
+>>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
         deadline = time.monotonic() + PATIENCE
         while node.statistics.counts['sent'] < WARM_UP:
             if time.monotonic() > deadline:
@@ -64,6 +102,7 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
         received, given = node.frames_received - frames, sent.value - fed
         took, chunks = time.monotonic() - started, node.statistics.counts['sent'] - first
         times = {stage: node.statistics.milliseconds(stage)[-chunks:] for stage in STAGES}
+        recorded = node.recorder.figures()
     figures = {f'{stage}_ms': percentiles(values, digits=3) for stage, values in times.items()}
     engine = times['encode'] + times['act']
     return {
@@ -75,6 +114,7 @@ def measure(policy: Path, seconds: float, threads: int) -> dict[str, Any]:
         # a frame or two may be under way when the counting starts or ends
         'frames_lost': max(0, int(given - received) - 4),
         'overhead_histogram_ms': _histogram(times['overhead']),
+        'recorded': {key: str(value) for key, value in recorded.items()},
         'threads': threads,
         'machine': machine(),
         'load_average': os.getloadavg()[0],
@@ -116,6 +156,33 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
         f'{low:g} to {high:g}': int(count)
         for low, high, count in zip(edges, edges[1:], counts, strict=False)
     }
+
+
+def recording_table(report: dict[str, Any]) -> str:
+    """Return the figures of :func:`measure_recording` as text."""
+    lines = ['overhead of the node, without and with recording:']
+    for which in ('p50', 'p95', 'p99'):
+        row = report[f'overhead_{which}_ms']
+        lines.append(
+            f'  {which}  {row["plain"]:.2f} ms, {row["recording"]:.2f} ms: {row["ratio"]:.2f} times'
+        )
+    last = report['recording'][-1]
+    chunks, lost = (
+        sum(each[name] for each in report['recording']) for name in ('chunks', 'frames_lost')
+    )
+    dropped = sum(
+        int(count)
+        for each in report['recording']
+        for key, count in each['recorded'].items()
+        if key.startswith('dropped')
+    )
+    lines.append(
+        f'{chunks} chunks while recording, {lost} frames lost, {dropped} messages not recorded; '
+        f'{last["recorded"]["megabytes"]} MB in the last round'
+    )
+    cpu = last['machine']
+    lines.append(f'{cpu["cpu"]}, {cpu["cores"]} cores, load {last["load_average"]:.1f}')
+    return '\n'.join(lines)
 
 
 def table(report: dict[str, Any]) -> str:
