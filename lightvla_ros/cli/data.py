@@ -11,7 +11,7 @@ from lightvla_ros.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``lightvla data inspect`` and ``lightvla data to-lerobot``."""
+    """Declare ``lightvla data inspect``, and the conversion to LeRobot."""
     parts = parser.add_subparsers(dest='data', required=True, metavar='WHAT', help='what is done')
     text = 'episodes, rates, ranges, pictures, and signs of what ruins a training'
     inspect = parts.add_parser('inspect', help=text, description=f'Shows {text}.')

@@ -14,7 +14,7 @@ answered there, it must answer again."""
 
 from pathlib import Path
 
-from lightvla_ros.cli import main
+from lightvla_ros import cli
 
 POLICY = {policy!r}
 
@@ -22,7 +22,7 @@ POLICY = {policy!r}
 def test_{function}():
     recording = str(Path(__file__).parent / '{bag}')
     arguments = ['--policy', POLICY, '--engine', {engine!r}, '--tolerant']
-    assert main(['replay', recording, *arguments]) == 0
+    assert cli.main(['replay', recording, *arguments]) == 0
 '''
 BAG = 'observations'
 

@@ -103,7 +103,10 @@ def test_every_command_that_we_print_can_be_given(capsys):
     assert given >= cli.COMMANDS.keys(), 'a command that no text mentions'
 
 
-PARTS = {'bench': ('node', 'executor', 'delays', 'engine', 'gpu'), 'data': ('inspect',)}
+PARTS = {
+    'bench': ('node', 'executor', 'delays', 'engine', 'gpu'),
+    'data': ('inspect', 'to-lerobot'),
+}
 
 
 def is_mention(words):
