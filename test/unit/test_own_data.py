@@ -365,14 +365,14 @@ def test_a_bag_that_is_cut_off_is_named_and_the_rest_is_read(tmp_path, caplog):
 def test_a_clock_that_was_set_back_in_a_bag_is_named(tmp_path):
     for name in NEEDED['rosbag']:
         pytest.importorskip(name)
-    from lightvla_ros.demonstrations.rosbag import _accept
+    from lightvla_ros.demonstrations.bag_messages import accept
 
     stamps = [5_000_000_000]
-    assert not _accept('/a', 4_999_000_000, stamps)  # a repetition
+    assert not accept('/a', 4_999_000_000, stamps)  # a repetition
     with pytest.raises(
         DemonstrationError, match=r'/a: time goes back by 3.00 s; cut the bag there'
     ):
-        _accept('/a', 2_000_000_000, stamps)
+        accept('/a', 2_000_000_000, stamps)
 
 
 def test_a_delta_command_that_stops_is_not_guessed(tmp_path):
