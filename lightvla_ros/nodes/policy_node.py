@@ -28,11 +28,8 @@ from lightvla_ros.nodes.policy_runner import PolicyRunner
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.policy_status import policy_diagnostics
 from lightvla_ros.nodes.qos_overrides import unused_override
-<<<<<<< HEAD
-from lightvla_ros.nodes.run_action import RunAction
-=======
 from lightvla_ros.nodes.recorder import NoRecorder, Recorder
->>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
+from lightvla_ros.nodes.run_action import RunAction
 from lightvla_ros.nodes.spin import run_node
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.nodes.view.live_view import LiveView
@@ -64,14 +61,10 @@ class PolicyNode(GuardedLifecycleNode):
         self.runner: PolicyRunner | None = None
         self._load = load
         self._values = POLICY_PARAMETERS.declare(self, self._on_parameters, self._misfit)
-<<<<<<< HEAD
-        self._report = StatusReport(self, self._advice, self._on_publish_failure)
-        self._run_action = RunAction(self, self._values, self._report, lambda: self.runner)
-=======
         self.recorder = Recorder(self, self._values) if self._values.record else NoRecorder()
         self.recorder.put_parameters()
         self._report = StatusReport(self, self._advice, self._on_publish_failure, self.recorder)
->>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
+        self._run_action = RunAction(self, self._values, self._report, lambda: self.runner)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(SetBool, '~/pause', self._on_pause)
         # Steady clocks: timers on ROS time stop when /clock stops, and that is when a watchdog is
@@ -87,13 +80,9 @@ class PolicyNode(GuardedLifecycleNode):
         self._report.publish()
 
     def destroy_node(self) -> None:
-<<<<<<< HEAD
-        """Stop serving the page and the action as well."""
+        """Stop serving the page and the action, and finish the recording, as well."""
         self._run_action.destroy()
-=======
-        """Stop serving the page, and finish the recording, as well."""
         self.recorder.close()
->>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
         if self.view is not None:
             self.view.close()
         super().destroy_node()

@@ -79,12 +79,8 @@ class PolicyRunner:
             values,
             policy.example_instruction(),
             self.wake,
-<<<<<<< HEAD
             self.on_instruction,
-=======
-            self._on_instruction,
             recorder,
->>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
         )
         self.inbox = self.inputs.inbox
         self.output = ChunkOutput(node, policy.manifest, values, on_publish_failure, recorder)

@@ -37,6 +37,7 @@ FOLDERS = {
     'engine': ('openvino', 'tensorrt', 'train'),
     'evaluate': ('sim', 'train'),
     'export': ('train', 'openvino', 'oracle'),
+    'replay': ('record',),
     'show': ('sim', 'train'),
     'sim': ('sim',),
     'train': ('train', 'lora'),

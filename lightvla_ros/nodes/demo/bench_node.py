@@ -82,13 +82,9 @@ def measure(policy: Path, seconds: float, threads: int, record_folder: str = '')
     instruction = str(read_golden(policy, manifest)['instruction'][-1])  # one that it knows
     overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
     overrides['max_state_excess'] = 1e6  # the synthetic robot is at the origin
-<<<<<<< HEAD
-    with measured_node(PolicyNode, overrides, partial(feed, names, instruction)) as (node, sent):
-=======
     if record_folder:
         overrides |= {'record': True, 'record_folder': record_folder}
-    with measured_node(PolicyNode, overrides, feed) as (node, sent):
->>>>>>> b7875a0 (The policy node records itself as MCAP, in a thread that nothing waits for; lightvla replay gives the policy the same observations again; recordings become LeRobot data sets)
+    with measured_node(PolicyNode, overrides, partial(feed, names, instruction)) as (node, sent):
         deadline = time.monotonic() + PATIENCE
         while node.statistics.counts['sent'] < WARM_UP:
             if time.monotonic() > deadline:
