@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import yaml
 
-from lightvla_ros.contract.libero import CAMERAS, ROTATION_SCALE, TRANSLATION_SCALE
+from lightvla_ros.contract.robot import robot_document
 from lightvla_ros.demonstrations.frames import EpisodeIndex
 from lightvla_ros.demonstrations.lerobot import INFO
 from lightvla_ros.demonstrations.reader import Demonstrations
@@ -70,16 +70,16 @@ class Written:
 def write_lerobot(demonstrations: Demonstrations, folder: Path) -> Written:
     """Write all episodes into a new folder.
 
-    :raises DemonstrationError: When no episode can be written, or they have different rates.
+    :raises DemonstrationError: When no episode can be written, or they are of different robots.
     :raises FileExistsError: When the folder is not empty.
     :raises WriteError: When the disk is full.
     """
     episodes = demonstrations.episodes
     first = episodes[0]
     for each in episodes:
-        if each.control_period != first.control_period or each.execution != first.execution:
+        if each.robot != first.robot:
             raise DemonstrationError(
-                f'{each}: has another rate or execution than {first}; write them as two data sets'
+                f'{each}: is of another robot or rate than {first}; write them as two data sets'
             )
     with whole_folder(folder) as part:
         writer = _Writer(part, demonstrations)
@@ -92,7 +92,9 @@ class _Writer:
     def __init__(self, folder: Path, demonstrations: Demonstrations) -> None:
         self._folder, self._first = folder, demonstrations.episodes[0]
         self._tasks = {text: number for number, text in enumerate(demonstrations.instructions)}
-        self._fps = 1 / self._first.control_period
+        self._robot = self._first.robot
+        self._fps = 1 / self._robot.control_period
+        self._state = STATE
         self._written = Written()
         self._rows: list[dict[str, Any]] = []
         self._file, self._bytes, self._table = -1, FILE_BYTES, None
@@ -125,13 +127,16 @@ class _Writer:
                 self._write(episode, part, shown)
 
     def _write(self, episode: EpisodeIndex, part: Part, images: np.ndarray) -> None:
-        """Append rows; ``images`` is uint8 [T, 2, H, W, 3]."""
+        """Append rows; ``images`` is uint8 [T, cameras, H, W, 3]."""
         import pyarrow as pa
 
+        if np.isnan(part.states).any():  # the recording has no fingers
+            self._state = STATE[:6]
+        states = part.states[:, : len(self._state)]
         count, number, begin = len(images), self._written.episodes, self._written.rows
         floats = pa.list_(pa.float32())
         columns = {
-            'observation.state': pa.array(part.states.tolist(), floats),
+            'observation.state': pa.array(states.tolist(), floats),
             'action': pa.array(part.actions.tolist(), floats),
             'timestamp': pa.array((np.arange(count) / self._fps).tolist(), pa.float32()),
             'frame_index': pa.array(range(count), pa.int64()),
@@ -140,11 +145,11 @@ class _Writer:
             'task_index': pa.array([self._tasks[episode.instruction]] * count, pa.int64()),
         }
         picture = pa.struct({'bytes': pa.binary(), 'path': pa.string()})
-        for slot, camera in enumerate(CAMERAS):
+        for slot, camera in enumerate(self._robot.cameras):
             files = [{'bytes': _png(each), 'path': None} for each in images[:, slot]]
             columns[_feature(camera)] = pa.array(files, picture)
             self._count(_feature(camera), images[:, slot].reshape(-1, 3) / 255)
-        self._count('observation.state', part.states)
+        self._count('observation.state', states)
         self._count('action', part.actions)
         table = pa.table(columns)
         place = self._place(table)
@@ -210,8 +215,8 @@ class _Writer:
             'shape': [height, width, 3],
             'names': ['height', 'width', 'channels'],
         }
-        features: dict[str, Any] = {_feature(camera): picture for camera in CAMERAS}
-        for name, labels in (('observation.state', STATE), ('action', ACTION)):
+        features: dict[str, Any] = {_feature(camera): picture for camera in self._robot.cameras}
+        for name, labels in (('observation.state', self._state), ('action', ACTION)):
             features[name] = {'dtype': 'float32', 'shape': [len(labels)], 'names': list(labels)}
         for name, kind in _NUMBERS.items():
             features[name] = {'dtype': kind, 'shape': [1], 'names': None}
@@ -235,15 +240,19 @@ class _Writer:
         """Return the content of the data YAML."""
         state, action = 'observation.state', 'action'
         rotation = {'at': [3, 4, 5], 'form': 'axis_angle', 'unit': 'rad'}
+        mapping = self._first.mapping
+        given = None if mapping is None else mapping.robot
+        fingers = {'name': state, 'at': [6, 7], 'form': 'fingers', 'unit': 'm'}
         return {
+            **({} if given is None else {'robot': robot_document(given)}),
             'format': 'lerobot',
             'rate': _whole(self._fps),
-            'execution': self._first.execution,
-            'cameras': {camera: _feature(camera) for camera in CAMERAS},
+            'execution': self._robot.action.execution,
+            'cameras': {camera: _feature(camera) for camera in self._robot.cameras},
             'state': {
                 'position': {'name': state, 'at': [0, 1, 2], 'unit': 'm'},
                 'rotation': {'name': state, **rotation},
-                'gripper': {'name': state, 'at': [6, 7], 'form': 'fingers', 'unit': 'm'},
+                **({'gripper': fingers} if len(self._state) > 6 else {}),
             },
             'action': {
                 'kind': 'delta',
@@ -294,8 +303,8 @@ def _parts(episode: EpisodeIndex, signals: Any) -> Iterator[Part]:
             continue
         chosen = actions[positions]
         moves = signals.actions[chosen].copy()
-        moves[:, :3] *= TRANSLATION_SCALE
-        moves[:, 3:6] *= ROTATION_SCALE
+        moves[:, :3] *= episode.robot.action.translation_scale
+        moves[:, 3:6] *= episode.robot.action.rotation_scale
         moves[:, 6] = 1 - signals.closed[chosen]
         states = signals.states[positions] * [1, 1, 1, 1, 1, 1, 1, -1]
         yield Part(positions, states, moves)

@@ -35,7 +35,7 @@ def test_what_is_written_is_read_back_to_the_last_pixel(tmp_path, capsys):
     np.testing.assert_allclose(after.proprio, before.proprio, atol=1e-6)
     np.testing.assert_allclose(after.chunks, before.chunks, atol=1e-6)
     assert after.instructions == before.instructions == (INSTRUCTION,)
-    assert (after.control_period, after.execution) == (before.control_period, before.execution)
+    assert after.robot == before.robot
     info = read_info(out)
     assert (info['codebase_version'], info['fps']) == ('v3.0', 20)
     assert (info['total_episodes'], info['total_frames']) == (2, 26)
