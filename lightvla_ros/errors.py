@@ -23,6 +23,7 @@ Those that one module alone raises are declared there, which is named beside the
     ├── LockedError             files
     ├── MessageError            nodes.conversions
     ├── MissingMarkersError     nodes.reference
+    ├── OrderError              nodes.view.server
     ├── ParameterError          nodes.parameters
     ├── PolicyOutputError
     ├── RecordingError          demonstrations.bag_writer

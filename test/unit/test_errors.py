@@ -19,8 +19,8 @@ from lightvla_ros.cli.exit_code import exit_code
 from lightvla_ros.contract import write_manifest
 from lightvla_ros.errors import ArgumentError, LightVLAError, sentence
 
-# raised to get out of a loop, and caught where it is raised
-SIGNALS = {'StoppedError'}
+# raised to get out of a loop or a request, and caught where they are raised
+SIGNALS = {'StoppedError', '_Refused'}
 
 
 def test_every_error_of_ours_has_the_same_root_and_is_in_the_drawing():
@@ -143,6 +143,12 @@ FAULTS = {
         for fault in ('cut', 'missing', 'text')
     ]
     + ['gpu --device cpu --policy {policy} --out {taken}/x.json'],
+    'replay': ['{missing}', '{text}', '{missing} --policy {policy}'],
+    'new-policy': [
+        '{missing} --out {free}',
+        '{text} --out {free}',
+        '{robot} --out {taken}/x',
+    ],
     'calibrate': ['{cut}', '{missing}', '{text}', '{policy} --observations {missing}'],
     'import': [
         '--checkpoint {cut} --out {free}',
@@ -245,6 +251,7 @@ def answer(pytestconfig, tmp_path, capfd, monkeypatch, bundled_policy, published
     places |= {
         'policy': str(bundled_policy),
         'published': str(published),
+        'robot': str(pytestconfig.rootpath / 'config/robots/libero.yaml'),
         'config': str(pytestconfig.rootpath / 'config/train/libero_tiny_base.yaml'),
     }
 
@@ -285,7 +292,8 @@ def test_weights_that_lack_a_tensor_are_one_line(words, damaged, answer):
 
 
 def test_an_install_without_the_bundled_policy_says_how_to_name_another(pytestconfig, tmp_path):
-    shutil.copytree(pytestconfig.rootpath / 'lightvla_ros', tmp_path / 'lightvla_ros')
+    for folder in ('lightvla_ros', 'config'):
+        shutil.copytree(pytestconfig.rootpath / folder, tmp_path / folder)
     done = subprocess.run(
         [sys.executable, '-m', 'lightvla_ros.cli', 'demo', '--out', 'out'],
         cwd=tmp_path,
