@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,9 +133,24 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help="steps after which an episode ends; default: the suite's limit",
     )
+    add_engine(parser, (*ENGINES, 'torch'), of='each worker')
+    parser.add_argument(
+        '--workers',
+        type=parse_count,
+        default=1,
+        metavar='N',
+        help='processes that run episodes, 2 GB each; default: 1',
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser, engines: Sequence[str], of: str) -> None:
+    """Declare the options for the engine.
+
+    :param of: Whose threads ``--threads`` counts.
+    """
     parser.add_argument(
         '--engine',
-        choices=(*ENGINES, 'torch'),
+        choices=engines,
         default='onnxruntime',
         help='engine that runs the policy; default: onnxruntime',
     )
@@ -151,14 +166,7 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
         type=parse_count,
         default=1,
         metavar='N',
-        help='threads of each worker; default: 1',
-    )
-    parser.add_argument(
-        '--workers',
-        type=parse_count,
-        default=1,
-        metavar='N',
-        help='processes that run episodes, 2 GB each; default: 1',
+        help=f'threads of {of}; default: 1',
     )
 
 

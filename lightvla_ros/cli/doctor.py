@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightvla_ros.cli.arguments import add_precision, number, parse_count
+from lightvla_ros.cli.arguments import add_engine, number
 from lightvla_ros.doctor.findings import Finding, document, exit_code, report
 from lightvla_ros.engine import ENGINES, options_of
 from lightvla_ros.errors import ArgumentError
@@ -30,26 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the findings as JSON')
     offline = parser.add_argument_group('without --live')
-    offline.add_argument(
-        '--engine',
-        choices=ENGINES,
-        default='onnxruntime',
-        help='engine that the node will have; default: onnxruntime',
-    )
-    offline.add_argument(
-        '--provider',
-        default='CPUExecutionProvider',
-        metavar='NAME',
-        help='execution provider of onnxruntime; default: CPUExecutionProvider',
-    )
-    add_precision(offline)
-    offline.add_argument(
-        '--threads',
-        type=parse_count,
-        default=1,
-        metavar='N',
-        help='threads of the engine; default: 1',
-    )
+    add_engine(offline, ENGINES, of='the engine')
     live = parser.add_argument_group('with --live')
     live.add_argument(
         '--live', action='store_true', help="listen to the robot's topics and judge them"

@@ -70,6 +70,7 @@ class PolicyRunner:
         self._statistics = statistics
         self._recorder = recorder
         self._fingerprint = policy.manifest.fingerprint
+        self._inference_topic = node.resolve_topic_name('~/inference')
         self._gate = InstructionGate()
         self._uninstructed = reason('no_instruction')  # why there is no instruction
         self._worker: Worker[Job, Result] | None = None
@@ -294,7 +295,7 @@ class PolicyRunner:
     def _record(self, job: Job, state: RobotState, outcome: Prediction | Exception) -> None:
         topics, frame = self.inputs.image_topics, self._values.base_frame
         make = partial(inference_message, self._fingerprint, job, state, topics, frame, outcome)
-        self._recorder.put(self._node.resolve_topic_name('~/inference'), make)
+        self._recorder.put(self._inference_topic, make)
 
     def _rolled(self, state: RobotState, job: Job) -> RobotState:
         """Return the state when the job's chunk is expected to start; see ``rolled_state.py``."""

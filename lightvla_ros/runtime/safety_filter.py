@@ -194,14 +194,12 @@ class SafetyFilter:
         quaternion = np.array(pose.quaternion, float)
         pose = Pose(np.array(pose.position, float), quaternion / length(quaternion))
         last = self._measured or self._first
-        jump = last is not None and self._over(difference(last, pose), 'state_jump')
+        jump = self._over(difference(last, pose), 'state_jump') if last is not None else ''
+        self._state_fault = reason('state_jump', '', jump) if jump else ''
         if self._measured is None:
             self._first = pose
-        if last is None or jump:
-            self._state_fault = reason('state_jump', '', jump) if jump else ''
-            return
-        self._measured, self._measured_at = pose, now
-        self._state_fault = ''
+        if last is not None and not jump:
+            self._measured, self._measured_at = pose, now
 
     def enable(self, now: float, pressed: bool) -> None:
         """Take a message of the dead-man."""
