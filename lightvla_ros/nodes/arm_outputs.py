@@ -15,18 +15,17 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
-from lightvla_ros.nodes.conversions import pose_to_message, time_message
+from lightvla_ros.nodes.conversions import fill_pose, time_message
 from lightvla_ros.nodes.lifecycle import TransitionError
 from lightvla_ros.nodes.optional_interfaces import interfaces
 from lightvla_ros.nodes.qos import ORDER_QOS, wait_until_received
 from lightvla_ros.nodes.topic_graph import Topic
 from lightvla_ros.policy.poses import Pose, difference, shortened
-from lightvla_ros.policy.state import RobotState
 from lightvla_ros.runtime.reasons import reason
 from lightvla_ros.runtime.safety_filter import Command, Mode
 
@@ -58,6 +57,9 @@ class CrispOutput:
         self._values = values
         self._halt = halt
         self._publisher = node.create_lifecycle_publisher(self.kind, self.relative, NEWEST)
+        # one for all commands: to make a message takes as long as to fill it
+        self._message = self.kind()
+        self._message.header.frame_id = values.base_frame
 
     @property
     def topic(self) -> Topic:
@@ -77,8 +79,8 @@ class CrispOutput:
         :param measured: The measured pose to which it belongs.
         :param stamp: Now [ns, ROS time].
         """
-        state = RobotState(*command.pose)
-        self._publisher.publish(pose_to_message(state, stamp, self._values.base_frame))
+        fill_pose(self._message, *command.pose, stamp)
+        self._publisher.publish(self._message)
 
     def destroy(self) -> None:
         """Remove the publisher, once the last command has been received."""
@@ -168,9 +170,9 @@ class ServoTwistOutput(ServoPoseOutput):
 
     def send(self, command: Command, measured: Pose, stamp: int) -> None:
         """Publish a twist in the base frame; zero while the arm is meant to hold."""
-        message = TwistStamped()
+        message = self._message
         message.header.stamp = time_message(stamp)
-        message.header.frame_id = self._values.base_frame
+        message.twist = Twist()
         if command.mode is Mode.MOVE:
             gain = self._values.twist_gain
             shift, turn = difference(measured, command.pose)

@@ -138,11 +138,10 @@ def chunk_from_message(message: ActionChunk) -> Chunk:
     period = stamp_ns(message.period)
     if period <= 0:
         raise MessageError(f'period of {period} ns; it must be above 0')
-    steps = [
-        (t.translation.x, t.translation.y, t.translation.z)
-        + (t.rotation.x, t.rotation.y, t.rotation.z, t.rotation.w)
-        for t in message.steps
-    ]
+    steps = []
+    for transform in message.steps:
+        p, q = transform.translation, transform.rotation
+        steps.append((p.x, p.y, p.z, q.x, q.y, q.z, q.w))
     numbers = np.array(steps, dtype=np.float64).reshape(-1, 7)
     gripper = np.array(message.gripper, dtype=np.float64)
     if len(numbers) > MAX_STEPS:
@@ -153,7 +152,7 @@ def chunk_from_message(message: ActionChunk) -> Chunk:
         raise MessageError('a step is NaN or infinite')
     if ((gripper < 0) | (gripper > 1)).any():
         raise MessageError('a gripper opening is outside 0 to 1')
-    norms = np.linalg.norm(numbers[:, 3:], axis=1)
+    norms = np.sqrt((numbers[:, 3:] ** 2).sum(1))
     if (np.abs(norms - 1) > UNIT_TOLERANCE).any():
         raise MessageError('a rotation is not a unit quaternion')
     return Chunk(
@@ -198,13 +197,21 @@ def picture_from_message(
 def pose_to_message(state: RobotState, stamp: int, frame_id: str) -> PoseStamped:
     """Position and quaternion of a state -> PoseStamped."""
     message = PoseStamped()
-    message.header.stamp = time_message(stamp)
     message.header.frame_id = frame_id
-    pose = message.pose
-    pose.position.x, pose.position.y, pose.position.z = state.position.tolist()
-    orientation = pose.orientation
-    orientation.x, orientation.y, orientation.z, orientation.w = state.quaternion.tolist()
+    fill_pose(message, state.position, state.quaternion, stamp)
     return message
+
+
+def fill_pose(
+    message: PoseStamped, position: np.ndarray, quaternion: np.ndarray, stamp: int
+) -> None:
+    """Write position [3], quaternion x y z w [4] and stamp [ns] into a message."""
+    part = message.header.stamp
+    part.sec, part.nanosec = divmod(stamp, 10**9)
+    part = message.pose.position
+    part.x, part.y, part.z = position.tolist()
+    part = message.pose.orientation
+    part.x, part.y, part.z, part.w = quaternion.tolist()
 
 
 def pose_from_message(message: PoseStamped) -> RobotState:
