@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.contract.libero import EXPERT_SUITES, INIT_STATES, TASKS
+from lightvla_ros.contract.suites import EXPERT_SUITES, LIBERO_SUITES, PRO_SUITES, SUITES
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.policy.tolerances import TOLERANCES
@@ -86,28 +86,49 @@ def check_episodes(
     :raises ArgumentError: Naming the first missing task or saved initial state.
     """
     for suite in suites:
-        if over := [task for task in tasks if task >= TASKS[suite]]:
+        last_task, last_state = SUITES[suite].tasks - 1, SUITES[suite].init_states - 1
+        if over := [task for task in tasks if task > last_task]:
+            raise ArgumentError(f'--tasks: {suite} has the tasks 0 to {last_task}, not {over[0]}')
+        if over := [init for init in inits if init > last_state]:
             raise ArgumentError(
-                f'--tasks: {suite} has the tasks 0 to {TASKS[suite] - 1}, not {over[0]}'
+                f'--inits: in {suite} a task has the saved initial states 0 to {last_state}, '
+                f'not {over[0]}'
             )
-    if over := [init for init in inits if init >= INIT_STATES]:
-        raise ArgumentError(
-            f'--inits: a task has the saved initial states 0 to {INIT_STATES - 1}, not {over[0]}'
-        )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, suites: tuple[str, ...]) -> None:
-    """Declare policy, episodes and conditions.
+def add_suite(parser: argparse.ArgumentParser, several: bool = False, default: str = 'all') -> None:
+    """Declare ``--suite`` with every suite of LIBERO and LIBERO-PRO, listed in groups.
 
-    :param suites: Suites that can be chosen, in addition to ``all``.
+    :param several: Whether more than one may be given; then the value is a list.
     """
-    parser.add_argument('--policy', type=Path, required=True, metavar='DIR', help='policy folder')
-    parser.add_argument(
+    both = f', which is {" and ".join(EXPERT_SUITES)}' if default == 'all' else ''
+    group = parser.add_argument_group('suites of tasks', _suites_in_groups())
+    group.add_argument(
         '--suite',
-        choices=(*suites, 'all'),
-        default='all',
-        help=f'suite of tasks; default: all, which is {" and ".join(EXPERT_SUITES)}',
+        nargs='+' if several else None,
+        choices=(*SUITES, 'all') if default == 'all' else tuple(SUITES),
+        default=[default] if several else default,
+        metavar='SUITE',
+        help=f'{"one suite or more" if several else "a suite of tasks"}; default: {default}{both}',
     )
+
+
+def _suites_in_groups() -> str:
+    groups: dict[str, list[str]] = {}
+    for name in PRO_SUITES:
+        base, change = re.fullmatch(r'(libero_[a-z0-9]+)_((?:with|temp)_.+|.+)', name).groups()
+        groups.setdefault(base, []).append(f'_{change}')
+    changes = '; '.join(f'{base} with {", ".join(those)}' for base, those in groups.items())
+    return (
+        f'LIBERO: {", ".join(LIBERO_SUITES)}. LIBERO-PRO, for evaluation alone: {changes}. '
+        '_lan: other words; _task: another request; _swap: other places; _object: other looks; '
+        '_temp: shifted by metres; _with: one thing more'
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare policy and conditions."""
+    parser.add_argument('--policy', type=Path, required=True, metavar='DIR', help='policy folder')
     add_conditions(parser)
 
 

@@ -12,13 +12,13 @@ from lightvla_ros.cli.arguments import (
     add_episodes,
     add_no_compile,
     add_render,
+    add_suite,
     check_episodes,
     number,
     parse_count,
     parse_range,
     parse_seed,
 )
-from lightvla_ros.contract.libero import MAX_STEPS
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource, write_text
 from lightvla_ros.policy.tolerances import TOLERANCES
@@ -132,9 +132,7 @@ def _add_delays(parser: argparse.ArgumentParser) -> None:
         default=['plain', 'roll_state', 'blended', 'both'],
         help="roll_state of the policy node, the executor's blended 2, or both; default: all",
     )
-    parser.add_argument(
-        '--suite', choices=tuple(MAX_STEPS), default='libero_object', help='suite of tasks'
-    )
+    add_suite(parser, default='libero_object')
     add_episodes(parser, tasks='0-9', inits='0')
     parser.add_argument(
         '--seed',

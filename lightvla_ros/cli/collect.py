@@ -22,7 +22,7 @@ from lightvla_ros.cli.arguments import (
     parse_seed,
 )
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.contract.libero import EXPERT_SUITES
+from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import sentence
 from lightvla_ros.files import one_writer
 

@@ -6,8 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.cli.arguments import add_render, check_episodes, parse_count, parse_range
-from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
+from lightvla_ros.cli.arguments import (
+    add_render,
+    add_suite,
+    check_episodes,
+    parse_count,
+    parse_range,
+)
+from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
 from lightvla_ros.sim.episode import ROS_CONTROLLERS
@@ -25,12 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument(
         '--replay', action='store_true', help='replay the scripted expert instead of a policy'
     )
-    parser.add_argument(
-        '--suite',
-        choices=(*MAX_STEPS, 'all'),
-        default='all',
-        help=f'suite of tasks; default: all, which is {" and ".join(EXPERT_SUITES)}',
-    )
+    add_suite(parser)
     parser.add_argument(
         '--tasks',
         type=parse_range,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.cli.arguments import (
     add_conditions,
+    add_suite,
     check_episodes,
     parse_range,
     parse_seed,
 )
-from lightvla_ros.contract.libero import EXPERT_SUITES, MAX_STEPS
+from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -35,13 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='file for the result; the journal, FILE with .jsonl, is resumed if it exists',
     )
-    parser.add_argument(
-        '--suite',
-        nargs='+',
-        choices=(*MAX_STEPS, 'all'),
-        default=['all'],
-        help=f'one suite or more; default: all, which is {" and ".join(EXPERT_SUITES)}',
-    )
+    add_suite(parser, several=True)
     parser.add_argument(
         '--tasks',
         type=parse_range,

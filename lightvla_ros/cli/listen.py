@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from lightvla_ros.cli.arguments import add_episodes, add_run_arguments, eval_options, parse_count
-from lightvla_ros.contract.libero import EXPERT_SUITES
+from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.files import write_text
 
 TASKS, INITS = tuple(range(10)), (0, 1)
@@ -15,7 +15,13 @@ TASKS, INITS = tuple(range(10)), (0, 1)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla listen``."""
-    add_run_arguments(parser, EXPERT_SUITES)
+    add_run_arguments(parser)
+    parser.add_argument(
+        '--suite',
+        choices=(*EXPERT_SUITES, 'all'),
+        default='all',
+        help=f'suite of tasks; default: all, which is {" and ".join(EXPERT_SUITES)}',
+    )
     add_episodes(parser, tasks='0-9', inits='0-1')
     parser.add_argument(
         '--others',

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightvla_ros.cli.arguments import add_episodes, add_run_arguments, eval_options
-from lightvla_ros.contract.libero import MAX_STEPS
+from lightvla_ros.cli.arguments import add_episodes, add_run_arguments, add_suite, eval_options
 from lightvla_ros.files import one_writer, write_text
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ TASKS, INITS = tuple(range(10)), tuple(range(5))  # of figures without pictures
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``lightvla show``."""
-    add_run_arguments(parser, tuple(MAX_STEPS))
+    add_run_arguments(parser)
+    add_suite(parser)
     add_episodes(parser, tasks='0; 0-9 with --stats-only', inits='0; 0-4 with --stats-only')
     parser.add_argument(
         '--out',

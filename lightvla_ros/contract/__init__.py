@@ -2,7 +2,8 @@
 
 - ``document``: a new policy's manifest, from its robot's contract
 - ``folder``: reads, checks and writes a policy folder's manifest
-- ``libero``: LIBERO's suites, and the contract of its Panda (``config/robots/libero.yaml``)
+- ``libero``: the contract of LIBERO's Panda (``config/robots/libero.yaml``)
+- ``suites``: LIBERO's suites of tasks, and LIBERO-PRO's
 - ``manifest``: the types of a manifest's contents
 - ``robot``: a robot's contract: cameras, state, steps, hand, frames, workspace
 """

