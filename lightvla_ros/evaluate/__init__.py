@@ -5,6 +5,7 @@
 - ``compare``: two results on the same episodes, pair by pair
 - ``compared_engine``: the PyTorch engine with a pruning method of others
 - ``direct``: episodes without ROS, with the same numbers as through ROS
+- ``efficiency``: what two policies spend on the same solved episodes
 - ``episodes``: options of an evaluation, and the record of an episode
 - ``evaluate``: runs the episodes that the journal lacks, then writes the result
 - ``journal``: file to which each finished episode is appended, so that none is run twice

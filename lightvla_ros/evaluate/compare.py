@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lightvla_ros.errors import EvaluationError
+from lightvla_ros.evaluate.efficiency import efficiency
+from lightvla_ros.evaluate.efficiency import lines as efficiency_lines
 from lightvla_ros.evaluate.episodes import EpisodeRecord
 from lightvla_ros.evaluate.rates import PairedOutcomes
 from lightvla_ros.evaluate.result import read_document
@@ -18,7 +20,7 @@ def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
     :param shared: Leave out episodes that only one result has, instead of refusing them.
     :returns: Fields of :meth:`PairedOutcomes.as_dict`, ``left_out``, ``warnings``, and the numbers
         of episodes with equal outcome and steps (``same_steps``) and with an identical end state
-        (``same_end_state``).
+        (``same_end_state``), and ``efficiency``.
     :raises EvaluationError: When the episodes do not match, or none is shared.
     """
     documents = [read_document(path) for path in (first, second)]
@@ -42,6 +44,7 @@ def compare(first: Path, second: Path, shared: bool = False) -> dict[str, Any]:
         'left_out': left_out,
         'same_steps': sum(same_steps),
         'same_end_state': sum(one.end_state == other.end_state != '' for one, other in pairs),
+        'efficiency': efficiency(pairs),
         'warnings': warnings(*documents),
     }
 
@@ -107,6 +110,7 @@ def report(document: dict[str, Any]) -> str:
         f'McNemar, exact: p = {document["p_value"]:.3g}',
         f'{document["pairs"]} pairs: {document["same_steps"]} with the same outcome and steps, '
         f'{document["same_end_state"]} with an identical end state',
+        *efficiency_lines(document['efficiency']),
     ]
     if document['left_out']:
         lines.append(

@@ -125,6 +125,7 @@ class DirectRunner:
             seconds=round(time.monotonic() - started, 2),
             renderer=env.renderer,
             end_state=state_digest(end_state(env)),
+            motion=runner.motion,
             kept={
                 camera.name: [prediction.kept[index] for prediction in predictions]
                 for index, camera in enumerate(self._policy.manifest.cameras)

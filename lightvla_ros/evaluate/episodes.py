@@ -150,6 +150,7 @@ class EpisodeRecord:
     :param steps: Steps after settling, up to success or the limit.
     :param seconds: Wall-clock time, without building the environment.
     :param end_state: Digest of all joint positions at the end, to compare the ends of two runs.
+    :param motion: See ``sim.motion.MotionLog.figures``; empty in results of older releases.
     :param kept: Kept visual tokens of every chunk, by camera.
     :param latency_ms: Time of preprocessing, encode and act, for every chunk.
     """
@@ -165,6 +166,7 @@ class EpisodeRecord:
     error: str = ''
     renderer: str = ''
     end_state: str = ''
+    motion: dict[str, float] = field(default_factory=dict)
     kept: dict[str, list[int]] = field(default_factory=dict)
     latency_ms: list[float] = field(default_factory=list)
 

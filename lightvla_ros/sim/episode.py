@@ -10,6 +10,7 @@ import numpy as np
 from lightvla_ros.contract.libero import CONTROL_PERIOD
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
+from lightvla_ros.sim.motion import MotionLog
 
 CONTROLLERS = ('osc', 'crisp')
 ROS_CONTROLLERS = (*CONTROLLERS, 'servo')  # Servo takes speeds, which only a chunk executor sends
@@ -34,6 +35,7 @@ class EpisodeResult:
 
     :param steps: Steps after settling, up to success or the limit.
     :param renderer: OpenGL that drew the images, ``none`` without images.
+    :param motion: See ``MotionLog.figures``.
     :param render_setting: ``standard`` or ``cheap``; outcomes are compared within one setting.
     """
 
@@ -43,6 +45,7 @@ class EpisodeResult:
     steps: int
     renderer: str
     render_setting: str
+    motion: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     error: str = ''
 
@@ -69,6 +72,8 @@ class EpisodeRunner:
         self.steps = 0
         self.success = False
         env.reset(spec.init_state, spec.seed)
+        self._motion = MotionLog()
+        self._note_motion()
         self._step = env.step
         if controller == 'crisp':
             # not at the top: the command line reads this module without MuJoCo
@@ -87,6 +92,7 @@ class EpisodeRunner:
             self._gripper = float(action[6])
             self.success = self._step(action)
             self.steps += 1
+            self._note_motion()
         return self.finished
 
     def count(self, solved: bool, seconds: float) -> bool:
@@ -97,9 +103,17 @@ class EpisodeRunner:
         :returns: Whether the episode is finished.
         """
         if not self.finished:
-            self.steps = round(seconds / CONTROL_PERIOD)
+            steps = round(seconds / CONTROL_PERIOD)
+            if steps != self.steps:
+                self._note_motion()
+            self.steps = steps
             self.success = solved
         return self.finished
+
+    @property
+    def motion(self) -> dict[str, float]:
+        """How far and how smoothly the arm has moved; see ``MotionLog.figures``."""
+        return self._motion.figures()
 
     def hold_action(self) -> np.ndarray:
         """Return the action that holds still: no motion, the gripper as last commanded."""
@@ -114,5 +128,9 @@ class EpisodeRunner:
             steps=self.steps,
             renderer=self._env.renderer,
             render_setting=self._env.render_setting,
+            motion=self.motion,
             error=error,
         )
+
+    def _note_motion(self) -> None:
+        self._motion.add(self._env.state().position, self._env.joints())

@@ -247,6 +247,11 @@ class LiberoEnv:
         fingers = np.array([sim.data.qpos[index] for index in robot._ref_gripper_joint_pos_indexes])
         return RobotState(position, np.array([x, y, z, w]), fingers)
 
+    def joints(self) -> np.ndarray:
+        """Return the positions of the arm's joints [7], radians."""
+        indexes = self._wrapper.env.robots[0]._ref_joint_pos_indexes
+        return np.array(self._wrapper.sim.data.qpos[indexes])
+
     def close(self) -> None:
         """Free the simulation and its rendering context."""
         self._wrapper.close()

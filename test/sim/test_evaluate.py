@@ -32,7 +32,7 @@ def test_direct_and_through_ros_end_in_the_same_state(tmp_path, bundled_policy):
         assert (document['episodes'], document['errors']) == (1, [])
     one, other = direct['all_episodes'][0], ros['all_episodes'][0]
     assert one['steps'] == 220 or one['success']
-    for key in ('instruction', 'success', 'steps', 'end_state', 'kept', 'renderer'):
+    for key in ('instruction', 'success', 'steps', 'end_state', 'motion', 'kept', 'renderer'):
         assert one[key] == other[key], key
     assert len(one['latency_ms']) == len(other['latency_ms']) == -(-one['steps'] // 8)
     said = lightvla('compare', *files.values())

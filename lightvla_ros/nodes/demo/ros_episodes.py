@@ -117,6 +117,7 @@ class RosRunner:
             seconds=round(result['seconds'], 2),
             renderer=result['renderer'],
             end_state=digest,
+            motion=result['motion'],
             kept=statistics.kept,
             latency_ms=[
                 round(preprocess + inference, 2)
