@@ -1,6 +1,7 @@
 # make demo and make test do all their own set-up. PYTHON=python3.12 picks another Python.
 SHELL := /bin/bash
 VENV := .venv/bin
+SIM = OMP_NUM_THREADS=1 $(VENV)/python -m pytest test/sim -n 2 --dist loadfile
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 ifdef ROS_DISTRO
 # With a sourced ROS our messages lie in .venv, and their libraries must be found there. (The PyPI
@@ -24,7 +25,8 @@ demo: setup  ## the closed loop in LIBERO through real ROS 2; leaves out/demo
 	$(VENV)/lightvla demo
 
 test: setup-train lint docs unit  ## all: lint, site, unit, ROS, closed loop in LIBERO, colcon build, wheel
-	$(VENV)/python -m pytest test --ignore test/unit
+	$(SIM)
+	$(VENV)/python -m pytest test --ignore test/unit --ignore test/sim
 	tools/colcon_check.sh
 	tools/wheel_check.sh
 
@@ -39,8 +41,8 @@ unit: setup-train  ## tests without ROS, on two cores
 ros: setup  ## tests with real rclpy
 	$(VENV)/python -m pytest test/ros
 
-sim: setup  ## tests with real LIBERO
-	$(VENV)/python -m pytest test/sim
+sim: setup  ## tests with real LIBERO, on two cores
+	$(SIM)
 
 colcon: setup  ## a plain colcon build, imported
 	tools/colcon_check.sh
