@@ -29,6 +29,7 @@ from lightvla_ros.cli import (
     reference,
     replay,
     show,
+    tables,
     train,
     verify,
 )
@@ -39,6 +40,7 @@ COMMANDS = {
     'doctor': doctor,
     'eval': evaluate,
     'compare': compare,
+    'tables': tables,
     'listen': listen,
     'show': show,
     'bench': bench,

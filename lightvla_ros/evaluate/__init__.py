@@ -14,4 +14,5 @@
 - ``pool``: worker processes that run episodes
 - ``rates``: success rates with their uncertainty
 - ``result``: the result: its document, file and table
+- ``tables``: a table of evaluations: its rows, and the finished table
 """

@@ -125,6 +125,7 @@ FAULTS = {
         '--merge {text} --json {free}.json',
     ],
     'compare': ['{missing} {missing}', '{text} {text}', '{policy} {policy}'],
+    'tables': ['{missing} --out {free}', '{text} --out {free}'],
     'listen': [
         '--policy {cut} --json {free}.json',
         '--policy {missing}',

@@ -1,0 +1,80 @@
+"""`lightvla tables`: runs the rows of a table of evaluations, and prints the table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lightvla_ros.cli import evaluate
+from lightvla_ros.cli.arguments import parse_count, parse_range
+from lightvla_ros.errors import ArgumentError
+from lightvla_ros.files import write_text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``lightvla tables``."""
+    parser.set_defaults(stopped='stopped; run the same command again to continue')
+    parser.add_argument('plan', type=Path, metavar='FILE', help='a file of config/tables')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help="the rows' results and journals, which are resumed, and table.md",
+    )
+    parser.add_argument('--policy', type=Path, metavar='DIR', help='policy folder of all rows')
+    parser.add_argument(
+        '--rows', nargs='+', metavar='ROW', help='run these, in this order; default: all'
+    )
+    parser.add_argument(
+        '--inits',
+        type=parse_range,
+        metavar='A-B',
+        help='saved initial states, such as 0-4; default: those of the file',
+    )
+    parser.add_argument(
+        '--workers', type=parse_count, metavar='N', default=1, help='worker processes; default: 1'
+    )
+    parser.add_argument('--show', action='store_true', help='run nothing; print what there is')
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Run the rows that are asked for, and print and write the table.
+
+    :returns: 0; 1 when an episode is an error. After Ctrl-C the same command continues.
+    :raises ArgumentError: When there is no such row, or a row's options are wrong.
+    """
+    from lightvla_ros.evaluate.tables import read_plan, result_path, table
+
+    plan = read_plan(parsed.plan)
+    rows = parsed.rows or list(plan.rows)
+    if unknown := [row for row in rows if row not in plan.rows]:
+        raise ArgumentError(f'--rows: {parsed.plan} has no {unknown[0]}; {", ".join(plan.rows)}')
+    code = 0
+    # all rows are parsed before the first one runs for an hour
+    commands = [] if parsed.show else [(row, _parse(parsed, plan.arguments(row))) for row in rows]
+    for row, command in commands:
+        command.json = result_path(parsed.out, row)
+        print(f'{row}:', flush=True)
+        code |= evaluate.run(command)
+    text = table(plan, parsed.out)
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    write_text(parsed.out / 'table.md', text + '\n')
+    print(text)
+    return code
+
+
+def _parse(parsed: argparse.Namespace, arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f'lightvla tables: {parsed.plan}', exit_on_error=False)
+    evaluate.add_arguments(parser)
+    try:
+        command, unknown = parser.parse_known_args([*arguments, '--json', 'row.json'])
+    except argparse.ArgumentError as error:
+        raise ArgumentError(f'{parsed.plan}: {error}') from None
+    if unknown:
+        raise ArgumentError(f'{parsed.plan}: lightvla eval has no option {unknown[0]}')
+    command.workers = parsed.workers
+    command.policy = parsed.policy or command.policy
+    command.inits = parsed.inits or command.inits
+    evaluate.options_from(command)  # refuses episodes that do not exist
+    return command

@@ -1,0 +1,90 @@
+"""`lightvla tables`: plans of tables, their rows as options of `lightvla eval`, and the table."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightvla_ros.cli import main, make_parser, tables
+from lightvla_ros.errors import ConfigError
+from lightvla_ros.evaluate.episodes import Conditions, EpisodeRecord
+from lightvla_ros.evaluate.result import summarise, write_document
+from lightvla_ros.evaluate.tables import read_plan, result_path, table
+
+PLANS = sorted((Path(__file__).parents[2] / 'config' / 'tables').glob('*.yaml'))
+
+
+@pytest.mark.parametrize('path', PLANS, ids=lambda path: path.stem)
+def test_all_rows_of_our_tables_are_options_of_eval(path, tmp_path):
+    plan = read_plan(path)
+    parsed = make_parser().parse_args(['tables', str(path), '--out', str(tmp_path)])
+    commands = {row: tables._parse(parsed, plan.arguments(row)) for row in plan.rows}
+    seen = {
+        tuple(sorted((k, str(v)) for k, v in vars(command).items()))
+        for command in commands.values()
+    }
+    assert len(seen) == len(commands), 'two rows are the same'
+
+
+def plan_of(tmp_path, **changes):
+    document = {'title': 'T', 'rows': {'base': [], 'less': ['--ablation', 'fewer']}}
+    path = tmp_path / 'plan.yaml'
+    path.write_text(yaml.safe_dump(document | {'against': 'base'} | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'against': 'bass'}, "against: there is no row 'bass'"),
+        ({'rows': {'A b': []}}, 'rows.A b: a name has'),
+        ({'rows': {'base': ['--ablation-seed', 1]}}, 'rows.base: a list of strings is needed'),
+        ({'rows': {'base': '--ablation fewer'}}, 'rows.base: a list of strings is needed'),
+        ({'row': {}}, 'row is unknown'),
+    ],
+)
+def test_a_plan_with_a_fault_names_it(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        read_plan(plan_of(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ('rows', 'message'),
+    [
+        ({'base': ['--ablaton', 'fewer']}, 'lightvla eval has no option --ablaton'),
+        ({'base': ['--ablation', 'fever']}, "invalid choice: 'fever'"),
+        ({'base': ['--inits', '50']}, 'in libero_object a task has the saved initial states'),
+    ],
+)
+def test_a_row_with_a_fault_is_found_before_any_row_runs(tmp_path, capsys, rows, message):
+    path = plan_of(tmp_path, rows={'first': [], **rows})
+    assert main(['tables', str(path), '--out', str(tmp_path / 'out'), '--policy', 'p']) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_row_that_is_not_there(tmp_path, capsys):
+    path = plan_of(tmp_path)
+    assert main(['tables', str(path), '--out', str(tmp_path), '--rows', 'more']) == 2
+    assert 'has no more; base, less' in capsys.readouterr().err
+
+
+def test_the_table_has_pairs_and_says_what_is_not_measured(tmp_path, capsys):
+    path = plan_of(tmp_path, rows={'base': [], 'less': [], 'later': []})
+    for row, outcomes in (('base', [True] * 10), ('less', [True] * 6 + [False] * 4)):
+        records = [
+            EpisodeRecord(
+                'libero_object', 0, n, 0, 'x', success, 100 + 10 * (row == 'less'),
+                kept={'wrist': [8]}, latency_ms=[18.0],
+            )
+            for n, success in enumerate(outcomes)
+        ]  # fmt: skip
+        header = {'conditions': Conditions().as_dict(), 'versions': {}}
+        write_document(result_path(tmp_path, row), summarise(header, {}, records, {'ratio': 0.72}))
+    assert main(['tables', str(path), '--out', str(tmp_path), '--show']) == 0
+    said = capsys.readouterr().out
+    assert '| base | 10 of 10 | 72.2% to 100.0% | 8.0 | 72.0% | 18 ms |  |  |  |' in said
+    assert '| less | 6 of 10 | 31.3% to 83.2% | 8.0 | 72.0% | 18 ms | -40.0 (' in said
+    assert '10 pairs | 0.12 | 110 and 100 |' in said
+    assert '| later | not measured |' in said
+    assert (tmp_path / 'table.md').read_text().strip() == table(read_plan(path), tmp_path).strip()
