@@ -8,17 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.cli.arguments import (
-    add_episodes,
-    add_no_compile,
-    add_render,
-    add_suite,
-    check_episodes,
-    number,
-    parse_count,
-    parse_range,
-    parse_seed,
-)
+from lightvla_ros.cli import bench_delays
+from lightvla_ros.cli.arguments import add_no_compile, number, parse_count
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource, write_text
 from lightvla_ros.policy.tolerances import TOLERANCES
@@ -28,7 +19,6 @@ if TYPE_CHECKING:
     from lightvla_ros.bench.layers import LayerBench
 
 POLICY_ROUNDS, PRESET_ROUNDS = 100, 10
-DELAYS, HORIZONS = (0, 50, 100, 200, 400), (8, 4, 2)
 ONLY = {
     'policy': ('engine', 'provider'),
     'preset': ('layers', 'text', 'precision'),
@@ -49,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _run_executor,
         ),
         ('soak', 'whether the nodes grow, or miss anything, in a long run', _add_soak, _run_soak),
-        ('delays', 'episodes whose observations come late', _add_delays, _run_delays),
+        (
+            'delays',
+            'episodes whose observations come late',
+            bench_delays.add_arguments,
+            bench_delays.run,
+        ),
         ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
         ('gpu', 'a chunk on a GPU, against the limits of the same GPU', _add_gpu, _run_gpu),
     ):
@@ -98,87 +93,6 @@ def _run_executor(parsed: argparse.Namespace) -> int:
 
     report = measure(parsed.seconds)
     print(json.dumps(report, indent=2) if parsed.json else table(report))
-    return 0
-
-
-def _add_delays(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(stopped='stopped; run the same command again to continue')
-    parser.add_argument(
-        '--policy', type=Path, metavar='DIR', help='policy folder; default: the bundled one'
-    )
-    parser.add_argument(
-        '--json',
-        type=Path,
-        required=True,
-        metavar='FILE',
-        help='file for the result, with FILE.png beside it; the journal, FILE with .jsonl, is '
-        'resumed if it exists',
-    )
-    for name, unit, what, default in (
-        ('delay', 'MS', 'delays of the observations [ms]', DELAYS),
-        ('horizon', 'N', 'steps between two observations and two chunks', HORIZONS),
-    ):
-        parser.add_argument(
-            f'--{name}',
-            type=parse_range,
-            default=default,
-            metavar=unit,
-            help=f'{what}, such as {",".join(map(str, default))}; default: these',
-        )
-    parser.add_argument(
-        '--variant',
-        nargs='+',
-        choices=('plain', 'roll_state', 'blended', 'both'),
-        default=['plain', 'roll_state', 'blended', 'both'],
-        help="roll_state of the policy node, the executor's blended 2, or both; default: all",
-    )
-    add_suite(parser, default='libero_object')
-    add_episodes(parser, tasks='0-9', inits='0')
-    parser.add_argument(
-        '--seed',
-        type=parse_seed,
-        default=0,
-        metavar='N',
-        help="seed of the fixtures' poses; default: 0",
-    )
-    add_render(parser)
-    parser.add_argument(
-        '--real-time-factor',
-        type=number(0.01, 10.0),
-        default=0.2,
-        metavar='F',
-        help='speed of simulated time; lower it if control periods overrun; default: 0.2',
-    )
-
-
-def _run_delays(parsed: argparse.Namespace) -> int:
-    from lightvla_ros.evaluate.evaluate import journal_path
-    from lightvla_ros.nodes.demo.bench_delays import DelayOptions, measure
-    from lightvla_ros.nodes.demo.delay_report import Point, table
-    from lightvla_ros.show.plots import write_delays
-    from lightvla_ros.sim.episode import EpisodeSpec
-
-    journal_path(parsed.json)  # refuses another ending
-    tasks, inits = parsed.tasks or tuple(range(10)), parsed.inits or (0,)
-    check_episodes([parsed.suite], tasks, inits)
-    options = DelayOptions(
-        policy=parsed.policy or resource(BUNDLED_POLICY),
-        points=tuple(
-            Point(delay, horizon, variant)
-            for horizon in parsed.horizon
-            for variant in dict.fromkeys(parsed.variant)
-            for delay in parsed.delay
-        ),
-        episodes=tuple(
-            EpisodeSpec(parsed.suite, task, init, parsed.seed) for task in tasks for init in inits
-        ),
-        out=parsed.json,
-        real_time_factor=parsed.real_time_factor,
-        render=parsed.render,
-    )
-    document = measure(options)
-    write_delays(document, parsed.json.with_suffix('.png'))
-    print(table(document['points']))
     return 0
 
 

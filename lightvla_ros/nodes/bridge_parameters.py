@@ -72,6 +72,24 @@ BRIDGE_PARAMETERS = ParameterTable(
             read_only=False,
         ),
         Parameter(
+            'observation_jitter',
+            0.0,
+            'Longest time that is added to `observation_delay`, drawn evenly for each observation '
+            '[s].',
+            0.0,
+            1.0,
+            read_only=False,
+        ),
+        Parameter(
+            'observation_loss',
+            0.0,
+            'Share of the observations that are lost where `observation_delay` has an effect, '
+            'drawn for each.',
+            0.0,
+            1.0,
+            read_only=False,
+        ),
+        Parameter(
             'real_time_factor',
             1.0,
             'Speed of simulated time relative to real time in `wall_clock`.',

@@ -43,7 +43,12 @@ from lightvla_ros.nodes.conversions import nanoseconds
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.qos_overrides import unused_override
 from lightvla_ros.nodes.spin import run_node
-from lightvla_ros.nodes.twin_modes import TICK, run_twin_by_the_clock, run_twin_in_lockstep
+from lightvla_ros.nodes.twin_modes import (
+    TICK,
+    CameraLink,
+    run_twin_by_the_clock,
+    run_twin_in_lockstep,
+)
 from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.recording import Recording, end_state
@@ -193,8 +198,13 @@ class LiberoBridge(Node):
             if lockstep:
                 run_twin_in_lockstep(self, counts, every, *patience)
             else:
-                delay = nanoseconds(values.observation_delay)
-                run_twin_by_the_clock(self, counts, every, values.real_time_factor, delay)
+                link = CameraLink(
+                    nanoseconds(values.observation_delay),
+                    nanoseconds(values.observation_jitter),
+                    values.observation_loss,
+                )
+                delays = link.delays(values.seed)
+                run_twin_by_the_clock(self, counts, every, values.real_time_factor, delays)
         finally:
             self._twin.end()
 
@@ -278,7 +288,9 @@ class LiberoBridge(Node):
         return self._runner.count(solved, (self.now - self._begun) * 1e-9)
 
     def observe_later(self, due: int) -> None:
-        """Render now, and publish when simulated time is ``due``."""
+        """Render now, and publish when simulated time is ``due``, and not before the last one."""
+        if self._later:  # as a network keeps the order of a stream
+            due = max(due, self._later[-1][0])
         self._later.append((due, self.now, self._env.render()))
 
     def hold_action(self) -> np.ndarray:

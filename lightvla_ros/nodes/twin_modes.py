@@ -8,7 +8,11 @@ robot waits for them, so that the policy's latency has no effect.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from lightvla_ros.contract.libero import PERIOD
 from lightvla_ros.nodes.bridge_modes import (
@@ -21,6 +25,27 @@ from lightvla_ros.nodes.bridge_modes import (
 
 TICK = 10_000_000  # ns
 RESEND = 0.2  # s without a command after which a pose is sent again
+
+
+@dataclass(frozen=True)
+class CameraLink:
+    """How observations reach the policy; the same seed draws the same.
+
+    :param delay: From an observation to its publication [ns of simulated time].
+    :param jitter: Longest time that is added to it, drawn evenly for each [ns].
+    :param loss: Share of the observations that never come, 0 to 1.
+    """
+
+    delay: int = 0
+    jitter: int = 0
+    loss: float = 0.0
+
+    def delays(self, seed: int) -> Iterator[int | None]:
+        """Yield the delay of one observation after the other [ns]; None when it is lost."""
+        rng = np.random.default_rng(seed)
+        while True:
+            lost, more = rng.random(2)
+            yield None if lost < self.loss else self.delay + round(self.jitter * more)
 
 
 class TwinRobot(Robot, Protocol):
@@ -79,16 +104,18 @@ def run_twin_by_the_clock(
     counts: EpisodeCounts,
     camera_every: int,
     real_time_factor: float,
-    delay: int,
+    delays: Iterator[int | None],
 ) -> None:
     """Run by the clock, whatever comes.
 
-    :param delay: From an observation to its publication [ns of simulated time].
+    :param delays: Of the observations, see :meth:`CameraLink.delays`.
     """
     begin, pace = robot.now, Pace(TICK * 1e-9 / real_time_factor)
     while True:
         if (robot.now - begin) % (camera_every * PERIOD) == 0:
-            robot.observe_later(robot.now + delay)
+            delay = next(delays)
+            if delay is not None:
+                robot.observe_later(robot.now + delay)
         robot.report()
         for message in robot.wait_for_chunks(0.0):
             counts.chunks += bool(message.steps)

@@ -102,18 +102,18 @@ def write_delays(document: dict[str, Any], path: Path) -> Path:
     :param document: The result of ``lightvla bench delays``.
     """
     horizons = sorted({row['horizon'] for row in document['points']}, reverse=True)
-    variants = list(dict.fromkeys(row['variant'] for row in document['points']))
+    ways = list(dict.fromkeys(map(_way, document['points'])))
     figure = Figure((3.2 * len(horizons) + 1.2, 7.5), layout='constrained')
     grid = figure.subplots(3, len(horizons), sharex=True, sharey='row', squeeze=False)
     for column, horizon in enumerate(horizons):
-        for index, variant in enumerate(variants):
+        for index, way in enumerate(ways):
             rows = [
                 row
                 for row in document['points']
-                if (row['horizon'], row['variant']) == (horizon, variant) and row['episodes']
+                if (row['horizon'], _way(row)) == (horizon, way) and row['episodes']
             ]
             delays = [row['delay_ms'] for row in rows]
-            style = {'color': DELAY_COLOURS[index], 'ms': 4, 'label': words(variant)}
+            style = {'color': DELAY_COLOURS[index % len(DELAY_COLOURS)], 'ms': 4, 'label': way}
             rates = 100 * np.array([[row[k] for k in ('rate', 'low', 'high')] for row in rows])
             if rows:
                 grid[0, column].plot(delays, rates[:, 0], 'o-', **style)
@@ -133,9 +133,20 @@ def write_delays(document: dict[str, Any], path: Path) -> Path:
     grid[2, 0].set_ylabel('jump at seams, p95 [°]', fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc='outside lower center', ncols=len(variants), frameon=False, fontsize=9
+        handles,
+        labels,
+        loc='outside lower center',
+        ncols=min(len(ways), 4),
+        frameon=False,
+        fontsize=9,
     )
     return save(figure, path)
+
+
+def _way(row: dict[str, Any]) -> str:
+    """Return how the chunks were executed and the observations came, but for their delay."""
+    jitter = f', up to {row["jitter_ms"]} ms more' if row['jitter_ms'] else ''
+    return words(row['variant']) + jitter + (f', {row["loss"]:.0%} lost' if row['loss'] else '')
 
 
 def save(figure: Figure, path: Path, dpi: int = 130) -> Path:

@@ -25,7 +25,7 @@ def test_an_episode_under_delay_through_the_real_nodes(tmp_path):
         '--real-time-factor',
         '1',
     ]
-    command += ['--delay', '100', '--horizon', '8', '--variant', 'both']
+    command += ['--delay', '100', '--horizon', '8', '--variant', 'both', '--jitter', '30']
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     header, record = map(json.loads, out.with_suffix('.jsonl').read_text().splitlines())
@@ -40,4 +40,4 @@ def test_an_episode_under_delay_through_the_real_nodes(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, 'nothing is left to do'
     assert len(out.with_suffix('.jsonl').read_text().splitlines()) == 2
-    assert '100     8 both' in done.stdout
+    assert '100     30    0%     8 both' in done.stdout

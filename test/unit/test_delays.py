@@ -1,6 +1,7 @@
 """What `lightvla bench delays` understands, and how it adds up."""
 
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from lightvla_ros.nodes.demo.delay_report import (
     figures,
     table,
 )
+from lightvla_ros.nodes.twin_modes import CameraLink
 from lightvla_ros.show.plots import write_delays
 from lightvla_ros.sim.episode import EpisodeSpec
 
 
-def record(delay=100, horizon=8, variant='plain', task=0, **fields):
-    spec = DelaySpec(Point(delay, horizon, variant), EpisodeSpec('libero_object', task, 0))
+def record(delay=100, horizon=8, variant='plain', task=0, jitter_ms=0, loss=0.0, **fields):
+    point = Point(delay, horizon, variant, jitter_ms, loss)
+    spec = DelaySpec(point, EpisodeSpec('libero_object', task, 0))
     return DelayRecord.of(spec, **{'success': True, 'steps': 100} | fields)
 
 
@@ -41,6 +44,29 @@ def test_the_figures_of_a_point_are_those_of_all_its_episodes():
     assert row['seam_deg']['p50'] == pytest.approx(np.degrees(0.1), abs=0.01)
     assert row['late_ms']['p50'] == 120.0
     assert (row['overruns'], row['ticks']) == (3, 1900)
+
+
+def test_a_link_draws_the_same_delays_again_and_loses_its_share():
+    link = CameraLink(delay=100, jitter=50, loss=0.25)
+    drawn = list(islice(link.delays(3), 4000))
+    assert drawn == list(islice(link.delays(3), 4000))
+    assert drawn != list(islice(link.delays(4), 4000))
+    came = [each for each in drawn if each is not None]
+    assert len(came) / len(drawn) == pytest.approx(0.75, abs=0.03)
+    assert (min(came), max(came)) == (100, 150)
+    assert set(islice(CameraLink(delay=7).delays(0), 100)) == {7}
+
+
+def test_a_link_is_a_point_of_its_own():
+    records = [record(), record(jitter_ms=50), record(loss=0.2), record(jitter_ms=50, loss=0.2)]
+    rows = figures(records)
+    assert [(row['jitter_ms'], row['loss']) for row in rows] == [
+        (0, 0.0),
+        (0, 0.2),
+        (50, 0.0),
+        (50, 0.2),
+    ]
+    assert str(records[-1].spec.point) == '100 ms + 50, 20% lost, every 8 steps, plain'
 
 
 def test_points_come_in_order_and_may_have_no_seam():

@@ -172,7 +172,12 @@ class DelayRunner:
         self._nodes.start(bridge, 'policy_node', {'policy': options.policy}, executor=False)
 
     def _set(self, point: Point) -> None:
-        bridge = {'observation_delay': point.delay_ms * 1e-3, 'camera_every': point.horizon}
+        bridge = {
+            'observation_delay': point.delay_ms * 1e-3,
+            'observation_jitter': point.jitter_ms * 1e-3,
+            'observation_loss': point.loss,
+            'camera_every': point.horizon,
+        }
         policy = {'roll_state': False, 'replan_steps': point.horizon, **POLICY}
         self._conductor.set_parameters('libero_bridge', bridge)
         self._conductor.set_parameters('lightvla', policy | VARIANTS[point.variant][0])

@@ -28,14 +28,20 @@ class Point:
     :param delay_ms: How much later than its stamp an observation is published [ms].
     :param horizon: Steps between two observations, and between two chunks.
     :param variant: A name of :data:`VARIANTS`.
+    :param jitter_ms: At most so much more, drawn for each observation [ms].
+    :param loss: Share of the observations that are lost.
     """
 
     delay_ms: int
     horizon: int
     variant: str
+    jitter_ms: int = 0
+    loss: float = 0.0
 
     def __str__(self) -> str:
-        return f'{self.delay_ms} ms, every {self.horizon} steps, {self.variant}'
+        more = f'{self.delay_ms} ms' + (f' + {self.jitter_ms}' if self.jitter_ms else '')
+        lost = f', {self.loss:.0%} lost' if self.loss else ''
+        return f'{more}{lost}, every {self.horizon} steps, {self.variant}'
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class DelayRecord:
     gaps: int = 0
     jumps: list[list[float]] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
+    jitter_ms: int = 0
+    loss: float = 0.0
 
     @classmethod
     def of(cls, spec: DelaySpec, **fields: Any) -> DelayRecord:
@@ -85,7 +93,7 @@ class DelayRecord:
     def spec(self) -> DelaySpec:
         """What identifies the record."""
         return DelaySpec(
-            Point(self.delay_ms, self.horizon, self.variant),
+            Point(self.delay_ms, self.horizon, self.variant, self.jitter_ms, self.loss),
             EpisodeSpec(self.suite, self.task, self.init_state, self.seed),
         )
 
@@ -109,7 +117,9 @@ def figures(records: Sequence[DelayRecord]) -> list[dict[str, Any]]:
     """
     points = {record.spec.point for record in records}
     order = list(VARIANTS)
-    ordered = sorted(points, key=lambda p: (p.delay_ms, -p.horizon, order.index(p.variant)))
+    ordered = sorted(
+        points, key=lambda p: (p.delay_ms, p.jitter_ms, p.loss, -p.horizon, order.index(p.variant))
+    )
     return [_figures(point, [r for r in records if r.spec.point == point]) for point in ordered]
 
 
@@ -141,14 +151,16 @@ def _figures(point: Point, records: list[DelayRecord]) -> dict[str, Any]:
 def table(points: Sequence[dict[str, Any]]) -> str:
     """Return the figures as text."""
     lines = [
-        f'{"delay":>6}{"steps":>6} {"variant":11}{"solved":>8}{"95 %":>12}{"steps":>7}'
+        f'{"delay":>6}{"jitter":>7}{"lost":>6}{"steps":>6} {"variant":11}'
+        f'{"solved":>8}{"95 %":>12}{"steps":>7}'
         f'{"seam mm p50/p95":>17}{"deg p50/p95":>14}{"gaps":>6}{"late ms p50/p95":>17}'
         f'{"overruns":>10}'
     ]
     for row in points:
         interval = '' if row['rate'] is None else f'{row["low"]:.0%} to {row["high"]:.0%}'
         lines.append(
-            f'{row["delay_ms"]:6}{row["horizon"]:6} {row["variant"]:11}'
+            f'{row["delay_ms"]:6}{row["jitter_ms"]:7}{row["loss"]:6.0%}{row["horizon"]:6} '
+            f'{row["variant"]:11}'
             f'{row["successes"]:4}/{row["episodes"]:<3}{interval:>12}{row["steps"] or "-":>7}'
             f'{_pair(row["seam_mm"]):>17}{_pair(row["seam_deg"]):>14}{row["gaps"]:6}'
             f'{_pair(row["late_ms"]):>17}{row["overruns"]:6}/{row["ticks"]}'
