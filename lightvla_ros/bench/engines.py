@@ -224,12 +224,10 @@ def _count(manifest: Manifest, kept: int) -> dict[str, float] | None:
     """Count TFLOP of a pruned and an unpruned chunk."""
     if manifest.model is None or not has_torch():
         return None
-    from lightvla_ros.vla.flops import COUNTED, count_flops
+    from lightvla_ros.vla.flops import count_flops
     from lightvla_ros.vla.weights import config_of
 
     config = config_of(manifest)
-    if config.pruning.method not in COUNTED:
-        return None
     # the prompt's length counts BOS and not stop
     rows = count_flops(config, [kept, config.patches], manifest.prompt.length + 1)
     pruned, unpruned = (row['tflop'] for row in rows)

@@ -27,13 +27,11 @@ def chunk_flops(manifest: Manifest, kept: list[int], prune: str | None = None) -
     if manifest.model is None:
         return {'skipped': 'the policy folder holds only graphs, not the model they were made of'}
     try:
-        from lightvla_ros.vla.flops import COUNTED, count_flops
+        from lightvla_ros.vla.flops import count_flops
         from lightvla_ros.vla.weights import config_of
     except ModuleNotFoundError as error:
         return {'skipped': f"{error}; pip install 'lightvla_ros[train]'"}
     config = config_of(manifest)
-    if config.pruning.method not in COUNTED:
-        return {'skipped': f'FLOPs of pruning {config.pruning.method} are not counted'}
     if prune is not None:
         return _compared_flops(config, manifest.prompt.length + 1, kept, *parse_prune(prune))
     pruned = np.array([number for number in kept if number < config.patches], dtype=float)

@@ -3,11 +3,16 @@
 import json
 
 import pytest
+import torch
+from small_policy import small_config
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightvla_ros.cli import main
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.vla.config import preset
-from lightvla_ros.vla.flops import count_flops
+from lightvla_ros.vla.flops import TERA, count_flops
+from lightvla_ros.vla.layers import spell_out_attention
+from lightvla_ros.vla.model import LightVLA
 
 
 def test_the_papers_unpruned_figure_and_what_78_tokens_really_cost(capsys):
@@ -34,3 +39,20 @@ def test_impossible_counts_are_refused():
         with pytest.raises(ConfigError):
             count_flops(preset('libero-tiny'), kept, text)
     assert main(['flops', '--preset', 'nonsense']) == 1
+
+
+@pytest.mark.parametrize(
+    'method', ['off', 'lightvla', 'lightvla_star_encoder', 'lightvla_star_llm']
+)
+def test_every_way_of_pruning_is_counted_as_the_model_runs(method):
+    torch.manual_seed(0)
+    config, prompt = small_config(method), 9
+    model = LightVLA(config).eval()
+    spell_out_attention(model)  # the counter does not know every fused attention
+    ids, mask = torch.arange(prompt)[None], torch.ones(1, prompt, dtype=torch.bool)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        selection = model(torch.rand(1, 2, 6, 64, 64), ids, mask, torch.rand(1, 8)).selection
+    kept = config.patches if selection is None else int(selection.kept.sum())
+    assert (kept < config.patches) == (method != 'off')
+    counted = count_flops(config, [kept], prompt + 1)[0]
+    assert counted['tflop'] * TERA == pytest.approx(counter.get_total_flops(), rel=1e-12)
