@@ -63,15 +63,27 @@ def _compared_flops(
     from lightvla_ros.vla.flops import count_flops
 
     whole = count_flops(config, [config.patches], text)[0]['tflop']
-    pruned = count_compared(config, name, k, text)
-    counted = [count_as_authors(config, name, n, text) for n in (k, config.patches)]
-    share = sum(number < config.patches for number in kept) / len(kept)
-    mean = share * pruned + (1 - share) * whole
+    if name == 'vla-cache':  # k is not the number of the computed patches, which varies
+        numbers = sorted({min(kept), max(kept)})
+        pruned = [count_compared(config, name, number, text) for number in numbers]
+        authors = [count_as_authors(config, name, number, text) for number in numbers]
+        # all counts are linear in the number
+        mean, counted = (
+            float(np.interp(np.mean(kept), numbers, each)) for each in (pruned, authors)
+        )
+    else:
+        # a chunk without any patch is the last one given again, which costs nothing
+        again = sum(number == 0 for number in kept) if name == 'flashvla-reuse' else 0
+        all_ = sum(number == config.patches for number in kept) / len(kept)
+        few = 1 - all_ - again / len(kept)
+        mean = few * count_compared(config, name, k, text) + all_ * whole
+        counted = few * count_as_authors(config, name, k, text)
+        counted += all_ * count_as_authors(config, name, config.patches, text)
     return {
         'tflop': mean,
         'tflop_unpruned': whole,
         'ratio': round(mean / whole, 4),
-        'authors': round(share * counted[0] / counted[1] + 1 - share, 4),
+        'authors': round(counted / count_as_authors(config, name, config.patches, text), 4),
         'chunks': len(kept),
     }
 

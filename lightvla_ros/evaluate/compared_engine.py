@@ -52,6 +52,7 @@ class ComparedEngine:
         with torch.inference_mode():
             actions, picks = self._compared(*self._engine.inputs(pixels, prompt, proprio))
         config = self._engine.model.config
+        picks = picks[picks >= 0]  # some tokens of SparseVLM are no patch
         camera = picks.numpy() // config.patches_per_camera
         kept = tuple(np.bincount(camera, minlength=config.cameras).tolist())
         return Encoded(kept, (actions[0].float().numpy(), picks.numpy()))

@@ -2,9 +2,25 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from compared_rules import (
+    COUNT,
+    K,
+    as_numbers,
+    four_layers,
+    given_input,
+    highest,
+    pictures,
+    plain_layer,
+    plain_norm,
+    plain_states,
+    random_model,
+    real_words,
+    weight_of,
+)
 from small_policy import small_config
 
 from lightvla_ros.cli import main
@@ -16,33 +32,10 @@ from lightvla_ros.vla.compared.pruned_model import BEFORE, BY_SLOTS, METHODS, Co
 from lightvla_ros.vla.flops import count_flops
 from lightvla_ros.vla.model import LightVLA
 
-K, COUNT, WORDS = 6, 32, 7
-
-
-def _config():
-    config = small_config('off')
-    return replace(config, language=replace(config.language, layers=4))
-
 
 @pytest.fixture(scope='module')
 def model():
-    torch.manual_seed(0)
-    built = LightVLA(_config()).eval()
-    for parameter in built.language_model.parameters():
-        parameter.data = torch.randn_like(parameter) * 0.2
-    return built
-
-
-def _given(model, seed=0):
-    """All patches, and a context whose first two words are padding."""
-    torch.manual_seed(seed)
-    width = model.config.language.width
-    real = torch.tensor([[False, False, True, True, True, True, True]])
-    with torch.no_grad():
-        context = model.embed_context(
-            torch.randn(1, WORDS, width), real, torch.rand(1, 8), torch.randn(2, width)
-        )
-    return torch.randn(1, COUNT, width), context
+    return random_model()
 
 
 def _chosen(model, name, seed=0, k=K, chunks=1):
@@ -50,115 +43,84 @@ def _chosen(model, name, seed=0, k=K, chunks=1):
     compared.start_episode(5, 1)
     with torch.no_grad():
         for chunk in range(chunks):
-            patches, context = _given(model, seed + chunk)
-            actions, picks = compared.decode(patches, context)
+            patches, context = given_input(model, seed + chunk)
+            actions, picks = compared.decode(patches, context, pictures())
     return patches, context, actions, picks.tolist()
-
-
-def _states(model, patches, context, layers):
-    """What the decoder's first layers make of all tokens: float64 [N, D]."""
-    llama = model.language_model.model
-    places = torch.cat([1 + torch.arange(COUNT)[None], context.positions], 1)
-    bias = torch.where(torch.cat([torch.ones(1, COUNT) > 0, context.mask], 1), 0.0, -3e4)
-    x = torch.cat([patches, context.tokens], 1)
-    with torch.no_grad():
-        for block in llama.layers[:layers]:
-            x = block(x, llama.rotation(places, torch.float32), bias[:, None, None])
-    return _numbers(x[0])
-
-
-def _layer(model, patches, context, index=0):
-    """Attention [heads, N, N] of a layer and its output projection's result [N, D]."""
-    block, config = model.language_model.model.layers[index], model.config.language
-    x = _states(model, patches, context, index)
-    places = [*range(1, COUNT + 1), *context.positions[0].tolist()]
-    real = [True] * COUNT + context.mask[0].tolist()
-    normed = _norm(block.input_layernorm, x)
-    size = config.width // config.heads
-    half = size // 2
-    angles = np.outer(places, config.rope_theta ** (-np.arange(half) / half))
-    turn = np.exp(1j * angles)
-    maps, outputs = [], []
-    for head in range(config.heads):
-        rows = slice(head * size, (head + 1) * size)
-        query, key, value = (
-            normed @ _weight(getattr(block.self_attn, f'{name}_proj'))[rows].T for name in 'qkv'
-        )
-        query, key = ((p[:, :half] + 1j * p[:, half:]) * turn for p in (query, key))
-        scores = (query @ key.conj().T).real / np.sqrt(size)
-        weights = np.exp(scores - scores.max(1, keepdims=True)) * real
-        maps.append(weights / weights.sum(1, keepdims=True))
-        outputs.append(maps[-1] @ value)
-    return np.stack(maps), np.concatenate(outputs, 1) @ _weight(block.self_attn.o_proj).T
-
-
-def _weight(linear):
-    return linear.weight.detach().double().numpy()
-
-
-def _norm(norm, x):
-    gain = norm.weight.detach().double().numpy()
-    return gain * x / np.sqrt((x**2).mean(-1, keepdims=True) + norm.eps)
-
-
-def _numbers(tensor):
-    return tensor.double().numpy()
-
-
-def _best(scores, k=K):
-    return sorted(np.argsort(-np.asarray(scores))[:k].tolist())
-
-
-def _real_words(model, context):
-    return _numbers(context.tokens[0, model.words])[context.mask[0, model.words].numpy()]
 
 
 def test_fastv_reads_the_row_of_stop_or_of_the_slots(model):
     patches, context, _, picks = _chosen(model, 'fastv-stop')
-    attention = _layer(model, patches, context)[0].mean(0)
-    assert picks == _best(attention[-1, :COUNT])
-    second = _layer(model, patches, context, 1)[0].mean(0)
+    attention = plain_layer(model, patches, context)[0].mean(0)
+    assert picks == highest(attention[-1, :COUNT])
+    second = plain_layer(model, patches, context, 1)[0].mean(0)
     slots = second[-1 - model.config.action_slots : -1, :COUNT].mean(0)
-    assert _chosen(model, 'fastv-slots')[3] == _best(slots)
-    assert _best(slots) != picks
+    assert _chosen(model, 'fastv-slots')[3] == highest(slots)
+    assert highest(slots) != picks
 
 
 def test_sparsevlm_ranks_by_the_words_that_fit_the_pictures(model):
     patches, context, _, picks = _chosen(model, 'sparsevlm')
-    words = _real_words(model, context)
+    words = real_words(model, context)
     share = np.zeros(len(words))
-    for patch in _numbers(patches[0]):
+    for patch in as_numbers(patches[0]):
         power = np.exp(words @ patch - (words @ patch).max())
         share += power / power.sum() / COUNT
-    attention = _layer(model, patches, context)[0].mean(0)
+    attention = plain_layer(model, patches, context)[0].mean(0)
     first = COUNT + 2 + 2  # BOS, proprio, and two places of padding
     raters = [first + index for index in range(len(words)) if share[index] >= share.mean()]
     assert 0 < len(raters) < len(words)
-    assert picks == _best(attention[raters, :COUNT].mean(0))
+    assert picks == highest(attention[raters, :COUNT].mean(0))
 
 
 def test_flashvla_ranks_by_information_contribution(model):
     patches, context, _, picks = _chosen(model, 'flashvla')
-    output = _layer(model, patches, context)[1][:COUNT]
+    output = plain_layer(model, patches, context)[1][:COUNT]
     left, singular, _ = np.linalg.svd(output, full_matrices=False)
     scores = [sum(abs(left[i, j]) * singular[j] for j in range(len(singular))) for i in range(32)]
-    assert picks == _best(scores)
+    assert picks == highest(scores)
+
+
+def test_sp_vla_keeps_contours_and_what_siglip_attends_to(model):
+    seen = pictures()
+    scores = []
+    for camera in as_numbers(seen.qkv):
+        attention = np.zeros((16, 16))
+        for head in range(2):
+            query, key = (camera[:, start + 16 * head :][:, :16] for start in (0, 32))
+            power = np.exp(query @ key.T / 4)
+            attention += power / power.sum(1, keepdims=True) / 2
+        scores += attention.mean(0).tolist()
+    contour = []
+    for pixels in as_numbers(seen.pixels):
+        image = np.rint(255 * (pixels[3:] + 1) / 2).astype(np.uint8).transpose(1, 2, 0)
+        edges = cv2.Canny(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), 100, 200)
+        for row in range(0, 64, 16):
+            for column in range(0, 64, 16):
+                contour.append(edges[row : row + 16, column : column + 16].any())
+    found = np.flatnonzero(contour).tolist()
+    assert 4 < len(found) < 28
+    for k in (3, 28):
+        ranked = sorted(range(COUNT), key=lambda i: (not contour[i], -scores[i]))
+        picks = _chosen(model, 'sp-vla', k=k)[3]
+        assert picks == sorted(ranked[:k])
+        assert set(picks) <= set(found) if k == 3 else set(picks) >= set(found)
 
 
 def test_adp_splits_the_patches_between_the_cameras(model):
     patches, context, _, picks = _chosen(model, 'adp')
     block = model.language_model.model.layers[0]
-    keys = _norm(block.input_layernorm, _numbers(patches[0])) @ _weight(block.self_attn.k_proj).T
-    words = _norm(block.input_layernorm, _real_words(model, context))
-    queries = words @ _weight(block.self_attn.q_proj).T
+    keys = plain_norm(block.input_layernorm, as_numbers(patches[0]))
+    keys = keys @ weight_of(block.self_attn.k_proj).T
+    words = plain_norm(block.input_layernorm, real_words(model, context))
+    queries = words @ weight_of(block.self_attn.q_proj).T
     scores = [np.mean([query @ key for query in queries]) for key in keys]
-    assert picks == [*_best(scores[:16], 2), *(16 + i for i in _best(scores[16:], 4))]
+    assert picks == [*highest(scores[:16], 2), *(16 + i for i in highest(scores[16:], 4))]
 
 
 @pytest.mark.parametrize('k', [3, 6, 16])
 def test_dart_keeps_pivots_and_what_is_least_like_them(model, k):
     patches, context, _, picks = _chosen(model, 'dart', k=k)
-    patches, words = _numbers(patches[0]), _real_words(model, context)
+    patches, words = as_numbers(patches[0]), real_words(model, context)
     kept = np.argsort(-np.abs(patches).sum(1))[: min(4, k)].tolist()
     pivots = [patches[i] for i in kept]
     pivots += [words[i] for i in np.argsort(-np.abs(words).sum(1))[:4]]
@@ -177,13 +139,13 @@ def test_vla_pruner_joins_past_actions_and_prunes_by_diversity(model):
         assert _chosen(model, 'vla-pruner', chunks=chunks)[3] == list(range(COUNT))
     guide = np.zeros(COUNT)
     for chunk, weight in zip((1, 2, 3), (1, 0.8, 0.64), strict=True):  # the newest weighs least
-        attention = _layer(model, *_given(model, chunk), 1)[0].mean(0)
+        attention = plain_layer(model, *given_input(model, chunk), 1)[0].mean(0)
         guide += weight * attention[-1 - model.config.action_slots : -1, :COUNT].mean(0)
     patches, context, _, picks = _chosen(model, 'vla-pruner', chunks=5)
-    semantic = _layer(model, patches, context, 1)[0].mean(0)[-1, :COUNT]
-    union = sorted({*_best(semantic), *_best(guide)})
+    semantic = plain_layer(model, patches, context, 1)[0].mean(0)[-1, :COUNT]
+    union = sorted({*highest(semantic), *highest(guide)})
     assert len(union) > K
-    states = _states(model, patches, context, 2)
+    states = plain_states(model, patches, context, 2)
     unit = states / np.linalg.norm(states, axis=1, keepdims=True)
     kept = [int(semantic.argmax())]
     while len(kept) < K:
@@ -195,15 +157,15 @@ def test_vla_pruner_joins_past_actions_and_prunes_by_diversity(model):
 def test_an_episode_forgets_the_last_one(model):
     compared = ComparedModel(model, 'vla-pruner', K)
     with torch.no_grad():
-        counts = [len(compared.decode(*_given(model))[1]) for _ in range(4)]
+        counts = [len(compared.decode(*given_input(model))[1]) for _ in range(4)]
         compared.start_episode()
-        assert [*counts, len(compared.decode(*_given(model))[1])] == [32, 32, 32, K, 32]
+        assert [*counts, len(compared.decode(*given_input(model))[1])] == [32, 32, 32, K, 32]
 
 
 def test_topk_is_the_mean_over_lightvlas_queries(model):
     patches, context, _, picks = _chosen(model, 'topk')
     scores = model.token_scores(patches, context)[0]
-    assert picks == _best(_numbers(scores).mean(0))
+    assert picks == highest(as_numbers(scores).mean(0))
 
 
 def test_random_draws_for_each_chunk_and_fixed_does_not(model):
@@ -212,7 +174,7 @@ def test_random_draws_for_each_chunk_and_fixed_does_not(model):
         compared.start_episode(*seed)
         pixels = torch.rand(1, 2, 6, 64, 64)
         with torch.no_grad():
-            return [compared(pixels, _given(model)[1])[1].tolist() for _ in range(2)]
+            return [compared(pixels, given_input(model)[1])[1].tolist() for _ in range(2)]
 
     first = draws('random', 0, 1)
     assert first == draws('random', 0, 1)
@@ -245,7 +207,7 @@ def test_dropped_patch_cannot_reach_the_action(model, name):
         else:
             given = disturb(patches)
         with torch.no_grad():
-            found = compared.decode(given, context)[0]
+            found = compared.decode(given, context, pictures())[0]
         if hook:
             hook.remove()
         return found
@@ -258,7 +220,7 @@ def test_dropped_patch_cannot_reach_the_action(model, name):
 @pytest.mark.parametrize('name', METHODS)
 def test_all_patches_give_the_models_own_actions(model, name):
     torch.manual_seed(3)
-    pixels, context = torch.randn(1, 2, 6, 64, 64), _given(model)[1]
+    pixels, context = torch.randn(1, 2, 6, 64, 64), given_input(model)[1]
     with torch.no_grad():
         actions, picks = ComparedModel(model, name, COUNT)(pixels, context)
         assert picks.tolist() == list(range(COUNT))
@@ -266,7 +228,7 @@ def test_all_patches_give_the_models_own_actions(model, name):
 
 
 def test_impossible_methods_are_refused(model):
-    for name, k in (('nonsense', 4), ('adp', 0), ('adp', 33)):
+    for name, k in (('nonsense', 4), ('adp', 0), ('adp', 33), ('vla-cache', 17)):
         with pytest.raises(ConfigError):
             ComparedModel(model, name, k)
     with pytest.raises(ConfigError, match='behind layer 2, which is the last'):
@@ -277,16 +239,19 @@ def test_impossible_methods_are_refused(model):
 
 @pytest.mark.parametrize('name', METHODS)
 def test_flops_count_the_layers_that_see_all_patches(name):
-    config, text = _config(), 20
+    config, text = four_layers(), 20
     whole, kept = (count_flops(config, [n], text)[0] for n in (COUNT, K))
     plain = kept['tflop'] - kept['pruner']
     layer = 0 if name in BEFORE else 2 if name in BY_SLOTS else 1
     layers = plain + layer / 4 * (whole['llm'] - kept['llm'])
     counted = count_compared(config, name, K, text)
-    if name in ('random', 'fixed', 'dart'):  # no matrix product of their own
+    if name == 'sp-vla':  # chooses before the projector; what it adds is SigLIP's attention
+        layers -= whole['projector'] * (1 - K / COUNT)
+        assert counted == pytest.approx(layers, rel=0.02)
+    elif name in ('random', 'fixed', 'dart'):  # no matrix product of their own
         assert counted == pytest.approx(layers, rel=1e-9)
     else:
-        assert layers < counted < 1.2 * layers or name == 'flashvla'
+        assert layers < counted < 1.2 * layers or name.startswith('flashvla')
     # by hand: width 64, MLP 96, and 32 or 6 patches with 20 + 1 + 56 other tokens
     mlp = 3 if name == 'sparsevlm' else 2
     one = {n: 4 * n * 64**2 + 2 * n * n * 64 + mlp * n * 64 * 96 for n in (109, 83)}
@@ -328,9 +293,21 @@ def test_engine_runs_the_method_and_the_result_counts_it(small_policy):
         assert patches[2] == patches[0], 'another instruction begins anew'
         kept = [sum(each.kept) for each in found]
         assert kept == [8, 8, 8]
-    counted = chunk_flops(manifest, kept, 'random:8')
-    assert 0 < counted['ratio'] < 1
-    assert 0 < counted['authors'] < 1
+        cached = ComparedEngine(engine._engine, 'vla-cache:8', 0)
+        policy.engine = cached
+        cached.start_episode(EpisodeSpec('libero_object', 0, 0))
+        reused = [sum(policy.infer(each).kept) for each in (one, one, other)]
+        assert reused[1] < reused[0] == reused[2] == COUNT, 'another instruction drops the cache'
+    for prune, numbers in (
+        ('random:8', kept),
+        ('vla-cache:8', reused),
+        ('flashvla-reuse:8', [8, 8, 0]),
+    ):
+        counted = chunk_flops(manifest, numbers, prune)
+        assert 0 < counted['ratio'] < 1
+        assert 0 < counted['authors'] < 1
+    whole = chunk_flops(manifest, [8, 8], 'flashvla-reuse:8')
+    assert counted['tflop'] == pytest.approx(whole['tflop'] * 2 / 3)
 
 
 def test_journals_of_before_have_no_such_condition():

@@ -10,9 +10,8 @@ decoder has no such token: the row is named in each case.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,29 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightvla_ros.vla.compared.memory import Memory
+from lightvla_ros.vla.compared.sequence import attention_map
 from lightvla_ros.vla.language import LlamaBlock, Rotation
 
 if TYPE_CHECKING:
+    from lightvla_ros.vla.compared.pictures import Pictures
     from lightvla_ros.vla.model import Context, LightVLA
 
 WINDOW = 3  # chunks whose action attention VLA-Pruner averages
 DECAY = 0.8  # weight of an older chunk against the next newer one in VLA-Pruner
 ADP_SHARE = 0.4  # of k for the third-person view, the rest for the wrist's
 PIVOTS = 4  # of DART among the patches, and as many among the words
-
-
-@dataclass
-class Memory:
-    """What a method keeps between the chunks of an episode.
-
-    :param seed: Seed of random draws.
-    :param chunk: Number of the chunk, from 0.
-    :param attention: Attention of the action slots to the patches [Lv], of each earlier chunk.
-    """
-
-    seed: tuple[int, ...] = (0,)
-    chunk: int = 0
-    attention: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -56,6 +44,7 @@ class Seen:
     :param output: [1, N, D], its output; ``states`` if it has not run.
     :param rotation: Of all N positions.
     :param key_bias: [1, 1, 1, N].
+    :param pictures: What the towers saw; None if they did not run.
     """
 
     model: LightVLA
@@ -67,6 +56,7 @@ class Seen:
     rotation: Rotation
     key_bias: Tensor | None
     memory: Memory
+    pictures: Pictures | None = None
 
     @property
     def words(self) -> tuple[Tensor, Tensor]:
@@ -76,12 +66,7 @@ class Seen:
 
     def attention(self) -> Tensor:
         """Return the attention of ``block``, averaged over heads: float32 [N, N]."""
-        x = self.block.input_layernorm(self.states)
-        query, key = self.block.self_attn.queries_and_keys(x, self.rotation)
-        scores = query[0].float() @ key[0].float().transpose(1, 2) / math.sqrt(query.shape[-1])
-        if self.key_bias is not None:
-            scores = scores + self.key_bias[0].float()
-        return scores.softmax(-1).mean(0)
+        return attention_map(self.block, self.states, self.rotation, self.key_bias)
 
     @property
     def slots(self) -> slice:
@@ -110,18 +95,30 @@ def fastv_slots(seen: Seen, k: int) -> Tensor:
 def sparsevlm(seen: Seen, k: int) -> Tensor:
     """SparseVLM's raters (2410.04417) at one layer, without recycling, as VLA-Pruner compares it.
 
-    A word is a rater if its mean share of the patches' softmax over words is at least the mean of
-    all words; patches are ranked by the mean attention from the raters.
+    Patches are ranked by the mean attention from the raters. ``recycling.py`` has the whole method.
     """
-    words, real = seen.words
-    logits = (seen.patches.float() @ words.float().T).masked_fill(~real, -torch.inf)
-    share = logits.softmax(1).mean(0)
-    mean = share.sum() / real.sum()
-    raters = (real & (share >= mean)).float()
+    weights = raters(seen.patches, *seen.words)
     count = len(seen.patches)
     where = slice(count + seen.model.words.start, seen.model.words.stop)
     attention = seen.attention()[where, :count]
-    return best((raters @ attention) / raters.sum(), k)
+    return best(weights @ attention, k)
+
+
+def raters(patches: Tensor, words: Tensor, real: Tensor) -> Tensor:
+    """Return the weight of each word in SparseVLM's ranking: float32 [P], in sum 1.
+
+    A word is a rater if its mean share of the patches' softmax over words is at least the mean of
+    all words; all raters weigh the same.
+
+    :param patches: [Lv, D].
+    :param words: [P, D].
+    :param real: bool [P], False for padding.
+    """
+    logits = (patches.float() @ words.float().T).masked_fill(~real, -torch.inf)
+    share = logits.softmax(1).mean(0)
+    mean = share.sum() / real.sum()
+    found = (real & (share >= mean)).float()
+    return found / found.sum()
 
 
 def flashvla(seen: Seen, k: int) -> Tensor:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lightvla_ros.errors import ConfigError
-from lightvla_ros.vla.compared import choices
-from lightvla_ros.vla.compared.choices import Choice, Memory, Seen
+from lightvla_ros.vla.compared import choices, recycling, vla_cache
+from lightvla_ros.vla.compared.action_reuse import is_stable
+from lightvla_ros.vla.compared.choices import Choice, Seen
+from lightvla_ros.vla.compared.memory import Memory
+from lightvla_ros.vla.compared.pictures import Pictures, look
+from lightvla_ros.vla.compared.sequence import whole_sequence
+from lightvla_ros.vla.compared.sp_vla import sp_vla
 from lightvla_ros.vla.layers import padding_bias
 from lightvla_ros.vla.model import Context, LightVLA
 
@@ -17,16 +24,26 @@ BEFORE = {  # these choose from the decoder's input
     'topk': choices.topk,
     'random': choices.random,
     'fixed': choices.fixed,
+    'sp-vla': sp_vla,
 }
 BEHIND = {  # these choose behind the first tenth of the layers (3 of 32), and at least one
     'fastv-stop': choices.fastv_stop,
     'sparsevlm': choices.sparsevlm,
     'flashvla': choices.flashvla,
+    'flashvla-reuse': choices.flashvla,  # and chunks are given again, see action_reuse.py
 }
 # these read the attention of the slots, which are zeros before the first layer, so that its
 # attention is the same for all patches: at least two layers
 BY_SLOTS = {'fastv-slots': choices.fastv_slots, 'vla-pruner': choices.vla_pruner}
 METHODS: dict[str, Choice] = BEFORE | BEHIND | BY_SLOTS
+# These run the decoder themselves: (model, patches [1, Lv, D], context, pictures, k, memory) ->
+# normalised actions [1, chunk, 7] and the kept patches int64, ascending; -1, at the end, for
+# tokens that are no patch.
+Decode = Callable[[LightVLA, Tensor, Context, Pictures | None, int, Memory], tuple[Tensor, Tensor]]
+DECODERS: dict[str, Decode] = {
+    'sparsevlm-recycled': recycling.decode,
+    'vla-cache': vla_cache.decode,
+}
 
 
 def pruning_layer(name: str, layers: int) -> int:
@@ -42,22 +59,28 @@ class ComparedModel:
     A removed patch is in no later layer, so it cannot reach the action there. Kept patches keep
     their position ids. Only for a batch of one, in eval mode.
 
-    :param name: A name of ``METHODS``.
-    :param k: Number of kept patches, all cameras together.
+    :param name: A name of ``METHODS`` or ``DECODERS``.
+    :param k: Number of kept patches, all cameras together; with ``vla-cache`` the largest number
+        of static patches of each camera.
     :raises ConfigError: When the method or the number is impossible, or the model is LightVLA* or
         has too few layers.
     """
 
     def __init__(self, model: LightVLA, name: str, k: int) -> None:
-        if name not in METHODS:
-            raise ConfigError(f'there is no method {name!r}; choose {", ".join(METHODS)}')
-        if not 1 <= k <= model.config.patches:
-            raise ConfigError(f'{name}:{k}: kept patches are 1 to {model.config.patches}')
+        names = (*METHODS, *DECODERS)
+        if name not in names:
+            raise ConfigError(f'there is no method {name!r}; choose {", ".join(names)}')
+        most = model.config.patches_per_camera if name == 'vla-cache' else model.config.patches
+        if not 1 <= k <= most:
+            what = 'static patches of a camera' if name == 'vla-cache' else 'kept patches'
+            raise ConfigError(f'{name}:{k}: {what} are 1 to {most}')
         if model.config.pruning.method not in ('off', 'lightvla'):
             raise ConfigError(f'{name}: a LightVLA* model has queries of its own; use its base')
         self.model = model
         self.k = k
-        self._choose = METHODS[name]
+        self._choose = METHODS.get(name)
+        self._decode = DECODERS.get(name)
+        self._reuses = name == 'flashvla-reuse'
         self.layer = pruning_layer(name, model.config.language.layers)
         if self.layer >= model.config.language.layers:
             raise ConfigError(f'{name} prunes behind layer {self.layer}, which is the last')
@@ -74,22 +97,32 @@ class ComparedModel:
         """Predict a chunk.
 
         :param pixels: [1, cameras, 6, H, W].
-        :returns: Normalised actions [1, chunk, 7], and the kept patches int64 [K], ascending.
+        :returns: Normalised actions [1, chunk, 7], and the kept patches int64 [K], ascending: none
+            if the last chunk is given again; -1, at the end, for tokens that are no patch.
         """
-        model = self.model
-        features = model.vision_backbone(pixels, model.film_input(context))
-        patches = model.projector(features).to(context.tokens.dtype)
-        found = self.decode(patches, context)
-        self._memory.chunk += 1
+        memory = self._memory
+        if self._reuses and is_stable(memory.computed):
+            memory.computed = memory.computed[-1:]
+            actions, picks = memory.computed[0]
+            return actions, picks[:0]
+        features, pictures = look(self.model, pixels, self.model.film_input(context))
+        patches = self.model.projector(features).to(context.tokens.dtype)
+        found = self.decode(patches, context, pictures)
+        memory.chunk += 1
+        if self._reuses:
+            memory.computed = [*memory.computed[-1:], found]
         return found
 
-    def decode(self, patches: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, patches: Tensor, context: Context, pictures: Pictures | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run the decoder and the head on all patches [1, Lv, D], and prune on the way."""
+        if self._decode is not None:
+            return self._decode(self.model, patches, context, pictures, self.k, self._memory)
+        assert self._choose is not None
         llama, count = self.model.language_model.model, patches.shape[1]
         picks = torch.arange(count, device=patches.device)
-        x = torch.cat([patches, context.tokens], dim=1)
-        positions = torch.cat([1 + picks[None], context.positions], dim=1)
-        mask = torch.cat([torch.ones_like(picks, dtype=torch.bool)[None], context.mask], dim=1)
+        x, positions, mask = whole_sequence(patches, context)
         rotation, key_bias = llama.rotation(positions, x.dtype), padding_bias(mask, x.dtype)
         before = x
         for index, block in enumerate(llama.layers):
@@ -105,6 +138,7 @@ class ComparedModel:
                     rotation,
                     key_bias,
                     self._memory,
+                    pictures,
                 )
                 picks = self._choose(seen, self.k)
                 rest = torch.arange(count, x.shape[1], device=x.device)
