@@ -81,8 +81,8 @@ setup(
             'torch==2.13.0',
             'tqdm>=4.66',
         ],
-        # What a node records, and its replay.
-        'record': ['rosbags>=0.11,<0.12'],
+        # What a node records, its replay, and the interval of how often an engine repeats it.
+        'record': ['rosbags>=0.11,<0.12', 'scipy>=1.11'],
         # Recordings to train on, besides HDF5: LeRobot's tables and videos, and bags of rosbag2.
         'data': ['av>=14', 'pyarrow>=17', 'rosbags>=0.11,<0.12'],
         # Fine-tuning the 7B by adapters.

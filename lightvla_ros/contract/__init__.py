@@ -3,9 +3,9 @@
 - ``document``: a new policy's manifest, from its robot's contract
 - ``folder``: reads, checks and writes a policy folder's manifest
 - ``libero``: the contract of LIBERO's Panda (``config/robots/libero.yaml``)
-- ``suites``: LIBERO's suites of tasks, and LIBERO-PRO's
 - ``manifest``: the types of a manifest's contents
 - ``robot``: a robot's contract: cameras, state, steps, hand, frames, workspace
+- ``suites``: LIBERO's suites of tasks, and LIBERO-PRO's
 """
 
 from lightvla_ros.contract.folder import (
@@ -33,6 +33,7 @@ from lightvla_ros.contract.manifest import (
     Preprocessing,
     Prompt,
     Proprio,
+    Trial,
     Verification,
     fingerprint,
 )
@@ -55,6 +56,7 @@ __all__ = [
     'Proprio',
     'SCHEMA_PATH',
     'SCHEMA_VERSION',
+    'Trial',
     'Verification',
     'amend_manifest',
     'file_sha256',

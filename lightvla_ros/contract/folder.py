@@ -33,6 +33,7 @@ from lightvla_ros.contract.manifest import (
     Prompt,
     Proprio,
     Tokens,
+    Trial,
     Verification,
     fingerprint,
 )
@@ -177,11 +178,16 @@ def _typed(document: dict[str, Any]) -> Manifest:
         graphs=_or_none(Graphs, document['graphs']),
         golden=_or_none(Golden, document['golden']),
         engines=tuple(BuiltEngine(**each) for each in document['engines']),
-        verified=tuple(Verification(**each) for each in document['verified']),
+        verified=tuple(map(_verification, document['verified'])),
         files=dict(document['files']),
         provenance=document['provenance'],
         fp8=_fp8(document.get('fp8')),
     )
+
+
+def _verification(fields: dict[str, Any]) -> Verification:
+    trials = tuple(Trial(**each) for each in fields.get('trials', ()))
+    return Verification(**fields | {'trials': trials})
 
 
 def _fp8(fields: dict[str, Any] | None) -> Fp8 | None:

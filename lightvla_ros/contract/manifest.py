@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -168,12 +168,41 @@ class BuiltEngine:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """How an engine did in simulated episodes, or on a recording of a policy node.
+
+    :param kind: ``episodes``, which it had to solve, or ``observations``, to which it had to give
+        the recorded answers within the tolerance of its precision.
+    :param source: LIBERO's suites and the rendering; or the recording and its engines.
+    :param count: Number of episodes or observations.
+    :param rate: Share of successes; ``low`` and ``high`` are its Wilson 95 % interval.
+    """
+
+    kind: str
+    source: str
+    date: str
+    count: int
+    successes: int
+    rate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        what = 'solved' if self.kind == 'episodes' else 'answered as recorded'
+        return (
+            f'{self.successes} of {self.count} {self.kind} {what} ({self.rate:.1%}, Wilson '
+            f'{self.low:.1%} to {self.high:.1%}; {self.source}; {self.date})'
+        )
+
+
+@dataclass(frozen=True)
 class Verification:
     """Result of ``lightvla verify`` for an engine; a node runs only engines that passed.
 
     :param fingerprint: The engine's fingerprint.
     :param reference: What it was compared with: ``torch``, or ``golden`` if PyTorch is missing.
     :param figures: Counts and errors, by name.
+    :param trials: At most one of each kind, the newest; a node does not read them.
     """
 
     fingerprint: str
@@ -183,6 +212,13 @@ class Verification:
     reference: str
     passed: bool
     figures: dict[str, Any]
+    trials: tuple[Trial, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields for JSON; without trials those that older releases can read."""
+        fields = asdict(self)
+        trials = list(fields.pop('trials'))
+        return fields | {'trials': trials} if trials else fields
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def _verified(policy_dir: Path, manifest: Manifest) -> Iterator[Finding]:
             f'{each.backend} {each.precision} ({each.fingerprint[:12]}), {each.date}, against '
             f'{each.reference}'
         )
+        text = '; '.join((text, *map(str, each.trials)))
         if each.passed:
             yield passed('verified', text)
         else:

@@ -6,6 +6,8 @@
 - ``compared_engine``: the PyTorch engine with a pruning method of others
 - ``direct``: episodes without ROS, with the same numbers as through ROS
 - ``efficiency``: what two policies spend on the same solved episodes
+- ``engine_episodes``: episodes on the engine that will be deployed, for ``lightvla verify``
+- ``engine_recording``: a recording's observations on that engine, for ``lightvla verify``
 - ``episodes``: options of an evaluation, and the record of an episode
 - ``evaluate``: runs the episodes that the journal lacks, then writes the result
 - ``journal``: file to which each finished episode is appended, so that none is run twice

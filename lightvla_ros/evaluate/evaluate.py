@@ -72,7 +72,7 @@ def journal_path(out: Path) -> Path:
     :raises ArgumentError: When the result's name does not end in ``.json``.
     """
     if out.suffix != '.json':
-        raise ArgumentError(f'--json {out}: the name must end in .json')
+        raise ArgumentError(f'{out}: the name must end in .json')
     return out.with_suffix('.jsonl')
 
 

@@ -36,6 +36,15 @@ class Tolerance:
     gripper: float
     action_tolerance: float
 
+    def allows(self, difference: ActionDifference) -> bool:
+        """Return whether actions from equal kept sets may differ so much."""
+        return (
+            difference.millimetres <= self.millimetres
+            and difference.degrees <= self.degrees
+            and difference.gripper <= self.gripper
+            and not difference.flips
+        )
+
 
 # One step's rounding error must be smaller than a Panda's repeatability of 0.1 mm.
 TOLERANCES = {

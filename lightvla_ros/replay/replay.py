@@ -12,6 +12,7 @@ from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.tolerances import (
     TOLERANCES,
     ActionDifference,
+    Tolerance,
     action_difference,
     jaccard,
     worst,
@@ -88,6 +89,17 @@ class Replay:
         """Whether engine and policy are those of the recording."""
         return self.engines == {self.engine} and self.policies == {self.policy.manifest.fingerprint}
 
+    @property
+    def limits(self) -> Tolerance:
+        """The tolerance of the coarsest precision among the compared ones."""
+        recorded = {engine.split()[-1] for engine in self.engines} & TOLERANCES.keys()
+        found = (TOLERANCES[name] for name in {self.policy.engine.precision, *recorded})
+        return max(found, key=lambda each: each.millimetres)
+
+    def agrees(self, difference: Difference) -> bool:
+        """Return whether an answer has the recorded patches, and its steps within tolerance."""
+        return difference.overlap == 1 and self.limits.allows(difference.actions)
+
     def faults(self) -> list[str]:
         """Return one line for everything that is not as it should be."""
         faults = list(self.failures)
@@ -101,7 +113,7 @@ class Replay:
                     f'the recorded ones, the first is that of inference {other[0]}'
                 )
             return faults
-        limits = TOLERANCES[self.policy.engine.precision]
+        limits = self.limits
         overlaps = [each.overlap for each in self.differences]
         if np.mean(overlaps) < limits.mean_jaccard or min(overlaps) < limits.min_jaccard:
             faults.append(

@@ -13,13 +13,13 @@ from __future__ import annotations
 import datetime
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightvla_ros.contract import Manifest, Verification, amend_manifest, load_manifest
+from lightvla_ros.contract import Manifest, Trial, Verification, amend_manifest, load_manifest
 from lightvla_ros.engine.base import Encoded, PromptIds, smallest_bucket
 from lightvla_ros.errors import ContractError, EngineError
 from lightvla_ros.policy.golden import random_inputs
@@ -181,12 +181,39 @@ def _says(old: Verification | None, new: Verification) -> bool:
 def write_verifications(policy_dir: Path, found: list[Verification]) -> None:
     """Write verifications into the manifest; they replace older ones of the same engines.
 
+    The trials of an older one remain.
+
     :raises OSError: When the manifest cannot be written.
     """
-    fresh = {each.fingerprint for each in found}
-    manifest = load_manifest(policy_dir)  # it may have changed meanwhile
-    kept = [each for each in manifest.verified if each.fingerprint not in fresh]
-    amend_manifest(policy_dir, verified=[asdict(each) for each in [*kept, *found]])
+    old = {each.fingerprint: each for each in load_manifest(policy_dir).verified}  # as it is now
+    new = {
+        each.fingerprint: replace(each, trials=old[each.fingerprint].trials)
+        if each.fingerprint in old
+        else each
+        for each in found
+    }
+    _write(policy_dir, [*(each for key, each in old.items() if key not in new), *new.values()])
+
+
+def write_trial(policy_dir: Path, fingerprint: str, trial: Trial) -> None:
+    """Write a trial of a verified engine into the manifest; it replaces one of the same kind.
+
+    :raises ContractError: When the manifest has no verification of this engine.
+    :raises OSError: When the manifest cannot be written.
+    """
+    verified = {each.fingerprint: each for each in load_manifest(policy_dir).verified}
+    if fingerprint not in verified:
+        raise ContractError(
+            f'{policy_dir}: the verification of the engine ({fingerprint[:12]}) was removed '
+            'meanwhile; run the same command again'
+        )
+    others = (each for each in verified[fingerprint].trials if each.kind != trial.kind)
+    verified[fingerprint] = replace(verified[fingerprint], trials=(*others, trial))
+    _write(policy_dir, list(verified.values()))
+
+
+def _write(policy_dir: Path, verified: list[Verification]) -> None:
+    amend_manifest(policy_dir, verified=[each.as_dict() for each in verified])
 
 
 def _reference(policy_dir: Path, manifest: Manifest, count: int, threads: int) -> Reference:

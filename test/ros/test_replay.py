@@ -1,6 +1,7 @@
 """`lightvla replay`: a recording answers the same again, and says what in it cannot be read."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from lightvla_ros.cli import main
+from lightvla_ros.contract import load_manifest
 from lightvla_ros.demonstrations.bag_messages import header_stamp, stamp_of
 from lightvla_ros.demonstrations.mapping import read_mapping
 from lightvla_ros.demonstrations.reader import read_demonstrations
@@ -94,6 +96,35 @@ def test_one_bit_is_found(recording, tmp_path, replayed):
     assert (code, found['compared'] - found['identical']) == (1, 1)
     assert found['faults'][0].endswith('the first is that of inference 3')
     assert replayed(changed, '--tolerant')[0] == 0
+
+
+def test_verify_writes_how_many_recorded_answers_an_engine_repeats(
+    recording, bundled_policy, policy_dir, tmp_path, capsys
+):
+    def change(kind, topic, message, index):
+        if kind == INFERENCE and index == 3:  # one step, by more than a rounding error
+            message.actions = message.actions.copy()
+            message.actions[0] += 0.2
+
+    changed = rewrite(recording, tmp_path / 'changed', change)
+    folder = shutil.copytree(bundled_policy, tmp_path / 'policy')
+    options = ['--engine', 'onnxruntime', '--count', '0', '--json', '--recording']
+    assert main(['verify', str(folder), *options, str(changed)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    [fault] = found['faults']
+    assert fault.startswith('with the same kept patches millimetres differ by')
+    [written] = [each for each in load_manifest(folder).verified if each.trials]
+    assert written.backend == 'onnxruntime-cpu'
+    assert written.passed
+    [trial] = written.trials
+    assert (trial.kind, trial.count - trial.successes) == ('observations', 1)
+    assert trial.source == 'changed, recorded with onnxruntime-cpu fp32'
+    assert 0 < trial.low < trial.rate < trial.high < 1
+    # the answers of another policy are no measure
+    other = shutil.copytree(policy_dir, tmp_path / 'other')
+    assert main(['verify', str(other), *options, str(recording)]) == 1
+    assert 'is of another policy' in capsys.readouterr().err
+    assert not any(each.trials for each in load_manifest(other).verified)
 
 
 def test_a_test_is_made_of_it(recording, bundled_policy, tmp_path, replayed):

@@ -1,10 +1,13 @@
 """`lightvla eval` as a user starts it, in real LIBERO: directly, and through ROS the same."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from lightvla_ros.contract import load_manifest
 
 pytestmark = pytest.mark.sim
 
@@ -57,3 +60,20 @@ def test_the_last_state_runs_and_one_more_is_found_before_anything_runs(tmp_path
     valid = document['all_episodes'][0]
     assert valid['steps'] == 10
     assert len(valid['latency_ms']) == 3, 'after 4 steps the policy looks again'
+
+
+def test_verify_runs_episodes_on_the_engine_and_notes_their_success(tmp_path, bundled_policy):
+    folder = shutil.copytree(bundled_policy, tmp_path / 'policy')
+    path = tmp_path / 'episodes.json'
+    what = ('--engine', 'onnxruntime', '--count', 0, '--episodes', 1, '--suite', 'libero_object')
+    result = lightvla('verify', folder, *what, '--result', path)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(path.read_text())
+    (ours,) = (each for each in load_manifest(folder).verified if each.trials)
+    assert ours.backend == 'onnxruntime-cpu'
+    (trial,) = ours.trials
+    assert (trial.kind, trial.source) == ('episodes', 'libero_object, cheap rendering')
+    assert (trial.count, trial.successes) == (1, document['successes'])
+    assert trial.low == document['success']['low']
+    assert str(trial) in result.stdout
+    assert str(trial) in lightvla('doctor', '--policy', folder).stdout

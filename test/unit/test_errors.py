@@ -169,7 +169,12 @@ FAULTS = {
         '--checkpoint {missing} --out {free}',
         '--checkpoint {text} --out {free}',
     ],
-    'verify': ['{cut}', '{missing}', '{text}'],
+    'verify': [
+        '{cut}',
+        '{missing}',
+        '{text}',
+        '{missing} --recording {missing}',
+    ],
     'collect': [
         '--policy {cut} --out {free} --tasks 0 --suite libero_object --workers 1',
         '--policy {missing} --out {free} --tasks 0 --suite libero_object --workers 1',

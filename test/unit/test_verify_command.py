@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 
 from lightvla_ros.cli import main
-from lightvla_ros.contract import MANIFEST_NAME, load_manifest
+from lightvla_ros.contract import MANIFEST_NAME, Trial, load_manifest
+from lightvla_ros.errors import ArgumentError, ContractError
+from lightvla_ros.evaluate.engine_episodes import spread
 from lightvla_ros.verify.variants import Variant, choose, variants
+from lightvla_ros.verify.verify import write_trial, write_verifications
 
 ORT = Variant('onnxruntime', 'fp32', {'provider': 'CPUExecutionProvider'}, 'onnxruntime-cpu')
 CUDA = Variant('onnxruntime', 'fp32', {'provider': 'CUDAExecutionProvider'}, 'onnxruntime-cuda')
@@ -140,3 +143,58 @@ def test_a_manifest_that_cannot_be_written_for_another_reason_is_a_failure(
 
 def test_arguments_that_cannot_be_are_exit_code_2(copy):
     assert main(['verify', str(copy), '--count', '-1']) == 2
+
+
+SOLVED = Trial('episodes', 'libero_object', '2026-11-28', 10, 9, 0.9, 0.596, 0.982)
+AGREED = Trial('observations', 'bag', '2026-11-28', 10, 10, 1.0, 0.722, 1.0)
+
+
+def test_trials_stay_with_their_engine(bundled_policy, tmp_path):
+    """An old manifest has none; a new verification keeps them, a new trial replaces its kind."""
+    folder = shutil.copytree(bundled_policy, tmp_path / 'policy')
+    before = json.loads((folder / MANIFEST_NAME).read_text())
+    first, *others = load_manifest(folder).verified
+    assert first.trials == ()
+
+    def written():
+        found = {each.fingerprint: each for each in load_manifest(folder).verified}
+        return found[first.fingerprint]
+
+    write_trial(folder, first.fingerprint, SOLVED)
+    write_trial(folder, first.fingerprint, AGREED)
+    assert written().trials == (SOLVED, AGREED)
+    assert '9 of 10 episodes solved (90.0%, Wilson 59.6% to 98.2%' in str(SOLVED)
+    write_verifications(folder, [replace(first, date='2030-01-01')])
+    assert (written().date, written().trials) == ('2030-01-01', (SOLVED, AGREED))
+    write_trial(folder, first.fingerprint, replace(SOLVED, count=20))
+    assert written().trials == (AGREED, replace(SOLVED, count=20))
+    # the others are written as older releases read them
+    after = json.loads((folder / MANIFEST_NAME).read_text())
+    for each in others:
+        assert each.as_dict() in before['verified']
+        assert each.as_dict() in after['verified']
+    with pytest.raises(ContractError, match='was removed meanwhile'):
+        write_trial(folder, 'other', SOLVED)
+
+
+def test_trials_are_refused_before_anything_runs(copy, monkeypatch, capsys):
+    assert main(['verify', str(copy), '--episodes', '2000']) == 2
+    assert 'libero_object and libero_spatial have 1000' in capsys.readouterr().err
+    assert main(['verify', str(copy), '--episodes', '1', '--result', 'result']) == 2
+    assert 'must end in .json' in capsys.readouterr().err
+    monkeypatch.setattr('lightvla_ros.cli.verify.os.access', lambda *_: False)  # root may write
+    assert main(['verify', str(copy), '--episodes', '1']) == 2
+    assert 'name a writable copy' in capsys.readouterr().err
+
+
+def test_episodes_are_spread_and_can_be_extended():
+    suites = ('libero_object', 'libero_spatial')
+    few, many = spread(suites, 7), spread(suites, 45)
+    assert many[:7] == few
+    assert {(spec.suite, spec.task) for spec in many[:20]} == {
+        (suite, task) for suite in suites for task in range(10)
+    }
+    assert {spec.init_state for spec in many[:20]} == {0}
+    assert len(set(spread(suites, 1000))) == 1000
+    with pytest.raises(ArgumentError, match='1000'):
+        spread(suites, 1001)

@@ -62,7 +62,7 @@ def list_plans(policy_dir: Path, manifest: Manifest, new: BuiltEngine, folder: P
             policy_dir,
             dropped_files=dropped,
             engines=[asdict(e) for e in kept],
-            verified=[asdict(v) for v in manifest.verified if v.fingerprint not in gone],
+            verified=[v.as_dict() for v in manifest.verified if v.fingerprint not in gone],
         )
 
 
