@@ -83,6 +83,7 @@ class ExecutorRunner:
         self._moved = False
         self._stamp = 0  # of the newest pose [ns]
         self._ticked = 0.0
+        self._sent = 0.0  # when the last command was published [s]
         self.executor = self._new_executor()
         self.output = OUTPUTS[values.controller](node, values, self._halt)
         self.gripper = None if values.gripper == 'none' else GripperClient(node, values)
@@ -208,8 +209,10 @@ class ExecutorRunner:
                 self.counts[f'refused:{kind(why)}' if why else 'accepted'] += 1
                 self.instruction = message.instruction if len(received.chunk) else ''
         if not self._simulated:
+            self._sent = 0.0
             self._tick()
-            self.latencies.append(time.perf_counter() - arrived)
+            if self._sent:
+                self.latencies.append(self._sent - arrived)
 
     def _received(self, message: ActionChunk) -> ReceivedChunk:
         if message.reference not in EXECUTIONS:
@@ -309,6 +312,7 @@ class ExecutorRunner:
         if command.pose is not None and measured is not None:
             try:
                 self.output.send(command, measured, now)
+                self._sent = time.perf_counter()
                 self.counts['commands'] += 1
             except Exception as error:
                 self._halt(f'a command could not be published: {error!r}')
