@@ -10,7 +10,7 @@ export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 export AMENT_PREFIX_PATH := $(CURDIR)/.venv:$(AMENT_PREFIX_PATH)
 endif
 
-.PHONY: help setup setup-train demo test lint unit ros sim colcon wheel bench soak test-gpu docs clean
+.PHONY: help setup setup-train demo test lint unit ros ros-kilted sim colcon wheel bench soak test-gpu docs clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -40,6 +40,9 @@ unit: setup-train  ## tests without ROS, on two cores
 
 ros: setup  ## tests with real rclpy
 	$(VENV)/python -m pytest test/ros
+
+ros-kilted:  ## the same on the wheels of Kilted, in build/kilted; not a part of `make test`
+	tools/ros_kilted.sh
 
 sim: setup  ## tests with real LIBERO, on two cores
 	$(SIM)

@@ -26,6 +26,12 @@ def shared_files() -> list[tuple[str, list[str]]]:
     return list(folders.items())
 
 
+def robot_packages() -> list[str]:
+    """Read what a robot needs."""
+    lines = (HERE / 'requirements/robot.txt').read_text().splitlines()
+    return [line for line in lines if not line.startswith('#')]
+
+
 setup(
     name='lightvla_ros',
     version=VERSION,
@@ -40,20 +46,7 @@ setup(
         'lightvla_ros': ['contract/*.schema.json', 'nodes/view/page/*', 'py.typed'],
     },
     data_files=shared_files(),
-    # What a robot needs. rclpy comes from the ROS 2 install, or from requirements/ros-jazzy.txt.
-    install_requires=[
-        'jsonschema>=4.10',
-        'numpy>=1.26',
-        # Not the headless build: LIBERO needs opencv-python, and two cv2 in one environment break.
-        'opencv-python>=4.6',
-        'onnxruntime>=1.19',  # 1.18 copies where its buffers must be seen as arrays
-        'packaging>=22',
-        'PyYAML>=6',
-        # decodes as TensorFlow does, bit for bit, and strictly, which OpenCV does not
-        'simplejpeg>=1.7',
-        'threadpoolctl>=3',
-        'tokenizers>=0.19',
-    ],
+    install_requires=robot_packages(),
     extras_require={
         # LIBERO on a Panda, and the demo.
         'sim': [

@@ -29,12 +29,14 @@ class Arrival:
     :param clock: ROS time of its arrival [ns].
     :param steady: Steady clock at its arrival [ns].
     :param frame: Its ``frame_id``.
+    :param size: Of its picture as it was sent [bytes]; 0 for a state.
     """
 
     stamp: int
     clock: int
     steady: int
     frame: str = ''
+    size: int = 0
 
 
 def ages(arrivals: Sequence[Arrival]) -> np.ndarray:
@@ -64,7 +66,10 @@ def _rate(
     gaps = np.diff([each.steady for each in arrivals]) * 1e-9
     median, longest = float(np.median(gaps)), float(gaps.max())
     rate = len(gaps) / gaps.sum()
-    text = f'{rate:.1f} Hz, jitter {gaps.std() * 1e3:.1f} ms, longest gap {longest * 1e3:.0f} ms'
+    sent = sum(each.size for each in arrivals[1:]) / gaps.sum() * 1e-6
+    volume = f'{sent:.2f} MB/s, ' if sent else ''
+    text = f'{rate:.1f} Hz, {volume}jitter {gaps.std() * 1e3:.1f} ms, '
+    text += f'longest gap {longest * 1e3:.0f} ms'
     silence = freshness.silence * 1e-9
     if longest > silence:
         return failed(subject, f'{text}; the robot holds after max_silence {silence:g} s', cure)

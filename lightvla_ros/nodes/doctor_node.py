@@ -139,7 +139,8 @@ class DoctorNode(Node):
         stamp = stamp_ns(message.header.stamp)
         if self.simulated and clock < stamp <= clock + LATE_CLOCK:
             clock = stamp  # the message has overtaken the /clock of its time
-        heard.arrivals.append(Arrival(stamp, clock, steady, message.header.frame_id))
+        size = len(getattr(message, 'data', ()))
+        heard.arrivals.append(Arrival(stamp, clock, steady, message.header.frame_id, size))
         try:
             if isinstance(message, PoseStamped):
                 heard.contents.append(pose_from_message(message))

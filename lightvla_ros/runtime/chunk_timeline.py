@@ -150,7 +150,10 @@ class ChunkTimeline:
             return reason('hand_moves', '', 'the policy saw an arm that waits')
         if max(now, received.start) > received.valid_until:
             late = (now - received.valid_until) * 1e-9
-            return reason('too_late', '', f'{late:.3f} s after its valid_until')
+            why = reason('too_late', '', f'{late:.3f} s after its valid_until')
+            if self._step is None:
+                self.why = why  # else the arm would rest without a cause that helps
+            return why
         chunk = received.chunk
         turns = axis_angle_from_quaternion(chunk.rotations)
         lead = self.speed if self.execution == 'spring' else 1.0

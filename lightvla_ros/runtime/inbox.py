@@ -157,7 +157,8 @@ class Inbox:
                 return self._not_newer(source, stamp)
             self._behind.pop(source, None)
             if now - stamp > self.freshness.image_age:
-                return self.reject(source, self._code(source, 'stale'), self._old(now - stamp))
+                old = f'arrived {self._old(now - stamp)}: a slow network, or clocks differ'
+                return self.reject(source, self._code(source, 'stale'), old)
             kept.append(Stamped(content, stamp, steady))
             self._faults.pop(source, None)
             return ''

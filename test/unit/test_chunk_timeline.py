@@ -84,6 +84,18 @@ def test_steps_that_are_past_are_dropped_and_a_late_chunk_is_refused():
     assert y_at(timeline, START + 250 * MS) is None
 
 
+def test_chunks_that_all_come_late_are_the_cause_that_is_told():
+    """Fault: over a slow network each chunk was refused, and the status said `no_target`."""
+    timeline = ChunkTimeline('spring')
+    timeline.offer(received([0.01] * 8), START + 500 * MS)
+    assert y_at(timeline, START + 500 * MS) is None
+    assert timeline.why == 'too_late 0.300 s after its valid_until'
+    timeline.offer(received([0.01], START + 600 * MS, sequence=1), START + 600 * MS)
+    assert y_at(timeline, START + 600 * MS) == pytest.approx(0.01)
+    assert y_at(timeline, START + 800 * MS) is None
+    assert timeline.why == 'no_target'
+
+
 def test_a_newer_chunk_takes_over_when_it_starts():
     timeline = ChunkTimeline('spring')
     timeline.offer(received([0.01] * 4), START)

@@ -65,7 +65,7 @@ def plain(requirement):
 
 @pytest.fixture(scope='module')
 def declared():
-    """Names that setup.py declares, by extra; None is for every install."""
+    """Names that setup.py declares, by extra; None is for every install, from robot.txt."""
     (call,) = [
         node.value
         for node in ast.parse((ROOT / 'setup.py').read_text()).body
@@ -74,7 +74,8 @@ def declared():
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     extras = ast.literal_eval(given['extras_require'])
     found = {name: {plain(each) for each in listed} for name, listed in extras.items()}
-    return {None: {plain(each) for each in ast.literal_eval(given['install_requires'])}, **found}
+    robot = (ROOT / 'requirements/robot.txt').read_text().splitlines()
+    return {None: {plain(each) for each in robot if not each.startswith('#')}, **found}
 
 
 def test_every_imported_package_is_declared_in_setup_py(declared):

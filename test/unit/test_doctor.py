@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,12 @@ def test_a_steady_stream_passes():
 )
 def test_a_fault_of_a_stream_is_found(messages, found):
     assert of_stream(messages) == found
+
+
+def test_the_volume_of_pictures_is_told():
+    pictures = [replace(each, size=30_000) for each in arrivals(rate=20.0)]
+    (finding,) = (f for f in judge_stream('wrist', pictures, LIMITS, 0.05) if 'Hz' in f.text)
+    assert finding.text.startswith('20.0 Hz, 0.60 MB/s, jitter')
 
 
 def test_stamps_of_another_clock_are_told_from_a_delay():
@@ -261,9 +268,8 @@ def test_the_report_and_the_exit_code():
 
 
 def test_every_needed_library_is_looked_at():
-    text = (ROOT / 'setup.py').read_text()
-    block = text[text.index('install_requires') : text.index('extras_require')]
-    assert set(re.findall(r"^\s+'([\w-]+)>?=?", block, re.MULTILINE)) == set(MODULES)
+    text = (ROOT / 'requirements/robot.txt').read_text()
+    assert set(re.findall(r'^([\w-]+)>?=?', text, re.MULTILINE)) == set(MODULES)
 
 
 def test_the_bundled_policy_passes(bundled_policy, tmp_path, capsys):

@@ -253,7 +253,11 @@ def _behind(period, **behind):
     [
         (_stale, 'camera_stale:left 0.620 s old, max_image_age 0.500 s'),
         (_silent, 'camera_stale:left silent 0.620 s, max_silence 0.500 s'),
-        (_too_old, 'camera_stale:left 0.620 s old, max_image_age 0.500 s'),
+        (
+            _too_old,
+            'camera_stale:left arrived 0.620 s old, max_image_age 0.500 s: a slow network, or '
+            'clocks differ',
+        ),
         (_ahead, 'future_stamp:left 0.620 s ahead, at most 0.050 s'),
         (
             _behind(100, right=45),
