@@ -11,6 +11,7 @@ import argparse
 
 from lightvla_ros import __version__
 from lightvla_ros.cli import (
+    alarm,
     bench,
     calibrate,
     collect,
@@ -49,6 +50,7 @@ COMMANDS = {
     'verify': verify,
     'replay': replay,
     'calibrate': calibrate,
+    'alarm': alarm,
     'collect': collect,
     'new-policy': new_policy,
     'data': data,

@@ -91,10 +91,10 @@ def _live(parsed: argparse.Namespace) -> Sequence[Finding]:
     from rclpy.logging import LoggingSeverity, set_logger_level
 
     from lightvla_ros.contract import load_manifest
-    from lightvla_ros.doctor.policy_folder import references
     from lightvla_ros.nodes.doctor_node import DoctorNode
     from lightvla_ros.nodes.doctor_report import Question, judge_live
     from lightvla_ros.nodes.launch_arguments import ros_arguments
+    from lightvla_ros.policy.golden import references
 
     manifest = load_manifest(parsed.policy)
     recorded = references(parsed.policy, manifest) if manifest.golden is not None else None

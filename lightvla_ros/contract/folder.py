@@ -22,6 +22,7 @@ from lightvla_ros.contract.manifest import (
     Action,
     BuiltEngine,
     Camera,
+    Familiarity,
     Fp8,
     Golden,
     Graphs,
@@ -182,6 +183,7 @@ def _typed(document: dict[str, Any]) -> Manifest:
         files=dict(document['files']),
         provenance=document['provenance'],
         fp8=_fp8(document.get('fp8')),
+        familiarity=_familiarity(document.get('familiarity')),
     )
 
 
@@ -194,6 +196,14 @@ def _fp8(fields: dict[str, Any] | None) -> Fp8 | None:
     if fields is None:
         return None
     return Fp8(tuple(map(tuple, fields['largest'])), fields['observations'])
+
+
+def _familiarity(fields: dict[str, Any] | None) -> Familiarity | None:
+    if fields is None:
+        return None
+    by_instruction = {key: _tuples(each) for key, each in fields['by_instruction'].items()}
+    signals = _tuples(fields['signals'])
+    return Familiarity(fields['observations'], fields['score'], signals, by_instruction)
 
 
 def _or_none(kind: type, fields: dict[str, Any] | None) -> Any:
@@ -289,6 +299,14 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
                 f'fp8.largest: it has {len(manifest.fp8.largest)} layers, but the model has '
                 f'{layers}; run `lightvla calibrate` again'
             )
+    if manifest.familiarity is not None:
+        everywhere = {'': manifest.familiarity.signals} | manifest.familiarity.by_instruction
+        for signals in everywhere.values():
+            if signals.keys() != manifest.familiarity.signals.keys():
+                yield 'familiarity: not the same signals for each instruction'
+            for name, found in signals.items():
+                if list(found) != sorted(found):
+                    yield f'familiarity: {name} must ascend, not {list(found)}'
     for field, file in named:
         if file not in manifest.files:
             yield f'{field}: {file!r} is not listed in files'

@@ -243,6 +243,25 @@ class Fp8:
     observations: int
 
 
+Range = tuple[float, float, float]  # 1 % quantile, median, 99 % quantile
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """What is usual in recorded observations, for the alarm (``policy/familiarity.py``).
+
+    :param observations: Number of observations in which it was measured.
+    :param score: Largest deviation of a signal that 99 % of the observations stay below.
+    :param signals: By name, over all observations.
+    :param by_instruction: The same for each instruction with enough observations.
+    """
+
+    observations: int
+    score: float
+    signals: dict[str, Range]
+    by_instruction: dict[str, dict[str, Range]]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A checked manifest. Build it with :func:`lightvla_ros.contract.folder.load_manifest`.
@@ -251,6 +270,7 @@ class Manifest:
     :param graphs: None before export, and in a folder that was exported for ``torch-cuda`` alone.
     :param golden: None before export.
     :param fp8: None before ``lightvla calibrate``.
+    :param familiarity: None before ``lightvla alarm calibrate``.
     """
 
     schema_version: int
@@ -269,6 +289,7 @@ class Manifest:
     files: dict[str, str]
     provenance: dict[str, Any]
     fp8: Fp8 | None = None
+    familiarity: Familiarity | None = None
 
     @property
     def patch_grid(self) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +12,16 @@ import numpy as np
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.doctor.findings import Finding, failed, passed, warned
 from lightvla_ros.errors import ContractError, LightVLAError
-from lightvla_ros.policy.golden import is_drawn
+from lightvla_ros.policy.golden import references
 from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.observation import observations
 from lightvla_ros.policy.policy import Policy
-from lightvla_ros.policy.preprocessor import fitted
 
 RUNS = 5  # timed inferences
 WITHOUT_PICTURES = (
     'export it again with --observations FILE.npz, with pictures from its training data '
     '(docs/how-to/deploy.md): then cameras and start pose can be compared with them'
 )
-
-
-@dataclass(frozen=True)
-class References:
-    """What a policy folder has recorded of its training data.
-
-    :param pictures: By camera, uint8 [N, H, W, 3], upright, with the policy's aspect ratio.
-    :param states: float [N, S]; None for a policy that takes no state.
-    """
-
-    pictures: dict[str, np.ndarray]
-    states: np.ndarray | None
-
-
-def references(policy_dir: Path, manifest: Manifest) -> References | None:
-    """Return the recorded observations of a folder; None if its golden ones are drawn at random.
-
-    :raises ContractError: When it has no golden observations, or they are damaged.
-    """
-    golden = read_golden(policy_dir, manifest)
-    if is_drawn(manifest, golden):
-        return None
-    images = golden['images']
-    pictures = {
-        camera.name: np.array([fitted(image, camera) for image in images[:, slot]])
-        for slot, camera in enumerate(manifest.cameras)
-    }
-    return References(pictures, golden.get('proprio'))
 
 
 def judge_folder(policy_dir: Path) -> tuple[Manifest | None, list[Finding]]:

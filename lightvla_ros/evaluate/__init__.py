@@ -1,5 +1,6 @@
-"""Success rates in LIBERO: ``lightvla eval``, ``compare`` and ``listen``.
+"""Success rates in LIBERO (``lightvla eval``, ``compare``, ``listen``), and figures of the alarm.
 
+- ``alarm``: how well the alarm tells planted faults and failing episodes
 - ``chosen_tokens``: an engine that keeps other tokens than its pruner
 - ``chunk_flops``: FLOPs of an evaluation's chunks
 - ``compare``: two results on the same episodes, pair by pair
@@ -13,7 +14,9 @@
 - ``journal``: file to which each finished episode is appended, so that none is run twice
 - ``listen``: episodes with another task's instruction in each task's scene
 - ``listen_result``: figures and tables of instructed against reached objects
+- ``planted_faults``: faults of pictures and instructions, planted into observations
 - ``pool``: worker processes that run episodes
+- ``ranking``: area under the ROC curve with its uncertainty
 - ``rates``: success rates with their uncertainty
 - ``result``: the result: its document, file and table
 - ``tables``: a table of evaluations: its rows, and the finished table

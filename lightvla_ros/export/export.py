@@ -57,6 +57,7 @@ def copy_weights(policy_dir: Path, out: Path) -> None:
         dropped_files=sorted(manifest.files.keys() - set(names)),
         graphs=None,
         golden=None,
+        familiarity=None,
         engines=[],
         verified=[],
     )

@@ -14,7 +14,7 @@ from lightvla_ros.contract import Camera
 from lightvla_ros.doctor.findings import PASS, Finding, failed, passed, warned
 from lightvla_ros.doctor.picture_sheet import write_picture_sheet
 from lightvla_ros.doctor.pictures import judge_pictures
-from lightvla_ros.doctor.policy_folder import WITHOUT_PICTURES, References
+from lightvla_ros.doctor.policy_folder import WITHOUT_PICTURES
 from lightvla_ros.doctor.robot_state import judge_gripper, judge_pose
 from lightvla_ros.doctor.streams import judge_clocks, judge_skews, judge_stream
 from lightvla_ros.errors import ImageError, InstructionError, quoted
@@ -23,6 +23,7 @@ from lightvla_ros.nodes.doctor_node import DoctorNode, Heard
 from lightvla_ros.nodes.launch_arguments import parameter, remapping
 from lightvla_ros.nodes.policy_parameters import freshness_from
 from lightvla_ros.nodes.topic_graph import Topic, TopicGraph, names_of
+from lightvla_ros.policy.golden import References
 from lightvla_ros.policy.preprocessor import fitted
 from lightvla_ros.policy.prompt import PromptEncoder, check_instruction
 

@@ -176,6 +176,15 @@ POLICY_PARAMETERS = ParameterTable(
             read_only=False,
         ),
         Parameter(
+            'max_unfamiliarity',
+            0.0,
+            "The robot holds while an observation's score of the alarm is above this; 0: never. 1 "
+            'is as unusual as the most unusual 1 % of the recorded observations.',
+            0.0,
+            1e6,
+            read_only=False,
+        ),
+        Parameter(
             'max_inference_time',
             2.0,
             'An inference that takes longer is a fault [s].',
@@ -321,6 +330,11 @@ def misfit(values: SimpleNamespace, manifest: Manifest | None) -> str | None:
         return 'roll_state is true, but with anchor observation step 0 starts at the observation'
     if manifest is not None and values.roll_state and not takes_pose(manifest):
         return f'roll_state is true, but {manifest.name} takes no pose of the end effector'
+    if manifest is not None and values.max_unfamiliarity and manifest.familiarity is None:
+        return (
+            f'max_unfamiliarity is {values.max_unfamiliarity:g}, but the alarm of {manifest.name} '
+            'is not calibrated; run lightvla alarm calibrate'
+        )
     if manifest is not None and values.replan_steps > manifest.action.chunk_length:
         return (
             f'{parameter("replan_steps")} is {values.replan_steps}, but a chunk of '

@@ -23,6 +23,7 @@ from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.recorder import NoRecorder
 from lightvla_ros.nodes.status_report import StatusReport
 from lightvla_ros.policy.actions import limit_chunk
+from lightvla_ros.policy.familiarity import load_alarm
 from lightvla_ros.policy.policy import Policy, Prediction
 from lightvla_ros.policy.prompt import check_instruction, stop_words_in
 from lightvla_ros.policy.state import RobotState
@@ -69,6 +70,7 @@ class PolicyRunner:
         self._report = report
         self._statistics = statistics
         self._recorder = recorder
+        self._alarm = load_alarm(policy)
         self._fingerprint = policy.manifest.fingerprint
         self._inference_topic = node.resolve_topic_name('~/inference')
         self._gate = InstructionGate()
@@ -285,7 +287,7 @@ class PolicyRunner:
             state = self._rolled(state, job)
         try:
             age = self._now() - job.stamp
-            result = run_job(self.policy, job, state, age, self.inputs.pictures)
+            result = run_job(self.policy, job, state, age, self.inputs.pictures, self._alarm)
         except Exception as error:
             self._record(job, state, error)
             raise
@@ -326,10 +328,15 @@ class PolicyRunner:
 
     def _send(self, job: Job, result: Result) -> None:
         values, prediction, now = self._values, result.prediction, self._now()
+        self._statistics.score = result.score
         chunk, clamped = limit_chunk(
             prediction.chunk, values.max_step_translation, values.max_step_rotation
         )
         stats = self.output.stats_message(job, result.observation_age, prediction, result.decode)
+        if why := self._unfamiliar(result):
+            self.supervisor.trouble = why
+            self.output.hold(why, job.instruction, stats)
+            return
         latency, lasts = now - job.stamp, chunk.period * (values.replan_steps or len(chunk))
         self._statistics.counts['overruns'] += latency > nanoseconds(lasts)
         delay = nanoseconds(values.start_delay)
@@ -355,6 +362,13 @@ class PolicyRunner:
             except Exception as error:  # who looks on must not stop the robot
                 said = one_line(repr(error))
                 self._log.error(f'an onlooker failed: {said}', throttle_duration_sec=5.0)
+
+    def _unfamiliar(self, result: Result) -> str:
+        """Return why an observation is too unlike the recorded ones; empty unless that is asked."""
+        score, most = result.score, self._values.max_unfamiliarity
+        if score is None or not most or score.total <= most:
+            return ''
+        return reason('unfamiliar', score.worst, f'{score.total:.2f}, max_unfamiliarity {most:g}')
 
     def _fail(self, job: Job, error: Exception) -> float:
         """Hold after a failed inference; return how long to wait before the next try [s]."""

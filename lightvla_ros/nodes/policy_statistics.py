@@ -8,6 +8,7 @@ import numpy as np
 
 from lightvla_ros.contract import Manifest
 from lightvla_ros.nodes.policy_inputs import Result
+from lightvla_ros.policy.familiarity import Score
 from lightvla_ros.runtime.inbox import Job
 from lightvla_ros.summary_statistics import percentiles
 
@@ -19,10 +20,12 @@ class ChunkStatistics:
 
     :ivar counts: By name; also the number of tokens that the last chunk kept per camera, and how
         often each number of the state was outside the policy's bounds.
+    :ivar score: What the alarm said of the last observation; None before, and if not calibrated.
     """
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(('sent', 'clamped', 'discarded', 'failed', 'overruns'), 0)
+        self.score: Score | None = None
         self._stages: dict[str, deque[float]] = {}
 
     def sent(

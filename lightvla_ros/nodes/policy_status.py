@@ -12,6 +12,7 @@ from lightvla_ros.msg import VlaStatus
 from lightvla_ros.nodes.policy_statistics import ChunkStatistics
 from lightvla_ros.nodes.recorder import NoRecorder, Recorder
 from lightvla_ros.nodes.status_report import StatusReport, diagnostic
+from lightvla_ros.policy.familiarity import ALARMING, Score
 
 
 def policy_diagnostics(
@@ -52,6 +53,7 @@ def policy_diagnostics(
         ),
         diagnostic(node, 'inference', engine_level, '', statistics.summary()),
         diagnostic(node, 'output', report.level, report.line, statistics.counts),
+        _familiarity(node, manifest, statistics.score),
     ]
     if isinstance(recorder, Recorder):
         dropped = recorder.dropped.total()
@@ -59,3 +61,18 @@ def policy_diagnostics(
         level = warn if said else ok
         found.append(diagnostic(node, 'recording', level, said, recorder.figures()))
     return found
+
+
+def _familiarity(node: str, manifest: Manifest | None, score: Score | None) -> DiagnosticStatus:
+    """Return what the alarm says of the last observation, with its parts."""
+    if score is None:
+        calibrated = manifest is not None and manifest.familiarity is not None
+        said = 'no observation yet' if calibrated else 'not calibrated'
+        return diagnostic(node, 'familiarity', DiagnosticStatus.OK, said, {})
+    parts = {
+        name: f'{part:.2f} ({score.values[name]:.3g})'
+        for name, part in sorted(score.parts.items(), key=lambda pair: -pair[1])
+    }
+    level = DiagnosticStatus.WARN if score.total > ALARMING else DiagnosticStatus.OK
+    values = {'score': f'{score.total:.2f}', **parts}
+    return diagnostic(node, 'familiarity', level, f'score {score}', values)

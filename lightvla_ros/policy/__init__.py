@@ -4,7 +4,8 @@
 - ``calibration``: calibrated cameras: points in the base frame -> places in the picture
 - ``compressed_format``: the meaning of ``CompressedImage.format``
 - ``compressed_images``: JPEG or PNG -> upright RGB
-- ``golden``: records a policy's outputs, with which engines are compared
+- ``familiarity``: how far an observation is from the recorded ones: the alarm
+- ``golden``: records a policy's outputs, with which engines are compared; the recorded pictures
 - ``golden_file``: reads and checks ``golden.npz``
 - ``images``: raw images -> upright RGB
 - ``jpeg_segments``: checks a JPEG's segments before it is decoded

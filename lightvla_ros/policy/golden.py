@@ -1,18 +1,21 @@
-"""Makes golden observations: records a policy's outputs, with which engines are compared.
+"""Makes golden observations, with which engines are compared, and returns their pictures.
 
 The form of the arrays is described at :func:`observations`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lightvla_ros.contract import Manifest
+from lightvla_ros.policy.golden_file import read_golden
 from lightvla_ros.policy.observation import observations
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.policy.preprocessor import fitted
 
 INSTRUCTIONS = (
     'hold',
@@ -58,3 +61,31 @@ def is_drawn(manifest: Manifest, arrays: dict[str, np.ndarray]) -> bool:
     blocks = images[:, :, ::BLOCK]
     # of a drawn picture each band of BLOCK rows is one row
     return images.shape[2] == SIDE and bool((np.repeat(blocks, BLOCK, axis=2) == images).all())
+
+
+@dataclass(frozen=True)
+class References:
+    """What a policy folder has recorded of its training data.
+
+    :param pictures: By camera, uint8 [N, H, W, 3], upright, with the policy's aspect ratio.
+    :param states: float [N, S]; None for a policy that takes no state.
+    """
+
+    pictures: dict[str, np.ndarray]
+    states: np.ndarray | None
+
+
+def references(policy_dir: Path, manifest: Manifest) -> References | None:
+    """Return the recorded observations of a folder; None if its golden ones are drawn at random.
+
+    :raises ContractError: When it has no golden observations, or they are damaged.
+    """
+    golden = read_golden(policy_dir, manifest)
+    if is_drawn(manifest, golden):
+        return None
+    images = golden['images']
+    pictures = {
+        camera.name: np.array([fitted(image, camera) for image in images[:, slot]])
+        for slot, camera in enumerate(manifest.cameras)
+    }
+    return References(pictures, golden.get('proprio'))

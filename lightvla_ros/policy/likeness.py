@@ -8,6 +8,7 @@ few recorded pictures tell how a camera is mounted, whatever lies on the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -26,6 +27,37 @@ TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What the recorded pictures of a camera have in common.
+
+    :param mean: float64 [SIDE, SIDE, 3], grey levels.
+    :param weights: float64 [SIDE, SIDE, 1], how much each place counts; their sum is 1.
+    """
+
+    mean: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, references: np.ndarray) -> Reference:
+        """Make it of recorded pictures, uint8 [N, H, W, 3] of any size."""
+        small = np.array([thumbnail(image) for image in references])
+        spread = small.std(axis=0).mean(axis=-1, keepdims=True)
+        weights = 1 / (spread**2 + NOISE**2)
+        return cls(small.mean(axis=0), weights / weights.sum())
+
+    def correlation(self, small: np.ndarray) -> float:
+        """Return the likeness of a picture of the form of :attr:`mean`, -1 to 1."""
+        one, other = (each - (self.weights * each).sum(axis=(0, 1)) for each in (small, self.mean))
+        size = np.sqrt((self.weights * one**2).sum() * (self.weights * other**2).sum())
+        return float((self.weights * one * other).sum() / size) if size else 0.0
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Shrink a picture, uint8 [H, W, 3] -> float64 [SIDE, SIDE, 3]."""
+    return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
+
+
 def likeness(images: np.ndarray, references: np.ndarray) -> dict[str, float]:
     """Compare the mean of pictures with that of references, in every way up.
 
@@ -33,14 +65,9 @@ def likeness(images: np.ndarray, references: np.ndarray) -> dict[str, float]:
     :returns: By what the pictures are, the correlation of the two means if they are turned back,
         -1 to 1.
     """
-    found, wanted = _small(images).mean(axis=0), _small(references)
-    spread = wanted.std(axis=0).mean(axis=-1, keepdims=True)
-    weights = 1 / (spread**2 + NOISE**2)
-    mean = wanted.mean(axis=0)
-    return {
-        name: _correlation(turn(found), mean, weights / weights.sum())
-        for name, turn in TURNS.items()
-    }
+    reference = Reference.of(references)
+    found = np.mean([thumbnail(image) for image in images], axis=0)
+    return {name: reference.correlation(turn(found)) for name, turn in TURNS.items()}
 
 
 def doubt(camera: str, scores: Mapping[str, Mapping[str, float]]) -> str:
@@ -69,15 +96,3 @@ def alike_turns(references: np.ndarray) -> list[str]:
     """Return the turns that a camera's references cannot tell from upright pictures."""
     scores = likeness(references, references)
     return [name for name in TURNS if name != UPRIGHT and scores[name] > 1 - CLEARLY]
-
-
-def _small(images: np.ndarray) -> np.ndarray:
-    small = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images]
-    return np.array(small, np.float64)
-
-
-def _correlation(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> float:
-    one = one - (weights * one).sum(axis=(0, 1))
-    other = other - (weights * other).sum(axis=(0, 1))
-    size = np.sqrt((weights * one**2).sum() * (weights * other**2).sum())
-    return float((weights * one * other).sum() / size) if size else 0.0

@@ -68,17 +68,20 @@ class Prediction:
 
 
 class Policy:
-    """A loaded policy folder with an engine. Not thread-safe."""
+    """A loaded policy folder with an engine. Not thread-safe.
+
+    :ivar policy_dir: The folder.
+    """
 
     def __init__(self, policy_dir: Path, manifest: Manifest, engine: Engine) -> None:
         self.manifest = manifest
         self.engine = engine
-        self._policy_dir = Path(policy_dir)
+        self.policy_dir = Path(policy_dir)
         self._preprocess = Preprocessor(manifest.cameras, manifest.preprocessing)
         self._encode_prompt = PromptEncoder(
             manifest.prompt,
-            self._policy_dir / manifest.prompt.tokenizer,
-            _vocabulary(self._policy_dir, manifest),
+            self.policy_dir / manifest.prompt.tokenizer,
+            _vocabulary(self.policy_dir, manifest),
         )
 
     @classmethod
@@ -216,13 +219,13 @@ class Policy:
         :raises ContractError: When there are none, or the kept patches differ by more than is
             allowed, or the actions do although the kept patches are equal.
         """
-        data = read_golden(self._policy_dir, self.manifest)
+        data = read_golden(self.policy_dir, self.manifest)
         golden, graphs = self.manifest.golden, self.manifest.graphs
         assert golden is not None, 'read_golden refuses a folder without'
         limits: Golden | Tolerance = golden
         if graphs is None or graphs.precision != self.engine.precision:
             limits = TOLERANCES[self.engine.precision]
-        path = self._policy_dir / golden.file
+        path = self.policy_dir / golden.file
         for index, observation in enumerate(observations(self.manifest, data)):
             prediction = self.infer(observation)
             overlap = jaccard(np.flatnonzero(data['kept'][index]), prediction.kept_patches)
@@ -239,7 +242,7 @@ class Policy:
 
     def example_instruction(self) -> str:
         """Return an instruction from the golden observations, which the policy knows."""
-        return str(read_golden(self._policy_dir, self.manifest)['instruction'][-1])
+        return str(read_golden(self.policy_dir, self.manifest)['instruction'][-1])
 
     def require_verified(self) -> None:
         """Refuse an engine that has not passed ``lightvla verify`` with the present fingerprint.
@@ -252,9 +255,9 @@ class Policy:
             backend = self.engine.backend
             name = backend if backend in ENGINES else backend.split('-')[0]
             raise ContractError(
-                f'{self._policy_dir}: {backend} on this machine '
+                f'{self.policy_dir}: {backend} on this machine '
                 f'({self.engine.fingerprint[:12]}) {state}; run `lightvla verify '
-                f'{self._policy_dir} --engine {name} --precision '
+                f'{self.policy_dir} --engine {name} --precision '
                 f'{self.engine.precision}` and read its result'
             )
 

@@ -81,6 +81,8 @@ REASONS = {
     'too_fast': 'targets move faster than the arm may for longer than `shortened_time`',
     'too_late': 'the chunk was ready only after its last step',
     'two_publishers': 'an input, or an output of this node, has more than one publisher',
+    'unfamiliar': 'an observation is too unlike the recorded ones, by this signal of the alarm and '
+    '`max_unfamiliarity`',
     'waiting_for_chunk': 'all inputs have arrived; the first chunk is being computed',
     'wrong_reference': 'the chunks are made for the other way of execution, `spring` or '
     '`displacement`',

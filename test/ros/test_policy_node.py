@@ -192,7 +192,8 @@ def test_diagnostics_tell_each_part_apart(bundled_policy):
             return status and any(value.key == 'overhead_ms' for value in status.values)
 
         r.until(measured, 'figures')
-        assert set(seen) == {f'{name}: {p}' for p in ('cameras', 'engine', 'inference', 'output')}
+        parts = ('cameras', 'engine', 'inference', 'output', 'familiarity')
+        assert set(seen) == {f'{name}: {part}' for part in parts}
         assert all(status.level == DiagnosticStatus.OK for status in seen.values())
         r.robot.cameras = {'third_person'}
         r.until(

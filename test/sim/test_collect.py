@@ -7,10 +7,13 @@ import pytest
 from lightvla_ros.cli.collect import collect
 from lightvla_ros.collect.collect import collect_task, demonstrate
 from lightvla_ros.collect.dagger import label, visit
+from lightvla_ros.collect.observe import drive
 from lightvla_ros.collect.recorder import CollectPlan, disturbances
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import SimulationError
+from lightvla_ros.policy.observation import observations
 from lightvla_ros.policy.policy import Policy
+from lightvla_ros.policy.state import state_vector
 from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.goals import other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv
@@ -205,6 +208,18 @@ def test_a_policy_is_rolled_and_labelled(env, bundled_policy, tmp_path):
     assert len(episode.rows) >= 24 // 5
     # whatever the policy does, the expert's labels go for the object
     assert np.abs(episode.chunks[:, 0, :3]).max() > 0.3
+
+
+def test_a_policy_alone_drives_and_what_it_sees_is_stored(env, bundled_policy):
+    env.goal, env.max_steps = env.task_goal, 20
+    with Policy.load(bundled_policy) as policy:
+        seen = drive(env, policy, 16)
+        first = next(iter(observations(policy.manifest, seen)))
+        env.reset_layout(16)
+        assert (first.images['wrist'] == env.render()['wrist']).all()
+        assert (first.state == state_vector(policy.manifest.proprio, env.state())).all()
+    assert len(seen['images']) == len(seen['proprio']) == len(seen['instruction']) == 3
+    assert not seen['success']
 
 
 def test_failed_episodes_are_dropped(env, tmp_path, monkeypatch):

@@ -9,9 +9,9 @@ from rig import Robot
 from spun_nodes import SpunNodes
 
 from lightvla_ros.contract import load_manifest
-from lightvla_ros.doctor.policy_folder import references
 from lightvla_ros.nodes.doctor_node import DoctorNode
 from lightvla_ros.nodes.doctor_report import Question, judge_live
+from lightvla_ros.policy.golden import references
 
 _names = itertools.count()
 PICTURES = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), np.uint8)

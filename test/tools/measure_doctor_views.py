@@ -13,8 +13,8 @@ import numpy as np
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.contract.libero import CAMERAS
 from lightvla_ros.contract.suites import EXPERT_SUITES
-from lightvla_ros.doctor.policy_folder import references
 from lightvla_ros.files import BUNDLED_POLICY, resource
+from lightvla_ros.policy.golden import references
 from lightvla_ros.policy.likeness import doubt, likeness
 from lightvla_ros.sim.expert.script import Expert
 from lightvla_ros.sim.libero_env import LiberoEnv

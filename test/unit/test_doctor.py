@@ -14,9 +14,10 @@ from lightvla_ros.contract import load_manifest
 from lightvla_ros.doctor.findings import document, exit_code, failed, passed, report, warned
 from lightvla_ros.doctor.installation import MODULES
 from lightvla_ros.doctor.pictures import judge_pictures
-from lightvla_ros.doctor.policy_folder import judge_engine, judge_folder, references
+from lightvla_ros.doctor.policy_folder import judge_engine, judge_folder
 from lightvla_ros.doctor.robot_state import judge_gripper, judge_pose
 from lightvla_ros.doctor.streams import Arrival, judge_clocks, judge_skews, judge_stream
+from lightvla_ros.policy.golden import references
 from lightvla_ros.policy.likeness import TURNS
 from lightvla_ros.policy.state import RobotState
 from lightvla_ros.runtime.inbox import Freshness

@@ -151,6 +151,17 @@ FAULTS = {
         '{robot} --out {taken}/x',
     ],
     'calibrate': ['{cut}', '{missing}', '{text}', '{policy} --observations {missing}'],
+    'alarm': [
+        'observe {cut} --out {free}',
+        'observe {missing} --out {free}',
+        'observe {policy} --out {taken}/x',
+        'calibrate {text} --observations {missing}',
+        'calibrate {policy} --observations {missing}',
+        'calibrate {policy} --observations {text}',
+        'calibrate {policy} --data {missing}',
+        'measure {cut} --observations {missing}',
+        'measure {missing} --observations {text}',
+    ],
     'import': [
         '--checkpoint {cut} --out {free}',
         '--checkpoint {missing} --out {free}',
