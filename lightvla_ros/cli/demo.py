@@ -16,7 +16,7 @@ from lightvla_ros.cli.arguments import (
 from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
-from lightvla_ros.sim.episode import ROS_CONTROLLERS
+from lightvla_ros.sim.episode import CONTROLLERS
 
 if TYPE_CHECKING:
     from lightvla_ros.nodes.demo.report import DemoOptions
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--controller',
-        choices=ROS_CONTROLLERS,
+        choices=CONTROLLERS,
         default='osc',
         help='osc: LIBERO executes the chunks; crisp: the chunk executor does, with the law of '
         'crisp_controllers and the hand of a real Franka; servo: so, by the rules of MoveIt Servo; '

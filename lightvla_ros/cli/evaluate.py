@@ -87,8 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--controller',
         choices=('osc', 'crisp'),
         default='osc',
-        help="crisp: the control law and the hand of a real Franka instead of LIBERO's own; "
-        'default: osc',
+        help="crisp: the control law and the hand of a real Franka instead of LIBERO's own, which "
+        'the chunk executor commands (needs --through ros); default: osc',
     )
     add_conditions(parser)
     parser.add_argument(

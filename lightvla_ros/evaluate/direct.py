@@ -84,7 +84,6 @@ class DirectRunner:
     ) -> None:
         self._policy = policy
         self._replan = conditions.replan
-        self._controller = conditions.controller
         self._chooser = chooser
         self._environments = conditions.environments()
 
@@ -105,7 +104,7 @@ class DirectRunner:
 
     def _run(self, env: LiberoEnv, spec: EpisodeSpec) -> EpisodeRecord:
         started = time.monotonic()
-        runner = EpisodeRunner(env, spec, self._controller)
+        runner = EpisodeRunner(env, spec)
         if self._chooser is not None:
             self._chooser.start_episode(spec)
         predictions: list[Prediction] = []

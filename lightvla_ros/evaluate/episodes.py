@@ -33,7 +33,7 @@ class Conditions:
     :param provider: Execution provider of ONNX Runtime.
     :param precision: Precision of an engine that has a choice; None for its default.
     :param compiled: Whether ``torch-cuda`` compiles its blocks.
-    :param controller: What moves the arm: ``osc``, LIBERO's own, or ``crisp``.
+    :param controller: What moves the arm: ``osc``, LIBERO's own, or ``crisp``, through ROS.
     :param threads: Threads of the engine and of preprocessing.
     :param camera_size: Height and width of rendered images [px].
     """
@@ -78,6 +78,11 @@ class Conditions:
                 raise ArgumentError('--prune is in PyTorch alone; add --engine torch')
             if self.pruning == 'off' or self.ablation != 'none':
                 raise ArgumentError('--prune replaces the pruner; leave out --pruning, --ablation')
+        if self.through == 'direct' and self.controller != 'osc':
+            raise ArgumentError(
+                f'--controller {self.controller} is commanded by the chunk executor; '
+                'add --through ros'
+            )
         if self.through == 'ros':
             # The node runs the exported graphs, and the bridge executes whole chunks up to the
             # suite's limit, so these options would have no effect there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightvla_ros.contract.suites import INIT_STATES, SUITES
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.sim.episode import ROS_CONTROLLERS
+from lightvla_ros.sim.episode import CONTROLLERS
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
 
 BRIDGE_PARAMETERS = ParameterTable(
@@ -60,7 +60,7 @@ BRIDGE_PARAMETERS = ParameterTable(
             "What moves the arm: `osc`, LIBERO's own controller, which executes the chunks; or one "
             'that takes the commands of a chunk executor: `crisp`, the law of crisp_controllers, '
             'or `servo`, the rules of MoveIt Servo.',
-            choices=ROS_CONTROLLERS,
+            choices=CONTROLLERS,
         ),
         Parameter(
             'observation_delay',

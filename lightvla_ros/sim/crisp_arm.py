@@ -15,9 +15,6 @@ Like the real controller, this one keeps the last target for ever, limits the er
 the torque towards the posture and the change of each torque, and pushes each joint away from its
 limits. ``bias`` is gravity and Coriolis, which the real robot compensates itself.
 
-The hand is that of franka_gripper: it moves at 0.1 m/s, half as fast as LIBERO's, and it gets a
-command only when the opening passes one of two thresholds.
-
 .. _crisp_controllers: https://github.com/utiasDSL/crisp_controllers
 """
 
@@ -27,23 +24,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightvla_ros.contract.libero import CONTROL_PERIOD, ROTATION_SCALE, TRANSLATION_SCALE
-from lightvla_ros.errors import SimulationError
-from lightvla_ros.policy.poses import Pose, difference, moved
-from lightvla_ros.sim.franka_hand import OPEN_WIDTH
+from lightvla_ros.policy.poses import Pose, difference
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.torque_arm import TorqueArm
 
-CLOSE_BELOW, OPEN_ABOVE = 0.3, 0.7  # opening, 0 closed to 1 open
-HAND_TIMEOUT = 1.2  # s; 8 cm at 0.1 m/s, and half as much again
-HAND_STEPS = 8  # control steps that LIBERO's own hand takes
 DAMPED = 1e-4  # of the singular values of the inverse mass
 LIMIT_RANGE, LIMIT_TORQUE = 0.3, 5.0  # rad, Nm: how the controller keeps off a joint's limit
 
 
 @dataclass(frozen=True)
 class CrispSettings:
-    """Parameters of the controller and the hand, by default those that equal OSC_POSE.
+    """Parameters of the controller, by default those that equal OSC_POSE.
 
     :param stiffness: Of all six axes; with ``use_operational_space`` the unit is 1/s^2.
     :param damping_ratio: 1 is critical: D = 2 sqrt(K).
@@ -52,9 +43,6 @@ class CrispSettings:
     :param nullspace_stiffness: Towards the posture of activation [Nm/rad].
     :param nullspace_torque: Limit of the torque towards it [Nm].
     :param max_delta_torque: ``max_delta_tau``, per millisecond and joint [Nm].
-    :param hand_speed: Change of the width between the fingers [m/s].
-    :param wait_for_hand: Whether the arm holds still when the hand closes or opens for longer than
-        LIBERO's does, because a policy lifts when that time is over.
     """
 
     stiffness: float = 150.0
@@ -64,8 +52,6 @@ class CrispSettings:
     nullspace_stiffness: float = 10.0
     nullspace_torque: float = 5.0
     max_delta_torque: float = 1.0
-    hand_speed: float = 0.1
-    wait_for_hand: bool = True
 
 
 class CrispArm(TorqueArm):
@@ -79,61 +65,11 @@ class CrispArm(TorqueArm):
         self._settings = settings
         self._rest = self._data.qpos[self._joints].copy()
         self._torque = self._data.ctrl[self._motors].copy()
-        self._closing = False
-        self._since_command = HAND_STEPS + 1  # control steps
         self.set_target(self.pose)  # as the real one on activation
 
     def set_target(self, target: Pose) -> None:
         """Set the pose that the arm is pulled to, in the simulator's world, until the next call."""
         self._target = target
-
-    def set_opening(self, opening: float) -> bool:
-        """Command the hand if the opening, 0 closed to 1 open, is beyond a threshold.
-
-        :returns: Whether this is a new command.
-        """
-        before = self._closing
-        if opening < CLOSE_BELOW:
-            self._closing = True
-        elif opening > OPEN_ABOVE:
-            self._closing = False
-        if self._closing == before:
-            return False
-        self.hand.move(0.0 if self._closing else OPEN_WIDTH, self._settings.hand_speed)
-        return True
-
-    def step(self, action: np.ndarray) -> bool:
-        """Execute an OSC_POSE action [7] as a spring: target = measured pose (+) action.
-
-        This is :meth:`LiberoEnv.step` with the other controller.
-
-        :raises SimulationError: When the action is not 7 finite numbers.
-        """
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (7,) or not np.isfinite(action).all():
-            raise SimulationError(f'an action is 7 finite numbers, not {action}')
-        limited = np.clip(action, -1, 1)  # as OSC_POSE does
-        solved = False
-        if self.set_opening((1 - action[6]) / 2):
-            self._since_command = 0
-        elif self._since_command == HAND_STEPS:
-            solved = self._settings.wait_for_hand and self._wait_for_hand()
-        self._since_command += 1
-        self.refresh()
-        self.set_target(
-            moved(self.pose, limited[:3] * TRANSLATION_SCALE, limited[3:6] * ROTATION_SCALE)
-        )
-        return self.run(CONTROL_PERIOD) or solved
-
-    def _wait_for_hand(self) -> bool:
-        """Hold still until the fingers rest; return whether the task is solved."""
-        self.refresh()
-        self.set_target(self.pose)
-        solved, waited = False, HAND_STEPS * CONTROL_PERIOD
-        while not self.hand.rests() and waited < HAND_TIMEOUT:
-            solved = self.run(CONTROL_PERIOD) or solved
-            waited += CONTROL_PERIOD
-        return solved
 
     def _next_torque(self) -> np.ndarray:
         settings, data = self._settings, self._data

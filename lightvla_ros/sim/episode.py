@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from lightvla_ros.contract.libero import CONTROL_PERIOD
-from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv, versions
 from lightvla_ros.sim.motion import MotionLog
 
-CONTROLLERS = ('osc', 'crisp')
-ROS_CONTROLLERS = (*CONTROLLERS, 'servo')  # Servo takes speeds, which only a chunk executor sends
+# What moves the arm: LIBERO's own, or one that a chunk executor commands through ROS
+CONTROLLERS = ('osc', 'crisp', 'servo')
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,11 @@ class EpisodeResult:
 class EpisodeRunner:
     """Counts steps, notices success and the limit, and knows how to hold still."""
 
-    def __init__(self, env: LiberoEnv, spec: EpisodeSpec, controller: str = 'osc') -> None:
+    def __init__(self, env: LiberoEnv, spec: EpisodeSpec) -> None:
         """Reset the environment to the episode's start.
 
-        :param controller: ``osc``, LIBERO's own, or ``crisp`` (``crisp_arm.py``).
-        :raises SimulationError: When the initial state or the controller does not exist.
+        :raises SimulationError: When the initial state does not exist.
         """
-        if controller not in CONTROLLERS:
-            raise SimulationError(f'there is no controller {controller!r}; {CONTROLLERS}')
         self._env = env
         self._spec = spec
         self._gripper = OPEN
@@ -74,12 +70,6 @@ class EpisodeRunner:
         env.reset(spec.init_state, spec.seed)
         self._motion = MotionLog()
         self._note_motion()
-        self._step = env.step
-        if controller == 'crisp':
-            # not at the top: the command line reads this module without MuJoCo
-            from lightvla_ros.sim.crisp_arm import CrispArm
-
-            self._step = CrispArm(env).step
 
     @property
     def finished(self) -> bool:
@@ -90,7 +80,7 @@ class EpisodeRunner:
         """Apply one action [7]; return whether the episode is finished. Later ones do nothing."""
         if not self.finished:
             self._gripper = float(action[6])
-            self.success = self._step(action)
+            self.success = self._env.step(action)
             self.steps += 1
             self._note_motion()
         return self.finished

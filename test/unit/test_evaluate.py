@@ -457,6 +457,7 @@ def test_shard_that_is_none(text):
             '--replan 9: a chunk of this policy has 8 steps; give a number from 1 to 8',
         ),
         (['--pruning', 'off', '--ablation', 'fixed'], 'leave out --ablation'),
+        (['--controller', 'crisp'], '--controller crisp is commanded by the chunk executor'),
         (['--through', 'ros', '--replan', '4'], '--replan needs --through direct'),
         (['--through', 'ros', '--pruning', 'off'], '--pruning off needs --through direct'),
         (['--through', 'ros', '--max-steps', '4'], '--max-steps needs --through direct'),
