@@ -72,7 +72,7 @@ def _parse(parsed: argparse.Namespace, arguments: list[str]) -> argparse.Namespa
     except argparse.ArgumentError as error:
         raise ArgumentError(f'{parsed.plan}: {error}') from None
     if unknown:
-        raise ArgumentError(f'{parsed.plan}: lightvla eval has no option {unknown[0]}')
+        raise ArgumentError(f'{parsed.plan}: an evaluation has no option {unknown[0]}')
     command.workers = parsed.workers
     command.policy = parsed.policy or command.policy
     command.inits = parsed.inits or command.inits

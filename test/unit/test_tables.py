@@ -51,7 +51,7 @@ def test_a_plan_with_a_fault_names_it(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ('rows', 'message'),
     [
-        ({'base': ['--ablaton', 'fewer']}, 'lightvla eval has no option --ablaton'),
+        ({'base': ['--ablaton', 'fewer']}, 'an evaluation has no option --ablaton'),
         ({'base': ['--ablation', 'fever']}, "invalid choice: 'fever'"),
         ({'base': ['--inits', '50']}, 'in libero_object a task has the saved initial states'),
     ],
