@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lightvla_ros.contract import Familiarity, Manifest
+from lightvla_ros.contract import Familiarity, Manifest, Proprio
 from lightvla_ros.errors import ContractError
 from lightvla_ros.policy.golden import references
 from lightvla_ros.policy.likeness import Reference, thumbnail
@@ -101,8 +101,8 @@ class SignalReader:
             found[f'contrast.{name}'] = float(small.mean(axis=2).std())
             if name in self._references:
                 found[f'likeness.{name}'] = self._references[name].correlation(small)
-        if manifest.proprio is not None:
-            found['state'] = self._excess(observation.state)
+        if manifest.proprio is not None and observation.state is not None:
+            found['state'] = _excess(manifest.proprio, observation.state)
         return found
 
     def _spread(self, kept: np.ndarray, slot: int) -> float:
@@ -117,16 +117,16 @@ class SignalReader:
         places = np.stack(np.divmod(own, columns)) / columns
         return float(np.sqrt(places.var(axis=1).sum()))
 
-    def _excess(self, state: RobotState | np.ndarray) -> float:
-        """Return how far the state's worst number is outside its bounds, as ``Outside.excess``.
 
-        :returns: Negative inside of all bounds.
-        """
-        spec = self._manifest.proprio
-        values = state_vector(spec, state) if isinstance(state, RobotState) else np.asarray(state)
-        low, high = np.array(spec.q01), np.array(spec.q99)
-        out = np.maximum(low - values, values - high) / np.maximum(high - low, LEAST_RANGE)
-        return float(out.max())
+def _excess(spec: Proprio, state: RobotState | np.ndarray) -> float:
+    """Return how far the state's worst number is outside its bounds, as ``Outside.excess``.
+
+    :returns: Negative inside of all bounds.
+    """
+    values = state_vector(spec, state) if isinstance(state, RobotState) else np.asarray(state)
+    low, high = np.array(spec.q01), np.array(spec.q99)
+    out = np.maximum(low - values, values - high) / np.maximum(high - low, LEAST_RANGE)
+    return float(out.max())
 
 
 class Alarm:
