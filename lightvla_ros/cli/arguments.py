@@ -13,6 +13,7 @@ from lightvla_ros.contract.suites import EXPERT_SUITES, LIBERO_SUITES, PRO_SUITE
 from lightvla_ros.engine import ENGINES
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.policy.tolerances import TOLERANCES
+from lightvla_ros.vla.config import TRAINING_FREE, PrunerConfig
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.episodes import EvalOptions
@@ -58,6 +59,25 @@ def parse_seed(text: str) -> int:
     if not re.fullmatch(r'\d{1,18}', text, re.ASCII) or int(text) > LARGEST_SEED:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to {LARGEST_SEED}')
     return int(text)
+
+
+def parse_pruning(text: str) -> PrunerConfig:
+    """Parse ``lightvla``, ``off``, or a rule with the share of patches that it keeps (``adp:0.3``).
+
+    :raises argparse.ArgumentTypeError: When it is none of these, or the share is impossible.
+    """
+    if text in ('lightvla', 'off'):
+        return PrunerConfig(text)
+    method, _, share = text.partition(':')
+    if method not in TRAINING_FREE:
+        rules = ', '.join(f'{name}:SHARE' for name in TRAINING_FREE)
+        raise argparse.ArgumentTypeError(f'{text!r} is none of lightvla, off, {rules}')
+    if not re.fullmatch(r'0?\.\d{1,9}', share, re.ASCII) or not float(share):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: give the share of patches that {method} keeps, above 0 and below 1, such '
+            f'as {method}:0.3'
+        )
+    return PrunerConfig(method, share=float(share))
 
 
 def number(low: float, high: float) -> Callable[[str], float]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.cli.arguments import parse_count
+from lightvla_ros.cli.arguments import parse_count, parse_pruning
 from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import ExportError
 from lightvla_ros.export.buckets import choose_buckets
@@ -21,12 +22,18 @@ from lightvla_ros.export.estimates import BYTES, build_estimate, export_estimate
 from lightvla_ros.export.observations import read_observations
 from lightvla_ros.export.tensorrt.build import TARGETS, build_engines, check_target
 from lightvla_ros.files import lock_beside, one_writer, whole_folder
-from lightvla_ros.vla.config import PrunerConfig, VLAConfig, first_layers, preset
+from lightvla_ros.vla.config import (
+    TRAINING_FREE,
+    PrunerConfig,
+    VLAConfig,
+    first_layers,
+    preset,
+)
 
 WEIGHTS_ALONE = 'torch-cuda'
 # Options that only some sources accept
 ONLY = {
-    'policy': {'out', 'observations', 'no_weights', 'dry_run'},
+    'policy': {'out', 'observations', 'no_weights', 'dry_run', 'pruning'},
     'checkpoint': {'out', 'observations', 'no_weights', 'dry_run', 'unnorm_key', 'pruning'},
     'preset': {'layers'},
 }
@@ -97,12 +104,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--no-weights', action='store_true', help='leave the weights out of --out')
     parser.add_argument('--dry-run', action='store_true', help='say what would be made, and stop')
-    checkpoint = parser.add_argument_group('with --checkpoint')
-    checkpoint.add_argument(
-        '--unnorm-key', metavar='KEY', help='key of a data set in dataset_statistics.json'
+    parser.add_argument(
+        '--pruning',
+        type=parse_pruning,
+        metavar='METHOD',
+        help='how the model prunes: lightvla, off, or a rule for one that was trained with every '
+        'token, with the share of patches that it keeps: adp:SHARE or dart:SHARE; default: '
+        'that of --policy, and of a --checkpoint lightvla',
     )
-    checkpoint.add_argument(
-        '--pruning', choices=('lightvla', 'off'), help='how the model prunes; default: lightvla'
+    parser.add_argument(
+        '--unnorm-key',
+        metavar='KEY',
+        help='with --checkpoint: key of a data set in dataset_statistics.json',
     )
 
 
@@ -171,7 +184,7 @@ def _check_built(parsed: argparse.Namespace) -> None:
         raise ExportError(
             f'{parsed.policy}: was exported without graphs; give --out for an export with graphs'
         )
-    for option in ('precision', 'buckets', 'histogram', 'observations', 'no_weights'):
+    for option in ('precision', 'buckets', 'histogram', 'observations', 'no_weights', 'pruning'):
         if getattr(parsed, option) not in (None, False):
             raise ExportError(
                 f'--{option.replace("_", "-")} was fixed when {parsed.policy} was exported; '
@@ -209,14 +222,33 @@ def _model(parsed: argparse.Namespace, manifest: Manifest | None) -> tuple[VLACo
         from lightvla_ros.export.import_checkpoint import PROMPT_LENGTH, check_published
         from lightvla_ros.export.published import read_published
 
-        pruning = PrunerConfig(parsed.pruning or 'lightvla')
+        pruning = parsed.pruning or PrunerConfig()
         published = read_published(parsed.checkpoint, pruning=pruning)
         for note in check_published(published, parsed.unnorm_key):
             print(f'lightvla export: note: {note}', file=sys.stderr)
         return published.config, PROMPT_LENGTH
     if manifest.model is None:
         raise ExportError(f'{parsed.policy}: holds no weights; export from the folder that does')
-    return VLAConfig.from_dict(manifest.model.config), manifest.prompt.length
+    config = VLAConfig.from_dict(manifest.model.config)
+    if parsed.pruning is not None:
+        config = _pruned(config, parsed.pruning, parsed.policy)
+    return config, manifest.prompt.length
+
+
+def _pruned(config: VLAConfig, pruning: PrunerConfig, policy: Path) -> VLAConfig:
+    """Return a model with another rule, if neither it nor the old one has to be trained."""
+    untrained = ('off', *TRAINING_FREE)
+    if config.pruning.method not in untrained:
+        raise ExportError(
+            f'--pruning {pruning.name}: {policy} was trained to prune by {config.pruning.name}; '
+            'compare methods with lightvla eval --prune'
+        )
+    if pruning.method not in untrained:
+        raise ExportError(
+            f'--pruning {pruning.name}: {policy} was trained with every token, and '
+            f'{pruning.name} must be trained; {" and ".join(TRAINING_FREE)} need no training'
+        )
+    return replace(config, pruning=pruning)
 
 
 def _export(
@@ -232,11 +264,11 @@ def _export(
     out: Path = parsed.out
     with one_writer(out, lock_beside(out)), whole_folder(out):
         if parsed.policy:
-            copy_weights(parsed.policy, out)
+            copy_weights(parsed.policy, out, parsed.pruning)
         else:
             say('importing the checkpoint')
-            pruning = parsed.pruning or 'lightvla'
-            import_policy(parsed.checkpoint, out, unnorm_key=parsed.unnorm_key, pruning=pruning)
+            key, pruning = parsed.unnorm_key, parsed.pruning
+            import_policy(parsed.checkpoint, out, unnorm_key=key, pruning=pruning)
         add_graphs(
             out,
             precision=precision,

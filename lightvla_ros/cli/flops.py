@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from lightvla_ros.cli.arguments import add_preset, parse_count
+from lightvla_ros.cli.arguments import add_preset, parse_count, parse_pruning
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.vla.config import VLAConfig, preset
@@ -21,7 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_count,
         nargs='+',
         metavar='K',
-        help='numbers of kept visual tokens; default: all tokens',
+        help='numbers of kept visual tokens; default: all tokens, and the number that adp or dart '
+        'keeps',
+    )
+    parser.add_argument(
+        '--pruning',
+        type=parse_pruning,
+        metavar='METHOD',
+        help='count another way of pruning than the model has: lightvla, off, adp:SHARE or '
+        'dart:SHARE',
     )
     parser.add_argument('--json', action='store_true', help='print JSON alone')
 
@@ -31,7 +40,10 @@ def run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.vla.flops import count_flops, count_parameters
 
     config = _config(parsed)
-    rows = count_flops(config, parsed.kept or [config.patches], parsed.text)
+    if parsed.pruning is not None:
+        config = replace(config, pruning=parsed.pruning)
+    usual = [config.patches] + [config.fixed_kept] * (config.fixed_kept is not None)
+    rows = count_flops(config, parsed.kept or usual, parsed.text)
     if parsed.json:
         print(json.dumps(rows, indent=2))
         return 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from lightvla_ros.cli.arguments import parse_pruning
 from lightvla_ros.contract.libero import OPENVLA_LIBERO
 from lightvla_ros.contract.robot import read_robot
 
@@ -27,10 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--pruning',
-        choices=('lightvla', 'off'),
+        type=parse_pruning,
         default='lightvla',
-        help='how the model prunes, which its weights do not show; off for OpenVLA-OFT; '
-        'default: lightvla',
+        metavar='METHOD',
+        help='how the model prunes, which its weights do not show; off for OpenVLA-OFT, or a '
+        'rule that needs no training, with the share of patches that it keeps: adp:SHARE or '
+        'dart:SHARE; default: lightvla',
     )
     parser.add_argument(
         '--action-slice',

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from lightvla_ros.cli.arguments import parse_count, parse_seed
+from lightvla_ros.cli.arguments import parse_count, parse_pruning, parse_seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='only the first N layers of the language model; default: all',
     )
+    parser.add_argument(
+        '--pruning',
+        type=parse_pruning,
+        metavar='METHOD',
+        help='how the model prunes: lightvla, off, adp:SHARE or dart:SHARE; default: as the preset',
+    )
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -35,6 +42,8 @@ def run(parsed: argparse.Namespace) -> int:
     config = preset(parsed.preset)
     if parsed.layers is not None:
         config = first_layers(config, parsed.layers)
+    if parsed.pruning is not None:
+        config = replace(config, pruning=parsed.pruning)
     manifest = write_untrained_weights(parsed.out, config, parsed.seed)
     print(f'{parsed.out}: {manifest.name}, fingerprint {manifest.fingerprint[:12]}')
     return 0

@@ -316,7 +316,8 @@ def _place(
     embed, llama.embed_tokens = llama.embed_tokens, None
     for number, layer in enumerate(fuse_layers(llama)):
         layer.to(device, dtype)
-        if largest is not None:
+        # ADP reads the first layer's projections, and must keep what it keeps in 16 bits
+        if largest is not None and (number or model.config.pruning.method != 'adp'):
             to_fp8(layer, tuple(largest[number]))
         if device.type == 'cuda':
             torch.cuda.empty_cache()  # the parts of the layer, if the model was on the GPU

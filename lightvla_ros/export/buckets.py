@@ -79,6 +79,8 @@ def choose_buckets(
         if found[0] < 2 or found[-1] > patches:
             raise ExportError(f'--buckets {text}: each number must be from 2 to {patches}')
         return tuple(found)
+    if histogram is None and config.fixed_kept is not None:
+        return tuple(sorted({max(2, config.fixed_kept), patches}))
     if histogram is None:
         return tuple(sorted({max(2, round(patches * share)) for share in LADDER}))
     try:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +27,21 @@ from lightvla_ros.files import new_folder
 from lightvla_ros.policy.golden import random_inputs, record
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.tolerances import TOLERANCES
+from lightvla_ros.vla.config import PrunerConfig
 from lightvla_ros.vla.weights import StoredWeights, config_of
 
 GOLDEN, SEED = 3, 0
 Say = Callable[[str], None]
 
 
-def copy_weights(policy_dir: Path, out: Path) -> None:
+def copy_weights(policy_dir: Path, out: Path, pruning: PrunerConfig | None = None) -> None:
     """Make a new folder with a policy's weights, tokenizer and manifest, without its graphs.
 
     Regular files are hard-linked if the file system supports it, so that 15 GB are not stored
     twice. The target of a symbolic link is copied, because another program's cache may change or
     be cleared.
 
+    :param pruning: How the new folder's model prunes; None: as the old one's.
     :raises ExportError: When the policy folder has no weights.
     :raises FileExistsError: When the new folder is not empty.
     """
@@ -52,9 +55,16 @@ def copy_weights(policy_dir: Path, out: Path) -> None:
     for name in names:
         _place(policy_dir / name, out / name)
     shutil.copyfile(policy_dir / MANIFEST_NAME, out / MANIFEST_NAME)
+    changes = {}
+    if pruning is not None:
+        config = manifest.model.config | {'pruning': asdict(pruning)}
+        # scales of fp8 were measured with the tokens that the old rule kept
+        weights = list(manifest.model.weights)
+        changes = {'model': {'config': config, 'weights': weights}, 'fp8': None}
     amend_manifest(
         out,
         dropped_files=sorted(manifest.files.keys() - set(names)),
+        **changes,
         graphs=None,
         golden=None,
         familiarity=None,
@@ -131,6 +141,7 @@ def add_graphs(
         provenance=manifest.provenance
         | {
             'export': {
+                'pruning': config_of(manifest).pruning.name,
                 'opset': OPSET,
                 'lightvla_ros': __version__,
                 'torch': torch.__version__,

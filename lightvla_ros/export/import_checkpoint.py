@@ -32,7 +32,7 @@ def import_policy(
     policy_dir: Path,
     *,
     unnorm_key: str | None = None,
-    pruning: str = 'lightvla',
+    pruning: PrunerConfig | None = None,
     action_slice: str = 'training',
     base: Path | None = None,
     robot: Robot = OPENVLA_LIBERO,
@@ -43,7 +43,7 @@ def import_policy(
 
     :param policy_dir: Folder to create; it must not exist, or be empty.
     :param unnorm_key: Name of a dataset in ``dataset_statistics.json``; needed if it has several.
-    :param pruning: ``lightvla`` or ``off`` (OpenVLA-OFT).
+    :param pruning: How the model prunes, which its weights do not show; None: as LightVLA.
     :param action_slice: See ``model.py``.
     :param robot: The contract of the robot that the checkpoint was trained on, which it does not
         say.
@@ -56,7 +56,7 @@ def import_policy(
     published = read_published(
         checkpoint,
         base,
-        pruning=PrunerConfig(method=pruning),
+        pruning=pruning or PrunerConfig(),
         cameras=len(robot.cameras),
         chunk_length=robot.action.chunk_length,
     )

@@ -44,6 +44,8 @@ def _kept(config: VLAConfig) -> list[int]:
     """Return a usual and the largest number of visual tokens that the decoder sees."""
     if config.pruning.method == 'off':
         return [config.patches]
+    if config.fixed_kept is not None:
+        return [config.fixed_kept]
     most = config.patches
     if config.pruning.method != 'lightvla':
         most = min(most, config.pruning.queries)

@@ -1,6 +1,7 @@
 """The model: LightVLA on OpenVLA-OFT, in PyTorch. Needs the extra ``train``; a robot does not.
 
 - ``ablation``: a model that keeps other tokens than its pruner chose
+- ``training_free``: pruning rules for models that were trained with every token
 - ``compared``: pruning methods of others, for comparison
 - ``config``: the model's configuration, and two presets
 - ``flops``: ``lightvla flops``: counts the FLOPs of a chunk

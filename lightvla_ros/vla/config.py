@@ -8,7 +8,8 @@ from typing import Any
 
 from lightvla_ros.errors import ConfigError
 
-PRUNING = ('off', 'lightvla', 'lightvla_star_encoder', 'lightvla_star_llm')
+TRAINING_FREE = ('adp', 'dart')  # rules that keep a fixed share (training_free.py)
+PRUNING = ('off', 'lightvla', 'lightvla_star_encoder', 'lightvla_star_llm', *TRAINING_FREE)
 FORMULAS = ('published', 'paper')
 SLICES = ('training', 'release')
 NOISE_SCHEDULES = ('linear', 'constant', 'none')
@@ -77,21 +78,36 @@ class LanguageConfig:
 class PrunerConfig:
     """How visual tokens are chosen.
 
-    :param method: ``off``, ``lightvla``, ``lightvla_star_encoder`` or ``lightvla_star_llm``.
+    :param method: ``off``, ``lightvla``, ``lightvla_star_encoder``, ``lightvla_star_llm``, or, for
+        a model that was trained with every token, ``adp`` or ``dart``.
     :param formula: For ``lightvla``: ``published`` (the released code, with non-learned RMS norms;
         ``docs/explanation/pruning.md``) or ``paper`` (its eq. 1 and 2 as printed).
     :param queries: For LightVLA*: the number of learnable queries N_q.
     :param layer: For ``lightvla_star_llm``: prune after this many decoder layers (1, 2 or 3).
+    :param share: For ``adp`` and ``dart``: share of all patches that is kept, above 0 and below 1.
     """
 
     method: str = 'lightvla'
     formula: str = 'published'
     queries: int = 128
     layer: int = 1
+    share: float | None = None
+
+    @property
+    def training_free(self) -> bool:
+        """Whether a rule keeps a fixed share, which needs no training."""
+        return self.method in TRAINING_FREE
+
+    @property
+    def name(self) -> str:
+        """The method as ``--pruning`` takes it, such as ``adp:0.3``."""
+        return f'{self.method}:{self.share:g}' if self.training_free else self.method
 
     def problems(self) -> list[str]:
         """Say what cannot be."""
         found = _not_positive(self, ('queries',))
+        if self.training_free and not (type(self.share) is float and 0 < self.share < 1):
+            found.append(f'share {self.share!r} of {self.method} is not above 0 and below 1')
         for name, allowed in (
             ('method', PRUNING),
             ('formula', FORMULAS),
@@ -168,8 +184,20 @@ class VLAConfig:
                 f'pruning.layer {self.pruning.layer} leaves no layer after it: '
                 f'language.layers is {self.language.layers}'
             )
+        if not problems and self.pruning.training_free and self.fixed_kept < self.cameras:
+            problems.append(
+                f'pruning.share {self.pruning.share:g} keeps {self.fixed_kept} of {self.patches} '
+                f'visual tokens, fewer than the {self.cameras} cameras'
+            )
         if problems:
             raise ConfigError('; '.join(problems))
+
+    @property
+    def fixed_kept(self) -> int | None:
+        """Number of visual tokens that a training-free rule keeps; None where it is not fixed."""
+        if not self.pruning.training_free:
+            return None
+        return round(self.pruning.share * self.patches)
 
     @property
     def patches_per_camera(self) -> int:

@@ -38,7 +38,7 @@ def count_flops(config: VLAConfig, kept: Sequence[int], text: int) -> list[dict[
     if text < 2:
         raise ConfigError(f'text {text}: BOS and stop alone are 2')
     proprio = int(config.proprio_size > 0)
-    with torch.device('meta'):
+    with torch.device('meta'), torch.no_grad():
         model = LightVLA(config).eval()
         width, size = config.language.width, config.image_size
         film = torch.empty(1, width) if config.film else None

@@ -26,6 +26,14 @@ class FusedAttention(nn.Module):
         self.qkv_proj = _joined(attention.q_proj, attention.k_proj, attention.v_proj)
         self.o_proj = attention.o_proj
 
+    def queries(self, x: Tensor) -> Tensor:
+        """[..., width] -> queries of all heads [..., width], not rotated."""
+        return F.linear(x, self.qkv_proj.weight.chunk(3)[0])
+
+    def keys(self, x: Tensor) -> Tensor:
+        """[..., width] -> keys of all heads [..., width], not rotated."""
+        return F.linear(x, self.qkv_proj.weight.chunk(3)[1])
+
     def queries_and_keys(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """[B, N, width] -> two of [B, heads, N, head_size], rotated."""
         query, key, _ = self._project(x)

@@ -52,6 +52,14 @@ class LlamaAttention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
+    def queries(self, x: Tensor) -> Tensor:
+        """[..., width] -> queries of all heads [..., width], not rotated."""
+        return self.q_proj(x)
+
+    def keys(self, x: Tensor) -> Tensor:
+        """[..., width] -> keys of all heads [..., width], not rotated."""
+        return self.k_proj(x)
+
     def queries_and_keys(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """[B, N, width] -> two of [B, heads, N, head_size], rotated."""
         query = self._split(self.q_proj(x))

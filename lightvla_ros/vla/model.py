@@ -30,6 +30,7 @@ from lightvla_ros.vla.learned_queries import (
     text_to_patch_attention,
 )
 from lightvla_ros.vla.pruner import Ablation, Selection, merge_copies
+from lightvla_ros.vla.training_free import RULES
 from lightvla_ros.vla.vision import Projector, VisionBackbone
 
 
@@ -221,6 +222,8 @@ class LightVLA(nn.Module):
             return patches, self.token_scores(patches, context), context
         if method == 'lightvla_star_llm':
             return self._first_layers(patches, context)
+        if method in RULES:
+            return patches, self._rule_scores(patches, context), context
         return patches, None, context
 
     def film_input(self, context: Context) -> Tensor | None:
@@ -241,6 +244,20 @@ class LightVLA(nn.Module):
     def token_scores(self, patches: Tensor, context: Context) -> Tensor:
         """Score the patches by the task, float32 [B, queries, Lv]."""
         return pruner.token_scores(patches, *self.task(context), self.config.pruning.formula)
+
+    def _rule_scores(self, patches: Tensor, context: Context) -> Tensor:
+        """Give each patch that a training-free rule keeps a query of its own.
+
+        So selection, batches and graphs are the same as for queries that choose.
+
+        :returns: float32 [B, k, Lv], 1 where a query picks and 0 elsewhere.
+        """
+        rule, k = RULES[self.config.pruning.method], self.config.fixed_kept
+        first, cameras = self.language_model.model.layers[0], self.config.cameras
+        words, real = context.tokens[:, self.words], context.mask[:, self.words]
+        each = zip(patches, words, real, strict=True)
+        picks = torch.stack([rule(*one, first, cameras, k) for one in each])
+        return (picks[..., None] == torch.arange(patches.shape[1], device=picks.device)).float()
 
     def task(self, context: Context) -> tuple[Tensor, Tensor]:
         """Return proprio, words and stop [B, Lt, D], without BOS and zero slots, and their mask."""

@@ -7,7 +7,13 @@ from lightvla_ros.contract import MANIFEST_NAME, amend_manifest
 from lightvla_ros.export.export import add_graphs, copy_weights
 from lightvla_ros.export.untrained import write_untrained_weights
 from lightvla_ros.verify.verify import verify, write_verifications
-from lightvla_ros.vla.config import LanguageConfig, PrunerConfig, TowerConfig, VLAConfig
+from lightvla_ros.vla.config import (
+    TRAINING_FREE,
+    LanguageConfig,
+    PrunerConfig,
+    TowerConfig,
+    VLAConfig,
+)
 from lightvla_ros.vla.word_tokenizer import PROMPT_LENGTH
 
 BUCKETS = (4, 16, 32)
@@ -15,6 +21,7 @@ ROBOT_BUCKETS = (16, 32, 64, 96, 128)
 
 
 def small_config(method='lightvla', image_size=64):
+    share = 0.3 if method in TRAINING_FREE else None
     tower = TowerConfig(width=32, depth=2, heads=2, mlp_width=64)
     return VLAConfig(
         dino=replace(tower, registers=2, class_token=True, layer_scale=True),
@@ -22,7 +29,7 @@ def small_config(method='lightvla', image_size=64):
         language=LanguageConfig(width=64, layers=2, heads=2, mlp_width=96, vocabulary=80),
         projector_width=64,
         head_width=32,
-        pruning=PrunerConfig(method, queries=6, layer=1),
+        pruning=PrunerConfig(method, queries=6, layer=1, share=share),
         image_size=image_size,
         patch_size=16,
     )

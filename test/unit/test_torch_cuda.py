@@ -78,7 +78,7 @@ def run_both(config, eager, model, seed, padding=2):
 
 @pytest.mark.parametrize('film', [False, True], ids=['', 'film'])
 @pytest.mark.parametrize(
-    'method', ['lightvla', 'off', 'lightvla_star_encoder', 'lightvla_star_llm']
+    'method', ['lightvla', 'off', 'lightvla_star_encoder', 'lightvla_star_llm', 'adp', 'dart']
 )
 def test_every_bucket_equals_the_eager_model(method, film):
     config = replace(small_config(method), film=film)
@@ -225,6 +225,17 @@ def test_the_decoder_alone_is_in_fp8():
     assert len(eight) == 4 * 2
     assert all(name.startswith('language_model.model.layers.') for name in eight)
     assert whole.action_head.model.fc1.weight.dtype == torch.float16
+
+
+def test_the_layer_that_adp_reads_keeps_16_bits():
+    config = small_config('adp')
+    eager, model = static(config, dtype=torch.float16, largest=[[8.0] * 4] * 2)
+    whole = model._encode_half.model
+    eight = {name for name, each in whole.named_modules() if isinstance(each, Fp8Linear)}
+    assert len(eight) == 4
+    assert all(name.startswith('language_model.model.layers.1.') for name in eight)
+    _, kept, _ = run_both(config, eager, model, 0)
+    np.testing.assert_array_equal(model.kept.array, kept)
 
 
 # --- the engine, on policy folders

@@ -9,6 +9,7 @@ from lightvla_ros.errors import ConfigError
 from lightvla_ros.vla.ablation import ablated
 from lightvla_ros.vla.config import (
     PRUNING,
+    TRAINING_FREE,
     LanguageConfig,
     PrunerConfig,
     TowerConfig,
@@ -39,7 +40,8 @@ def small(**changes):
 
 def build(method='lightvla', **changes):
     torch.manual_seed(0)
-    pruning = PrunerConfig(method=method, queries=6)
+    share = 0.5 if method in TRAINING_FREE else None
+    pruning = PrunerConfig(method=method, queries=6, share=share)
     return LightVLA(small(**{'pruning': pruning, **changes}))
 
 
@@ -80,6 +82,9 @@ def test_presets_have_the_sizes_they_promise():
         ({'pruning': PrunerConfig('lightvla_star_llm', layer=4)}, 'pruning.layer 4'),
         ({'pruning': PrunerConfig('ratio')}, "pruning.method 'ratio'"),
         ({'pruning': PrunerConfig(formula='mean')}, 'pruning.formula'),
+        ({'pruning': PrunerConfig('adp')}, 'share None of adp'),
+        ({'pruning': PrunerConfig('dart', share=1.0)}, 'share 1.0 of dart'),
+        ({'pruning': PrunerConfig('adp', share=0.04)}, 'fewer than the 2 cameras'),
         ({'dino': TowerConfig(width=16, depth=1, heads=2, mlp_width=8)}, 'dino.depth'),
         ({'siglip': TowerConfig(width=15, depth=2, heads=2, mlp_width=8)}, 'siglip.width 15'),
         ({'language': LanguageConfig(layers=0)}, 'language.layers 0'),
@@ -128,7 +133,7 @@ def test_training_without_noise_picks_what_inference_keeps(method):
         trained = model(*batch).selection
         inferred = model.eval()(*batch).selection
     assert torch.equal(trained.kept, inferred.kept)
-    queries = 6 if 'star' in method else model.config.patches
+    queries = 6 if 'star' in method else model.config.fixed_kept or model.config.patches
     assert trained.picks.shape == (BATCH, queries)
     assert (inferred.counts(2).sum(1) <= queries).all()
 

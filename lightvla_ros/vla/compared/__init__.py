@@ -1,4 +1,6 @@
-"""Pruning methods of others, for comparison on LightVLA's base; in PyTorch alone, never exported.
+"""Pruning methods of others, for comparison on one base, in PyTorch.
+
+Of these, only those of ``vla/training_free.py`` can be exported.
 
 - ``action_reuse``: when FlashVLA gives the last chunk again
 - ``choices``: one function per method: which patches it keeps

@@ -19,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightvla_ros.vla import training_free
 from lightvla_ros.vla.compared.memory import Memory
 from lightvla_ros.vla.compared.sequence import attention_map
 from lightvla_ros.vla.language import LlamaBlock, Rotation
+from lightvla_ros.vla.training_free import best
 
 if TYPE_CHECKING:
     from lightvla_ros.vla.compared.pictures import Pictures
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 WINDOW = 3  # chunks whose action attention VLA-Pruner averages
 DECAY = 0.8  # weight of an older chunk against the next newer one in VLA-Pruner
-ADP_SHARE = 0.4  # of k for the third-person view, the rest for the wrist's
-PIVOTS = 4  # of DART among the patches, and as many among the words
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class Seen:
         where = self.model.words
         return self.context.tokens[0, where], self.context.mask[0, where]
 
+    @property
+    def rule_input(self) -> tuple[Tensor, Tensor, Tensor, LlamaBlock, int]:
+        """What a rule of ``training_free.py`` reads."""
+        return self.patches, *self.words, self.block, self.model.config.cameras
+
     def attention(self) -> Tensor:
         """Return the attention of ``block``, averaged over heads: float32 [N, N]."""
         return attention_map(self.block, self.states, self.rotation, self.key_bias)
@@ -75,11 +80,6 @@ class Seen:
 
 
 Choice = Callable[[Seen, int], Tensor]
-
-
-def best(scores: Tensor, k: int) -> Tensor:
-    """Return the places of the k highest of scores [n], ascending: int64 [k]."""
-    return scores.topk(k).indices.sort().values
 
 
 def fastv_stop(seen: Seen, k: int) -> Tensor:
@@ -133,52 +133,13 @@ def flashvla(seen: Seen, k: int) -> Tensor:
 
 
 def adp(seen: Seen, k: int) -> Tensor:
-    """ADP (VLA-ADP) without its gate by the arm's motion: text queries on patch keys, by camera.
-
-    Both are the first layer's projections without position; each camera keeps its share of k,
-    4 : 6 for two cameras (at most all its patches), else equal.
-    """
-    model, attention = seen.model, seen.block.self_attn
-    cameras = model.config.cameras
-    norm = seen.block.input_layernorm
-    words, real = seen.words
-    keys, queries = attention.k_proj(norm(seen.patches)), attention.q_proj(norm(words))
-    scores = keys.float() @ (queries.float() * real[:, None]).sum(0) / real.sum()
-    per_camera = model.config.patches_per_camera
-    counts = [len(part) for part in split(k, cameras)]
-    if cameras == 2:
-        first = max(round(k * ADP_SHARE), k - per_camera)
-        counts = [first, k - first]
-    picks = [
-        camera * per_camera + best(scores[camera * per_camera :][:per_camera], count)
-        for camera, count in enumerate(counts)
-    ]
-    return torch.cat(picks)
-
-
-def split(k: int, parts: int) -> list[np.ndarray]:
-    """Return 0 .. k - 1 in parts of nearly equal size."""
-    return np.array_split(np.arange(k), parts)
+    """See :func:`lightvla_ros.vla.training_free.adp`."""
+    return training_free.adp(*seen.rule_input, k)
 
 
 def dart(seen: Seen, k: int) -> Tensor:
-    """DART (2502.11494) on the decoder's input: pivots, and what is least similar to each.
-
-    Pivots are the patches and words of the largest L1 norm. Each pivot in turn adds the patches of
-    the lowest cosine to it among those not yet kept; all add nearly equally many.
-    """
-    words, real = seen.words
-    patches, words = seen.patches.float(), words.float()
-    own = min(PIVOTS, k)
-    first = patches.abs().sum(1).topk(own).indices
-    kept = torch.zeros_like(patches[:, 0], dtype=torch.bool).index_fill(0, first, True)
-    norms = words.abs().sum(1).masked_fill(~real, -1)
-    pivots = torch.cat([patches[first], words[norms.topk(min(PIVOTS, len(words))).indices]])
-    for pivot, part in zip(pivots, split(k - own, len(pivots)), strict=True):
-        distance = -F.cosine_similarity(pivot[None], patches)
-        more = distance.masked_fill(kept, -torch.inf).topk(len(part)).indices
-        kept = kept.index_fill(0, more, True)
-    return best(kept.float(), k)
+    """See :func:`lightvla_ros.vla.training_free.dart`."""
+    return training_free.dart(*seen.rule_input, k)
 
 
 def vla_pruner(seen: Seen, k: int) -> Tensor:

@@ -74,7 +74,7 @@ class ComparedModel:
         if not 1 <= k <= most:
             what = 'static patches of a camera' if name == 'vla-cache' else 'kept patches'
             raise ConfigError(f'{name}:{k}: {what} are 1 to {most}')
-        if model.config.pruning.method not in ('off', 'lightvla'):
+        if model.config.pruning.method.startswith('lightvla_star'):
             raise ConfigError(f'{name}: a LightVLA* model has queries of its own; use its base')
         self.model = model
         self.k = k
