@@ -21,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--preset', default='libero-tiny', metavar='NAME', help='shapes; default: libero-tiny'
     )
     parser.add_argument(
+        '--robot',
+        type=Path,
+        metavar='FILE',
+        help="the robot's contract, as lightvla new-policy writes it; default: LIBERO's Panda",
+    )
+    parser.add_argument(
         '--layers',
         type=parse_count,
         metavar='N',
@@ -36,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Write the folder."""
+    from lightvla_ros.contract.libero import OPENVLA_LIBERO
+    from lightvla_ros.contract.robot import read_robot
     from lightvla_ros.export.untrained import write_untrained_weights
     from lightvla_ros.vla.config import first_layers, preset
 
@@ -44,6 +52,7 @@ def run(parsed: argparse.Namespace) -> int:
         config = first_layers(config, parsed.layers)
     if parsed.pruning is not None:
         config = replace(config, pruning=parsed.pruning)
-    manifest = write_untrained_weights(parsed.out, config, parsed.seed)
+    robot = OPENVLA_LIBERO if parsed.robot is None else read_robot(parsed.robot)
+    manifest = write_untrained_weights(parsed.out, config, parsed.seed, robot)
     print(f'{parsed.out}: {manifest.name}, fingerprint {manifest.fingerprint[:12]}')
     return 0

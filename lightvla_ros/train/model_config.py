@@ -17,7 +17,7 @@ from lightvla_ros.contract.robot import Robot
 from lightvla_ros.errors import CheckpointError, ConfigError, ContractError, TrainError, one_line
 from lightvla_ros.train.config import ModelSource, TrainConfig
 from lightvla_ros.train.data import robot_of
-from lightvla_ros.vla.config import PRESETS, VLAConfig, preset
+from lightvla_ros.vla.config import PRESETS, VLAConfig, preset, robot_shapes
 from lightvla_ros.vla.weights import Shapes, config_of, other_numbers, used_shapes
 from lightvla_ros.vla.word_tokenizer import word_tokenizer
 
@@ -151,11 +151,7 @@ def of_robot(config: VLAConfig, robot: Robot, source: ModelSource) -> VLAConfig:
 
     :raises ConfigError: When ``model.changes`` sets another number.
     """
-    fields = {
-        'cameras': len(robot.cameras),
-        'proprio_size': len(robot.state_columns),
-        'chunk_length': robot.action.chunk_length,
-    }
+    fields = robot_shapes(robot)
     for name, value in fields.items():
         if source.changes.get(name, value) != value:
             raise ConfigError(

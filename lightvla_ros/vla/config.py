@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from lightvla_ros.contract.robot import Robot
 from lightvla_ros.errors import ConfigError
 
 TRAINING_FREE = ('adp', 'dart')  # rules that keep a fixed share (training_free.py)
@@ -329,6 +330,15 @@ def preset(name: str, **changes: Any) -> VLAConfig:
     if name not in PRESETS:
         raise ConfigError(f'preset {name!r} is not one of {_listing(tuple(PRESETS))}')
     return PRESETS[name](**changes)
+
+
+def robot_shapes(robot: Robot) -> dict[str, int]:
+    """Return the fields of :class:`VLAConfig` that a robot's contract decides."""
+    return {
+        'cameras': len(robot.cameras),
+        'proprio_size': len(robot.state_columns),
+        'chunk_length': robot.action.chunk_length,
+    }
 
 
 def first_layers(config: VLAConfig, layers: int) -> VLAConfig:

@@ -207,7 +207,11 @@ FAULTS = {
         '--config {config} --out {free} --write-policy {missing}',
         '--config {config} --out {free} --write-policy {text}',
     ],
-    'make-untrained': ['--out {taken}/x'],
+    'make-untrained': [
+        '--out {taken}/x',
+        '--out {free} --robot {missing}',
+        '--out {free} --robot {text}',
+    ],
     'flops': ['--policy {cut}', '--policy {missing}', '--policy {text}'],
     'plan': [],  # reads and writes nothing
     'reference': ['--update {missing}', '--update {text}', '--update {taken}/x'],

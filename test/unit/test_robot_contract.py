@@ -16,6 +16,8 @@ from lightvla_ros.contract.robot import read_robot, robot_document, robot_from
 from lightvla_ros.demonstrations.mapping import read_mapping
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import ArgumentError, ConfigError
+from lightvla_ros.policy.observation import Observation
+from lightvla_ros.policy.policy import Policy
 from lightvla_ros.runtime.own_robot import LAUNCH, PARAMETERS, parameters
 
 
@@ -222,3 +224,27 @@ def test_the_inspection_speaks_of_the_contracts_cameras_and_speed(tmp_path, caps
     said = capsys.readouterr().out
     assert '10 Hz' in said
     assert 'third_person' not in said
+
+
+def test_an_untrained_policy_is_of_the_robot(tmp_path, capsys):
+    """Random weights answer with the contract's steps to its cameras and state."""
+    pytest.importorskip('torch')
+    third = {'mount': 'scene', 'size': [480, 640]}
+    cameras = {'front': third, 'side': third, 'wrist': third | {'mount': 'wrist'}}
+    path, folder = tmp_path / 'robot.yaml', tmp_path / 'policy'
+    path.write_text(yaml.safe_dump(changed(cameras=cameras)))
+    arguments = ['make-untrained', '--layers', '1', '--robot', str(path), '--out', str(folder)]
+    assert main(arguments) == 0
+    with Policy.load(folder, 'torch') as policy:
+        manifest = policy.manifest
+        assert [camera.name for camera in manifest.cameras] == list(cameras)
+        assert manifest.proprio.layout == ('ee_position', 'gripper_qpos')
+        assert manifest.action.execution == 'displacement'
+        chunk = policy.act(Observation.example(manifest))
+        assert chunk.translations.shape == (5, 3)
+    words = [f'word{number}' for number in range(600)]
+    path.write_text(yaml.safe_dump(changed(words=words)))
+    capsys.readouterr()
+    assert main([*arguments[:-1], str(tmp_path / 'other')]) == 1
+    assert 'arm-1: the contract and the prompt have' in capsys.readouterr().err
+    assert not (tmp_path / 'other').exists()
