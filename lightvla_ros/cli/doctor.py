@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--live', action='store_true', help="listen to the robot's topics and judge them"
     )
     live.add_argument(
+        '--robot',
+        type=Path,
+        metavar='FILE',
+        help="an own robot's contract, robot.yaml, which says its topics, frames and fingers",
+    )
+    live.add_argument(
         '--seconds',
         type=number(1, 600),
         default=5.0,
@@ -61,8 +67,9 @@ def run(parsed: argparse.Namespace) -> int:
     """
     if parsed.live and parsed.policy is None:
         raise ArgumentError('--live needs --policy DIR')
-    if parsed.assignments and not parsed.live:
-        raise ArgumentError(f'{parsed.assignments[0]} has no effect without --live')
+    for given in (*parsed.assignments, *(['--robot'] if parsed.robot else [])):
+        if not parsed.live:
+            raise ArgumentError(f'{given} has no effect without --live')
     findings = _live(parsed) if parsed.live else _offline(parsed)
     print(report(findings))
     if parsed.json is not None:
@@ -91,14 +98,17 @@ def _live(parsed: argparse.Namespace) -> Sequence[Finding]:
     from rclpy.logging import LoggingSeverity, set_logger_level
 
     from lightvla_ros.contract import load_manifest
+    from lightvla_ros.contract.robot import read_robot
     from lightvla_ros.nodes.doctor_node import DoctorNode
     from lightvla_ros.nodes.doctor_report import Question, judge_live
     from lightvla_ros.nodes.launch_arguments import ros_arguments
     from lightvla_ros.policy.golden import references
+    from lightvla_ros.runtime.own_robot import assignments
 
     manifest = load_manifest(parsed.policy)
     recorded = references(parsed.policy, manifest) if manifest.golden is not None else None
-    arguments = ros_arguments(parsed.assignments)
+    contract = [] if parsed.robot is None else assignments(read_robot(parsed.robot))
+    arguments = ros_arguments([*contract, *parsed.assignments])
     context = Context()
     rclpy.init(args=arguments, context=context)
     try:

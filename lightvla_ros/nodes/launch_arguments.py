@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from itertools import chain
 
 from lightvla_ros.errors import ArgumentError, quoted
 
@@ -45,9 +46,16 @@ def parameter(name: str) -> str:
 
 
 def remapping(topic: str, to: str) -> str:
-    """Return the argument that remaps a relative topic to another one."""
-    argument = TOPICS.get(topic)
-    return f'{argument}:={to}' if argument else f'--ros-args -r {topic}:={to}'
+    """Return the argument that remaps a relative topic to another one.
+
+    A camera without a launch argument of its own is one of a robot's contract.
+    """
+    if topic in TOPICS:
+        return f'{TOPICS[topic]}:={to}'
+    camera = topic.removesuffix('/image')
+    if camera != topic:
+        return f'{topic}:={to} (cameras.{camera}.topic in the robot.yaml)'
+    return f'--ros-args -r {topic}:={to}'
 
 
 def instruction_command(topic: str, text: str) -> str:
@@ -60,12 +68,12 @@ def ros_arguments(assignments: Sequence[str]) -> list[str]:
     """Turn launch arguments into the ROS arguments of the policy node.
 
     :param assignments: Such as ``wrist_image:=/camera/color/image_raw``: a launch argument, a
-        parameter of the node, or, with a slash, a relative topic.
+        parameter of the node, or, with a slash, a relative topic. The last one of a name counts.
     :raises ArgumentError: When one has another form, or is no argument of the node.
     """
     topics = {argument: topic for topic, argument in TOPICS.items()}
     names = {argument: name for name, argument in PARAMETERS.items()}
-    found: list[str] = []
+    found: dict[str, list[str]] = {}
     for assignment in assignments:
         name, sign, value = assignment.partition(':=')
         if not (name and sign and value):
@@ -73,11 +81,13 @@ def ros_arguments(assignments: Sequence[str]) -> list[str]:
                 f'{quoted(assignment)} is no NAME:=VALUE, such as a launch argument'
             )
         if name == 'namespace':
-            found += ['-r', f'__ns:=/{value.lstrip("/")}']
+            found[name] = ['-r', f'__ns:=/{value.lstrip("/")}']
         elif name == 'params_file':
-            found += ['--params-file', value]
+            found[name] = ['--params-file', value]
         elif name in topics or '/' in name:
-            found += ['-r', f'{topics.get(name, name)}:={value}']
+            topic = topics.get(name, name)
+            found[topic] = ['-r', f'{topic}:={value}']
         else:
-            found += ['-p', f'{names.get(name, name)}:={value}']
-    return ['--ros-args', *found] if found else []
+            name = names.get(name, name)
+            found[name] = ['-p', f'{name}:={value}']
+    return ['--ros-args', *chain(*found.values())] if found else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -53,7 +55,7 @@ def generate_launch_description():
 
 def launch_text(robot: Robot) -> str:
     """Return the launch file of a robot."""
-    cameras = {f'{name}/image': topic for name, topic in camera_topics(robot).items()}
+    cameras = camera_topics(robot)
     topics = robot.topics
     arguments = {
         'base_frame': robot.frames.base,
@@ -71,8 +73,18 @@ def launch_text(robot: Robot) -> str:
 
 
 def camera_topics(robot: Robot) -> dict[str, str]:
-    """Return where each camera's pictures are published."""
-    return {name: each.topic or f'{name}/image' for name, each in robot.cameras.items()}
+    """Return where each camera's pictures are published, by the policy node's own topic."""
+    return {f'{name}/image': each.topic or f'{name}/image' for name, each in robot.cameras.items()}
+
+
+def assignments(robot: Robot) -> list[str]:
+    """Return topics and parameters of the policy node as ``NAME:=VALUE``, for ``lightvla doctor``.
+
+    :raises ConfigError: As :func:`parameter_text`.
+    """
+    values = {name: json.dumps(value) for name, value in parameters(robot)[0].items()}
+    given = camera_topics(robot) | asdict(robot.topics) | values
+    return [f'{name}:={value}' for name, value in given.items()]
 
 
 def parameter_text(robot: Robot) -> str:

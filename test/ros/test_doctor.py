@@ -13,7 +13,7 @@ from std_msgs.msg import String
 
 from lightvla_ros.cli import main
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.nodes.launch_arguments import ros_arguments
+from lightvla_ros.nodes.launch_arguments import remapping, ros_arguments
 
 
 @pytest.fixture
@@ -133,6 +133,10 @@ def test_launch_arguments_become_ros_arguments():
     ]
     with pytest.raises(ArgumentError, match='NAME:=VALUE'):
         ros_arguments(['wrist_image'])
+    twice = ['wrist/image:=/a', 'threads:=1', 'wrist_image:=/b', 'threads:=2']
+    assert ros_arguments(twice) == ['--ros-args', '-r', 'wrist/image:=/b', '-p', 'threads:=2']
+    assert remapping('wrist/image', '/c') == 'wrist_image:=/c'
+    assert remapping('front/image', '/c').startswith('front/image:=/c (cameras.front.topic')
 
 
 def test_the_command_takes_the_launch_arguments(rig, bundled_policy, tmp_path, capsys):

@@ -7,8 +7,11 @@ one of them.
 
 import ast
 import itertools
+import json
 import shlex
+import threading
 import time
+from contextlib import contextmanager
 
 import data_rig
 import numpy as np
@@ -91,6 +94,24 @@ def deployed(folder, robot, data, mapping):
     return folder / 'deployed', folder / 'arm'
 
 
+@contextmanager
+def feeding(feed):
+    """Feed in a thread of its own."""
+    ended = threading.Event()
+
+    def run():
+        while not ended.wait(0.05):
+            feed()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 class Arm(Node):
     """What a robot publishes, and what is heard of the policy."""
 
@@ -125,9 +146,9 @@ class Running(SpunNodes):
         arguments = {k.value: v.value for k, v in pairs if isinstance(v, ast.Constant)}
         remaps |= {name: arguments[name] for name in ('ee_pose', 'gripper_state')}
         # its topics in this test's namespace
-        rules = [f'{name}:={namespace}/{topic.lstrip("/")}' for name, topic in remaps.items()]
+        self.rules = [f'{name}:={namespace}/{topic.lstrip("/")}' for name, topic in remaps.items()]
         self.cli = ['--ros-args', '--params-file', str(files / 'own_robot.param.yaml')]
-        for rule in rules:
+        for rule in self.rules:
             self.cli += ['-r', rule]
         self.node = PolicyNode(
             namespace=namespace,
@@ -150,6 +171,22 @@ class Running(SpunNodes):
         self.node.shut_down()
         self.node.destroy_node()
         self.arm.destroy_node()
+
+    def examined(self, policy, files, feed, report):
+        """Feed the arm's topics, and return what `lightvla doctor --live` says, worst last."""
+        arguments = ['--live', '--seconds', '1', '--policy', str(policy), '--json', str(report)]
+        arguments += [
+            '--robot',
+            str(files / 'robot.yaml'),
+            '--png',
+            str(report.with_suffix('.png')),
+        ]
+        with feeding(feed):
+            main(['doctor', *arguments, *self.rules])
+        found = json.loads(report.read_text())['findings']
+        order = {'pass': 0, 'warn': 1, 'fail': 2}
+        found.sort(key=lambda each: order[each['level']])
+        return {each['subject']: each for each in found}
 
     def first_chunk(self, feed, instruction):
         """Feed the arm's topics, give the instruction, and wait for steps."""
@@ -187,6 +224,11 @@ def test_one_camera(tmp_path, capsys):
         assert len(chunk.steps) == 5
         assert (chunk.header.frame_id, chunk.child_frame_id) == ('arm_base', 'arm_tcp')
         assert list(chunk.stats.cameras) == ['front']
+        found = running.examined(policy, files, feed, tmp_path / 'found.json')
+        for subject in ('front', 'ee_pose', 'frames', 'pictures'):
+            assert found[subject]['level'] == 'pass', found[subject]
+        assert 'front view' in found
+        assert 'gripper_state' not in found  # this policy does not read the hand
         # words that the data do not have are told
         said = running.node.runner.policy.unknown_words('stack the milk')
         assert said == ('milk',)
@@ -233,3 +275,7 @@ def test_three_cameras_from_a_bag_to_a_node_on_its_topics(tmp_path):
         assert len(chunk.steps) == 8
         assert chunk.header.frame_id == 'base'
         assert list(chunk.stats.cameras) == ['front', 'side', 'hand']
+        found = running.examined(policy, files, feed, tmp_path / 'found.json')
+        for subject in ('front', 'side', 'hand', 'ee_pose', 'gripper_state', 'pictures'):
+            assert found[subject]['level'] == 'pass', found[subject]
+        assert {'front view', 'side view', 'hand view', 'camera delay'} <= found.keys()

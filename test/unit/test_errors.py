@@ -114,6 +114,7 @@ FAULTS = {
     'doctor': [
         '--live --policy {missing}',
         '--live --policy {text}',
+        '--live --policy {policy} --robot {text}',
         '--policy {policy} --json {taken}/x.json',
     ],
     'eval': [
