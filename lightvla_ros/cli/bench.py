@@ -69,11 +69,12 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='threads of the engine; default: 1',
     )
-    parser.add_argument(
-        '--record',
-        action='store_true',
-        help='measure without and with recording, alternately, for S seconds each',
-    )
+    other = parser.add_mutually_exclusive_group()
+    for name, text in (
+        ('--record', 'what recording adds: without and with it, alternately, for S seconds each'),
+        ('--view', 'the CPU time that the page costs: alternately nobody and somebody looks'),
+    ):
+        other.add_argument(name, action='store_true', help=text)
     _add_executor(parser)
 
 
@@ -131,10 +132,13 @@ def _run_soak(parsed: argparse.Namespace) -> int:
 
 def _run_node(parsed: argparse.Namespace) -> int:
     from lightvla_ros.nodes.demo import bench_node as node
+    from lightvla_ros.nodes.demo import bench_view as view
 
     work, show = node.measure, node.table
     if parsed.record:
         work, show = node.measure_recording, node.recording_table
+    elif parsed.view:
+        work, show = view.measure, view.table
     report = work(parsed.policy or resource(BUNDLED_POLICY), parsed.seconds, parsed.threads)
     print(json.dumps(report, indent=2) if parsed.json else show(report))
     return 0

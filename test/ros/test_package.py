@@ -140,6 +140,17 @@ def test_parameter_check_that_raises_is_an_answer():
     other.destroy_node()
 
 
+def test_bench_node_measures_what_the_page_costs():
+    """In a process of its own, which initialises rclpy."""
+    program = [sys.executable, '-m', 'lightvla_ros.cli', 'bench', 'node', '--view', '--seconds']
+    done = subprocess.run([*program, '1', '--json'], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    assert report['events_per_second'] > 1  # 10 where the machine is not busy
+    assert 0 < report['alone'][0] < 4
+    assert 0 < report['watched'][0] < 4
+
+
 def test_bench_node_measures_the_real_node():
     """In a process of its own, which initialises rclpy."""
     program = [

@@ -3,6 +3,7 @@
 - ``bench_delays``: ``lightvla bench delays``: episodes whose observations come late
 - ``bench_executor``: ``lightvla bench executor``: from a chunk to a command, and the jitter
 - ``bench_node``: ``lightvla bench node``: the time that the policy node adds outside the engine
+- ``bench_view``: ``lightvla bench node --view``: what the live page costs the policy node
 - ``conductor``: the demo's own node, which starts and films episodes
 - ``delay_report``: the figures of ``lightvla bench delays``
 - ``measured_node``: a node in this process, with another one that feeds it

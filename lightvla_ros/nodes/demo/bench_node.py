@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
-from lightvla_ros.contract import load_manifest
+from lightvla_ros.contract import Manifest, load_manifest
 from lightvla_ros.errors import BenchError
 from lightvla_ros.machine import machine
 from lightvla_ros.nodes.conversions import gripper_to_message, image_to_message, pose_to_message
@@ -78,20 +80,10 @@ def measure(policy: Path, seconds: float, threads: int, record_folder: str = '')
     :raises BenchError: When the node gives no chunks.
     """
     manifest = load_manifest(policy)  # reports a fault of the folder before any node is started
-    names = tuple(camera.name for camera in manifest.cameras)
-    instruction = str(read_golden(policy, manifest)['instruction'][-1])  # one that it knows
-    overrides = {'policy': str(policy), 'threads': threads, 'replan_steps': 1}
-    overrides['max_state_excess'] = 1e6  # the synthetic robot is at the origin
+    overrides: dict[str, object] = {'replan_steps': 1}
     if record_folder:
         overrides |= {'record': True, 'record_folder': record_folder}
-    with measured_node(PolicyNode, overrides, partial(feed, names, instruction)) as (node, sent):
-        deadline = time.monotonic() + PATIENCE
-        while node.statistics.counts['sent'] < WARM_UP:
-            if time.monotonic() > deadline:
-                raise BenchError(
-                    f'{policy}: fewer than {WARM_UP} chunks in {PATIENCE:g} s; the log says why'
-                )
-            time.sleep(0.05)
+    with fed_node(policy, manifest, overrides | {'threads': threads}) as (node, sent):
         first = node.statistics.counts['sent']
         frames, fed, started = node.frames_received, sent.value, time.monotonic()
         time.sleep(seconds)
@@ -116,6 +108,30 @@ def measure(policy: Path, seconds: float, threads: int, record_folder: str = '')
         'load_average': os.getloadavg()[0],
         'versions': reported_versions(),
     }
+
+
+@contextmanager
+def fed_node(
+    policy: Path, manifest: Manifest, parameters: dict[str, object], warm_up: int = WARM_UP
+) -> Iterator[tuple[PolicyNode, Any]]:
+    """Run a policy node on synthetic cameras; yield it and the number of frames, warmed up.
+
+    :param warm_up: Chunks that are waited for.
+    :raises BenchError: When the node gives no chunks.
+    """
+    names = tuple(camera.name for camera in manifest.cameras)
+    instruction = str(read_golden(policy, manifest)['instruction'][-1])  # one that it knows
+    # the synthetic robot is at the origin
+    overrides = {'policy': str(policy), 'max_state_excess': 1e6, **parameters}
+    with measured_node(PolicyNode, overrides, partial(feed, names, instruction)) as (node, sent):
+        deadline = time.monotonic() + PATIENCE
+        while node.statistics.counts['sent'] < warm_up:
+            if time.monotonic() > deadline:
+                raise BenchError(
+                    f'{policy}: fewer than {warm_up} chunks in {PATIENCE:g} s; the log says why'
+                )
+            time.sleep(0.05)
+        yield node, sent
 
 
 def feed(names: tuple[str, ...], text: str, sent: Any, stop: Any) -> None:
