@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--robot',
         type=Path,
         metavar='FILE',
-        help="the robot's contract, as lightvla new-policy writes it; default: LIBERO's Panda",
+        help="the robot's contract, as written by lightvla new-policy; default: LIBERO's Panda",
     )
     parser.add_argument(
         '--layers',

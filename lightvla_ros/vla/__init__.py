@@ -1,7 +1,6 @@
 """The model: LightVLA on OpenVLA-OFT, in PyTorch. Needs the extra ``train``; a robot does not.
 
 - ``ablation``: a model that keeps other tokens than its pruner chose
-- ``training_free``: pruning rules for models that were trained with every token
 - ``compared``: pruning methods of others, for comparison
 - ``config``: the model's configuration, and two presets
 - ``flops``: ``lightvla flops``: counts the FLOPs of a chunk
@@ -13,6 +12,7 @@
 - ``learned_queries``: LightVLA*: learnable queries
 - ``model``: the whole model
 - ``pruner``: each query picks the token that it scores highest; the union is kept
+- ``training_free``: pruning rules for models that were trained with every token
 - ``vision``: the two vision towers and their fusion
 - ``weights``: the model of a policy folder, with its weights
 - ``word_tokenizer``: one token per word, for policies trained from scratch
