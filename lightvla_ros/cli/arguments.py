@@ -152,8 +152,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_conditions(parser)
 
 
-def add_conditions(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of every command that runs episodes."""
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--seed``."""
     parser.add_argument(
         '--seed',
         type=parse_seed,
@@ -161,6 +161,11 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help="seed of the fixtures' poses; default: 0",
     )
+
+
+def add_conditions(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of every command that runs episodes."""
+    add_seed(parser)
     add_render(parser)
     parser.add_argument(
         '--replan',

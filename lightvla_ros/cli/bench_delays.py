@@ -8,11 +8,11 @@ from pathlib import Path
 from lightvla_ros.cli.arguments import (
     add_episodes,
     add_render,
+    add_seed,
     add_suite,
     check_episodes,
     number,
     parse_range,
-    parse_seed,
 )
 from lightvla_ros.files import BUNDLED_POLICY, resource
 
@@ -67,13 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_suite(parser, default='libero_object')
     add_episodes(parser, tasks='0-9', inits='0')
-    parser.add_argument(
-        '--seed',
-        type=parse_seed,
-        default=0,
-        metavar='N',
-        help="seed of the fixtures' poses; default: 0",
-    )
+    add_seed(parser)
     add_render(parser)
     parser.add_argument(
         '--real-time-factor',
