@@ -504,7 +504,7 @@ def list_unusable_engine(folder, machine):
         folder,
         new_files=tuple(files.values()),
         engines=[*map(dataclasses.asdict, manifest.engines), entry],
-        verified=[*map(dataclasses.asdict, manifest.verified), verification],
+        verified=[*(each.as_dict() for each in manifest.verified), verification],
     )
 
 
