@@ -6,7 +6,7 @@ import pytest
 from controlled_arm import controlled
 from geometry_msgs.msg import PoseStamped
 from lightvla_ros.msg import VlaStatus
-from rig import rig
+from rig import changing_pictures, rig
 from sensor_msgs.msg import Image
 
 RUNNING, HOLDING = VlaStatus.RUNNING, VlaStatus.HOLDING
@@ -31,7 +31,7 @@ def _no_stamp(r):
 
 
 def _frozen(r):
-    picture = next(r.robot.pictures).tobytes()
+    picture = next(changing_pictures()).tobytes()  # the robot's own are made in another thread
     _altered(data=picture)(r)
 
 

@@ -24,6 +24,10 @@ class Controlled(SpunNodes):
             namespace=rig.namespace,
             parameter_overrides=[
                 Parameter('enable_timeout', value=0.0),
+                # Six nodes and two cameras in one process: a pose may come late for a moment. What
+                # that leads to is tested elsewhere.
+                Parameter('state_timeout', value=0.16),
+                Parameter('repeat_window', value=0.0),
                 Parameter('box_min', value=[-0.5, -0.5, -0.5]),
                 Parameter('box_max', value=[0.5, 0.5, 0.5]),
             ],
