@@ -68,7 +68,7 @@ def test_pause_holds_and_goes_on(bundled_policy):
         r.run()
         assert _call(r, SetBool, 'lightvla/pause', SetBool.Request(data=True)).success
         r.until_state(VlaStatus.HOLDING, 'paused')
-        assert r.robot.chunks[-1].reason == 'paused'
+        r.until(lambda: r.robot.chunks[-1].reason == 'paused', 'the hold')
         moved = len(r.robot.moves())
         r.settle()
         assert len(r.robot.moves()) == moved
