@@ -75,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--prune',
         metavar='NAME:K',
         help='keep K patches by a method of others, with --engine torch: fastv-stop, fastv-slots, '
-        'sparsevlm, flashvla, vla-pruner, adp, dart, topk, random or fixed',
+        'sparsevlm, sparsevlm-recycled, flashvla, flashvla-reuse, sp-vla, vla-pruner, vla-cache (K '
+        'static patches of each camera), adp, dart, topk, random or fixed',
     )
     parser.add_argument(
         '--through',

@@ -16,7 +16,8 @@ from lightvla_ros.errors import SimulationError
 from lightvla_ros.files import replace_whole
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.state import state_vector
-from lightvla_ros.sim.closed_loop import check_for_libero, executed_actions, observe
+from lightvla_ros.sim.closed_loop import check_for_libero, run_closed_loop
+from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 
 
@@ -70,27 +71,20 @@ def drive(env: LiberoEnv, policy: Policy, seed: int) -> dict[str, np.ndarray]:
     :returns: ``images``, ``instruction`` and ``proprio`` as ``policy.observation.observations``
         takes them, one for each chunk; ``success``, and the ``policy``'s fingerprint.
     """
-    env.reset_layout(seed)
-    instruction = policy.check_instruction(env.instruction)
-    manifest = policy.manifest
-    images, states, steps, solved = [], [], 0, False
-    while steps < env.max_steps and not solved:
-        observation = observe(env, manifest, instruction)
-        images.append([observation.images[camera.name] for camera in manifest.cameras])
-        states.append(observation.state)
-        for action in executed_actions(policy.infer(observation).chunk):
-            solved = env.step(action)
-            steps += 1
-            if solved or steps >= env.max_steps:
-                break
+    runner = EpisodeRunner(env, EpisodeSpec(env.suite, env.task, 0, seed), layout=True)
+    manifest, seen = policy.manifest, []
+    run_closed_loop(
+        policy, env, runner, env.instruction, on_chunk=lambda each, _: seen.append(each)
+    )
+    names = [camera.name for camera in manifest.cameras]
     arrays = {
-        'images': np.array(images),
-        'instruction': np.array([instruction] * len(images)),
-        'success': np.array(solved),
+        'images': np.array([[each.images[name] for name in names] for each in seen]),
+        'instruction': np.array([each.instruction for each in seen]),
+        'success': np.array(runner.success),
         'policy': np.array(manifest.fingerprint),
     }
     if manifest.proprio is not None:
-        arrays['proprio'] = np.array([state_vector(manifest.proprio, each) for each in states])
+        arrays['proprio'] = np.array([state_vector(manifest.proprio, each.state) for each in seen])
     return arrays
 
 

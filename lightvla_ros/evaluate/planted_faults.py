@@ -19,17 +19,21 @@ def planted_faults(camera: str, instructions: tuple[str, ...]) -> dict[str, Faul
     """Return functions that plant a fault into a copy of an observation, by what they plant.
 
     :param camera: The camera that is turned and covered; light and instruction have no camera.
-    :param instructions: All instructions of the recordings, sorted; wrong ones are taken from them.
+    :param instructions: All instructions of the recordings, sorted; wrong ones are taken from
+        them, if there is another one.
     """
     one = lambda change: lambda seen: _with_images(seen, {camera: change(seen.images[camera])})  # noqa: E731
-    count = len(instructions)
+    wrong, half = {}, len(instructions) // 2
+    if len(instructions) > 1:
+        wrong['wrong instruction, the next by name'] = _told(instructions, 1)
+    if half > 1:  # else that is the next one, too
+        wrong['wrong instruction, half the list away'] = _told(instructions, half)
     return {
         f'{camera} turned by 180 degrees': one(lambda image: image[::-1, ::-1]),
         f'{camera} turned by 90 degrees': one(np.rot90),
         f'{camera} covered': one(_covered),
         f'a third of {camera} covered': one(_partly_covered),
-        'wrong instruction, the next by name': _told(instructions, 1),
-        'wrong instruction, half the list away': _told(instructions, count // 2),
+        **wrong,
         'light: 0.6 times': _lit((0.6, 0.6, 0.6)),
         'light: 1.5 times': _lit((1.5, 1.5, 1.5)),
         'light: warm': _lit(WARM),

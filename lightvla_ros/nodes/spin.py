@@ -52,6 +52,7 @@ def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None 
             # RCLError: for example, security is on and the keys of the enclave are missing
             rclpy.logging.get_logger('lightvla_ros').fatal(' '.join(str(error).split()))
             return 1
+        freeze_garbage()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         spin(executor, node, stop)
@@ -63,6 +64,16 @@ def run_node(factory: Callable[[threading.Event], Node], args: list[str] | None 
             node.destroy_node()
             executor.shutdown()
         rclpy.try_shutdown()
+
+
+def freeze_garbage() -> None:
+    """Let the garbage collector ignore everything that exists by now; once in a node's process.
+
+    Most of it lives as long as the node, and to search it again and again takes milliseconds, in
+    which the node does not react.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def on_ending_signals(callback: Callable[[], None]) -> None:
@@ -78,11 +89,7 @@ def spin(executor: SingleThreadedExecutor, node: Node, stop: threading.Event) ->
 
     rclpy's own ``spin`` ends when an exception leaves a callback. One bad request must not stop a
     robot's node.
-
-    What exists by now lives as long as the node. The garbage collector is told so: to search it
-    again and again takes milliseconds, in which the node does not react.
     """
-    gc.freeze()
     while not stop.is_set() and executor.context.ok():
         try:
             executor.spin_once(timeout_sec=0.1)

@@ -57,9 +57,10 @@ class EpisodeResult:
 class EpisodeRunner:
     """Counts steps, notices success and the limit, and knows how to hold still."""
 
-    def __init__(self, env: LiberoEnv, spec: EpisodeSpec) -> None:
+    def __init__(self, env: LiberoEnv, spec: EpisodeSpec, layout: bool = False) -> None:
         """Reset the environment to the episode's start.
 
+        :param layout: Start in the layout that the seed draws, and not in a saved initial state.
         :raises SimulationError: When the initial state does not exist.
         """
         self._env = env
@@ -67,7 +68,10 @@ class EpisodeRunner:
         self._gripper = OPEN
         self.steps = 0
         self.success = False
-        env.reset(spec.init_state, spec.seed)
+        if layout:
+            env.reset_layout(spec.seed)
+        else:
+            env.reset(spec.init_state, spec.seed)
         self._motion = MotionLog()
         self._note_motion()
 

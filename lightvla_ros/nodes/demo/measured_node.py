@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from lightvla_ros.nodes.demo.processes import isolate
-from lightvla_ros.nodes.spin import spin
+from lightvla_ros.nodes.spin import freeze_garbage, spin
 
 
 @contextmanager
@@ -34,6 +34,7 @@ def measured_node(
     node = kind(parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
     try:
         with spinning(node):
+            freeze_garbage()  # as in a process of its own
             feeder.start()
             try:
                 yield node, sent
