@@ -231,7 +231,9 @@ class Inbox:
             return self._mismatch(matched + 1) if steady - since > self.freshness.silence else ''
 
     def take(self, now: int, steady: int, interval: int) -> Job | None:
-        """Take the newest matching set of images and the states nearest to it; each set only once.
+        """Take the newest matching set of images and the states nearest to it.
+
+        Each set is taken once; after :meth:`invalidate`, again if it is still fresh.
 
         :param interval: The next job is due this long after this one, by the images' stamps.
         :returns: None when there is no instruction, no set that matches, or none that is due;
@@ -240,7 +242,9 @@ class Inbox:
         with self.lock:
             if not self.instruction or self._absence(now, steady):
                 return None
-            newest = self._newest_set(self._due)
+            # the newest images may be fresh and not match, while an old set does
+            since = max(self._due, now - self.freshness.image_age)
+            newest = self._newest_set(since)
             if newest is None:
                 due = min(self._kept[name][-1].stamp for name in self._cameras) >= self._due
                 self.counts['skewed'] += due

@@ -61,6 +61,17 @@ def test_invalidate_makes_a_job_due_at_once(inbox):
     assert again.generation != job.generation
 
 
+def test_fault_an_old_set_is_not_taken_for_want_of_a_fresh_one(inbox):
+    """After a standstill, the newest image of each camera is fresh but has no partner yet."""
+    offer_all(inbox, START)
+    for source, at in (('left', 700), ('right', 743), ('pose', 743)):
+        now = START + at * MS
+        inbox.offer(source, source, now, now, now)
+    inbox.invalidate()
+    assert inbox.fault(now, now) == ''
+    assert inbox.take(now, now, 0) is None
+
+
 def test_one_image_ahead_is_no_fault_but_no_job_either(inbox):
     offer_all(inbox, START)
     inbox.take(START, START, 0)
