@@ -17,6 +17,7 @@ from lightvla_ros.vla.config import TRAINING_FREE, PrunerConfig
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.episodes import EvalOptions
+    from lightvla_ros.sim.episode import EpisodeSpec
 
 LARGEST_SEED = 2**31 - 1
 MOST = 10_000  # numbers in a list, so that a typing error does not fill the memory
@@ -265,7 +266,7 @@ def add_render(parser: argparse.ArgumentParser) -> None:
 
 
 def add_episodes(parser: argparse.ArgumentParser, tasks: str, inits: str) -> None:
-    """Declare the options for tasks and initial states.
+    """Declare the options for tasks, and for initial states or drawn layouts.
 
     :param tasks: Text of the default tasks.
     :param inits: Text of the default initial states.
@@ -278,6 +279,40 @@ def add_episodes(parser: argparse.ArgumentParser, tasks: str, inits: str) -> Non
             metavar='A-B',
             help=f'{what}, such as 0-9 or 0,3; default: {default}',
         )
+    parser.add_argument(
+        '--layouts',
+        type=parse_range,
+        metavar='A-B',
+        help='instead of saved initial states, the layouts that these seeds draw, such as '
+        '400000-400004',
+    )
+
+
+def chosen_episodes(
+    parsed: argparse.Namespace,
+    suites: Iterable[str],
+    tasks: tuple[int, ...],
+    inits: tuple[int, ...],
+) -> tuple[EpisodeSpec, ...]:
+    """Return the episodes that the options of :func:`add_episodes` choose; none is there twice.
+
+    :param tasks: Tasks if ``--tasks`` was not given.
+    :param inits: Initial states if neither ``--inits`` nor ``--layouts`` was given.
+    :raises ArgumentError: When LIBERO has no such episodes, or when layouts are asked for together
+        with initial states or with the seed for these.
+    """
+    from lightvla_ros.sim.episode import DRAWN_LAYOUT, EpisodeSpec
+
+    tasks, inits = parsed.tasks or tasks, parsed.inits or inits
+    starts = [(init, parsed.seed) for init in inits]
+    if parsed.layouts:
+        for name in ('inits', 'seed'):
+            if getattr(parsed, name):
+                raise ArgumentError(f'--layouts and --{name}: a layout is drawn by its own seed')
+        starts, inits = [(DRAWN_LAYOUT, seed) for seed in parsed.layouts], ()
+    check_episodes(suites, tasks, inits)
+    specs = (EpisodeSpec(s, task, *start) for s in suites for task in tasks for start in starts)
+    return tuple(dict.fromkeys(specs))
 
 
 def eval_options(
@@ -290,7 +325,6 @@ def eval_options(
     :raises ArgumentError: When LIBERO has no such episodes.
     """
     from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
-    from lightvla_ros.sim.episode import EpisodeSpec
 
     names = (
         'render',
@@ -303,13 +337,6 @@ def eval_options(
         'threads',
     )
     suites = EXPERT_SUITES if parsed.suite == 'all' else (parsed.suite,)
-    tasks, inits = parsed.tasks or tasks, parsed.inits or inits
-    check_episodes(suites, tasks, inits)
-    specs = tuple(
-        EpisodeSpec(suite, task, init, parsed.seed)
-        for suite in suites
-        for task in tasks
-        for init in inits
-    )
+    specs = chosen_episodes(parsed, suites, tasks, inits)
     conditions = Conditions(**{name: getattr(parsed, name) for name in names})
     return EvalOptions(parsed.policy, specs, conditions, out, workers=parsed.workers)

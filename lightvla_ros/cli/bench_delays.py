@@ -10,7 +10,7 @@ from lightvla_ros.cli.arguments import (
     add_render,
     add_seed,
     add_suite,
-    check_episodes,
+    chosen_episodes,
     number,
     parse_range,
 )
@@ -84,11 +84,8 @@ def run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.nodes.demo.bench_delays import DelayOptions, measure
     from lightvla_ros.nodes.demo.delay_report import Point, table
     from lightvla_ros.show.plots import write_delays
-    from lightvla_ros.sim.episode import EpisodeSpec
 
     journal_path(parsed.json)  # refuses another ending
-    tasks, inits = parsed.tasks or tuple(range(10)), parsed.inits or (0,)
-    check_episodes([parsed.suite], tasks, inits)
     options = DelayOptions(
         policy=parsed.policy or resource(BUNDLED_POLICY),
         points=tuple(
@@ -98,9 +95,7 @@ def run(parsed: argparse.Namespace) -> int:
             for delay in parsed.delay
             for jitter in parsed.jitter
         ),
-        episodes=tuple(
-            EpisodeSpec(parsed.suite, task, init, parsed.seed) for task in tasks for init in inits
-        ),
+        episodes=chosen_episodes(parsed, [parsed.suite], tuple(range(10)), (0,)),
         out=parsed.json,
         real_time_factor=parsed.real_time_factor,
         render=parsed.render,

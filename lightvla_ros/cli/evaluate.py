@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightvla_ros.cli.arguments import (
     add_conditions,
+    add_episodes,
     add_suite,
-    check_episodes,
-    parse_range,
+    chosen_episodes,
     parse_seed,
 )
 from lightvla_ros.contract.suites import EXPERT_SUITES
@@ -37,20 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='file for the result; the journal, FILE with .jsonl, is resumed if it exists',
     )
     add_suite(parser, several=True)
-    parser.add_argument(
-        '--tasks',
-        type=parse_range,
-        default=parse_range('0-9'),
-        metavar='A-B',
-        help='tasks, such as 0-9 or 0,3; default: 0-9',
-    )
-    parser.add_argument(
-        '--inits',
-        type=parse_range,
-        default=parse_range('0-19'),
-        metavar='A-B',
-        help='saved initial states, such as 0-19; default: 0-19',
-    )
+    add_episodes(parser, tasks='0-9', inits='0-19')
     parser.add_argument(
         '--pruning',
         choices=('on', 'off'),
@@ -119,21 +106,13 @@ def options_from(arguments: argparse.Namespace) -> EvalOptions:
     :raises ArgumentError: When LIBERO has no such episodes.
     """
     from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
-    from lightvla_ros.sim.episode import EpisodeSpec
 
     suites = [s for name in arguments.suite for s in (EXPERT_SUITES if name == 'all' else (name,))]
-    check_episodes(suites, arguments.tasks, arguments.inits)
-    specs = {
-        EpisodeSpec(suite, task, init, arguments.seed): None
-        for suite in suites
-        for task in arguments.tasks
-        for init in arguments.inits
-    }
     names = Conditions.__dataclass_fields__
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     return EvalOptions(
         policy=arguments.policy,
-        specs=tuple(specs),
+        specs=chosen_episodes(arguments, suites, tuple(range(10)), tuple(range(20))),
         conditions=Conditions(**given),
         out=arguments.json,
         shard=arguments.shard,

@@ -17,7 +17,7 @@ from lightvla_ros.files import replace_whole
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.policy.state import state_vector
 from lightvla_ros.sim.closed_loop import check_for_libero, run_closed_loop
-from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.episode import DRAWN_LAYOUT, EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.libero_env import LiberoEnv
 
 
@@ -71,7 +71,7 @@ def drive(env: LiberoEnv, policy: Policy, seed: int) -> dict[str, np.ndarray]:
     :returns: ``images``, ``instruction`` and ``proprio`` as ``policy.observation.observations``
         takes them, one for each chunk; ``success``, and the ``policy``'s fingerprint.
     """
-    runner = EpisodeRunner(env, EpisodeSpec(env.suite, env.task, 0, seed), layout=True)
+    runner = EpisodeRunner(env, EpisodeSpec(env.suite, env.task, DRAWN_LAYOUT, seed))
     manifest, seen = policy.manifest, []
     run_closed_loop(
         policy, env, runner, env.instruction, on_chunk=lambda each, _: seen.append(each)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,3 +210,12 @@ def failed_record(spec: EpisodeSpec, error: str) -> EpisodeRecord:
 def state_digest(positions: np.ndarray) -> str:
     """Return 16 hex digits that differ when any bit of the joint positions does."""
     return hashlib.sha256(np.ascontiguousarray(positions).tobytes()).hexdigest()[:16]
+
+
+def error_lines(errors: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each of the first five errors of a result.
+
+    :param errors: Fields of the episodes, and ``error``.
+    """
+    spec = operator.itemgetter('suite', 'task', 'init_state', 'seed')
+    return [f'ERROR         {EpisodeSpec(*spec(each))}: {each["error"]}' for each in errors[:5]]

@@ -21,7 +21,7 @@ from lightvla_ros.evaluate.pool import Start, checked_manifest, gather
 from lightvla_ros.evaluate.result import options_of, result_header
 from lightvla_ros.policy.policy import Policy
 from lightvla_ros.sim.closed_loop import run_closed_loop
-from lightvla_ros.sim.episode import EpisodeRunner, EpisodeSpec
+from lightvla_ros.sim.episode import DRAWN_LAYOUT, EpisodeRunner, EpisodeSpec
 from lightvla_ros.sim.goals import Request, other_requests, own_request
 from lightvla_ros.sim.hand import Hand
 from lightvla_ros.sim.libero_env import LiberoEnv
@@ -111,7 +111,8 @@ class Listener:
                 f'{spec.suite} task {spec.task} allows no other request; use --suite libero_object '
                 'or libero_spatial'
             )
-        first = spec.init_state * self._others
+        start = spec.seed if spec.init_state == DRAWN_LAYOUT else spec.init_state
+        first = start * self._others
         count = min(self._others, len(requests))
         return [requests[(first + index) % len(requests)] for index in range(count)]
 

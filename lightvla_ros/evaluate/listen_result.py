@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lightvla_ros.evaluate.episodes import error_lines
 from lightvla_ros.evaluate.rates import rate_of
 from lightvla_ros.sim.hand import NONE
 
@@ -56,11 +57,7 @@ def table(document: dict[str, Any]) -> str:
         lines += _matrix(part['instructed_against_reached'])
         lines += [f'  {line}' for line in _rates(part)] + ['']
     lines += ['all', *(f'  {line}' for line in _rates(document))]
-    for each in document['errors'][:5]:
-        lines.append(
-            f'ERROR  {each["suite"]} task {each["task"]} state {each["init_state"]}: '
-            f'{each["error"]}'
-        )
+    lines += error_lines(document['errors'])
     if document['errors']:
         lines.append(f'{len(document["errors"])} scenes are errors and are not counted')
     return '\n'.join(lines)

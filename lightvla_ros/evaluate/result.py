@@ -11,7 +11,7 @@ from typing import Any
 from lightvla_ros.contract import Manifest
 from lightvla_ros.errors import EvaluationError
 from lightvla_ros.evaluate.chunk_flops import merged_flops
-from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions
+from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions, error_lines
 from lightvla_ros.evaluate.journal import first_difference
 from lightvla_ros.evaluate.rates import rate_of
 from lightvla_ros.files import write_text
@@ -171,11 +171,7 @@ def table(document: dict[str, Any]) -> str:
             f'FLOPs         {flops["tflop"]:.4g} TFLOP per chunk, {flops["ratio"]:.1%} of the '
             f'{flops["tflop_unpruned"]:.4g} TFLOP of an unpruned chunk'
         )
-    for each in document['errors'][:5]:
-        lines.append(
-            f'ERROR         {each["suite"]} task {each["task"]} state {each["init_state"]}: '
-            f'{each["error"]}'
-        )
+    lines += error_lines(document['errors'])
     if document['errors']:
         lines.append(
             f'{len(document["errors"])} episodes are errors and are not counted; run the same '

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightvla_ros.contract.suites import INIT_STATES, SUITES
 from lightvla_ros.nodes.parameters import Parameter, ParameterTable
-from lightvla_ros.sim.episode import CONTROLLERS
+from lightvla_ros.sim.episode import CONTROLLERS, DRAWN_LAYOUT
 from lightvla_ros.sim.rendering import RENDER_SETTINGS
 
 BRIDGE_PARAMETERS = ParameterTable(
@@ -27,8 +27,8 @@ BRIDGE_PARAMETERS = ParameterTable(
         Parameter(
             'init_state',
             0,
-            'Saved initial state of the next episode.',
-            0,
+            'Saved initial state of the next episode; -1: the layout that `seed` draws.',
+            DRAWN_LAYOUT,
             INIT_STATES - 1,
             read_only=False,
         ),

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from lightvla_ros.evaluate.direct import load_policy
-from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions
+from lightvla_ros.evaluate.episodes import EpisodeRecord, EvalOptions, error_lines
 from lightvla_ros.evaluate.pool import Start, checked_manifest, gather
 from lightvla_ros.evaluate.result import options_of, result_header
 from lightvla_ros.show.watch import watch_episode
@@ -140,11 +140,7 @@ def table(document: dict[str, Any]) -> str:
     lines.append('')
     for name, met in document.get('criterion', {}).items():
         lines.append(f'{name.replace("_", " "):<24}{"yes" if met else "NO"}')
-    for each in document.get('errors', [])[:5]:
-        lines.append(
-            f'ERROR  {each["suite"]} task {each["task"]} state {each["init_state"]}: '
-            f'{each["error"]}'
-        )
+    lines += error_lines(document.get('errors', []))
     return '\n'.join(lines)
 
 

@@ -15,9 +15,16 @@ from lightvla_ros.sim.motion import MotionLog
 CONTROLLERS = ('osc', 'crisp', 'servo')
 
 
+# In place of a saved initial state: the layout that the episode's seed draws
+DRAWN_LAYOUT = -1
+
+
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """Identifies an episode: suite, task, saved initial state, seed of the fixtures' poses."""
+    """Identifies an episode: suite, task, saved initial state, seed of the fixtures' poses.
+
+    With ``DRAWN_LAYOUT`` as its state, the seed also draws where the objects are.
+    """
 
     suite: str
     task: int
@@ -25,7 +32,9 @@ class EpisodeSpec:
     seed: int = 0
 
     def __str__(self) -> str:
-        return f'{self.suite} task {self.task} state {self.init_state}'
+        drawn = self.init_state == DRAWN_LAYOUT
+        start = f'layout {self.seed}' if drawn else f'state {self.init_state}'
+        return f'{self.suite} task {self.task} {start}'
 
 
 @dataclass(frozen=True)
@@ -57,18 +66,17 @@ class EpisodeResult:
 class EpisodeRunner:
     """Counts steps, notices success and the limit, and knows how to hold still."""
 
-    def __init__(self, env: LiberoEnv, spec: EpisodeSpec, layout: bool = False) -> None:
+    def __init__(self, env: LiberoEnv, spec: EpisodeSpec) -> None:
         """Reset the environment to the episode's start.
 
-        :param layout: Start in the layout that the seed draws, and not in a saved initial state.
-        :raises SimulationError: When the initial state does not exist.
+        :raises SimulationError: When the initial state does not exist, or the seed draws none.
         """
         self._env = env
         self._spec = spec
         self._gripper = OPEN
         self.steps = 0
         self.success = False
-        if layout:
+        if spec.init_state == DRAWN_LAYOUT:
             env.reset_layout(spec.seed)
         else:
             env.reset(spec.init_state, spec.seed)

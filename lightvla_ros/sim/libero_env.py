@@ -123,7 +123,8 @@ class LiberoEnv:
         """Start from a layout that the seed draws from the task's regions, and let it settle.
 
         The arm's joints get the noise that they have in the saved states, which LIBERO's own reset
-        leaves out. For demonstrations: saved initial states are kept for evaluation.
+        leaves out. For demonstrations and for choices between policies: saved initial states are
+        kept for the last evaluation.
 
         :raises SimulationError: When there is no room for the objects, or when the layout is a
             saved one after all.

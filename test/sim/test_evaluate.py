@@ -22,8 +22,12 @@ def lightvla(*arguments):
 
 
 def test_direct_and_through_ros_end_in_the_same_state(tmp_path, bundled_policy):
-    """Many chunks, each from the state that the last one left: a wrong bit would grow."""
-    what = ('--policy', bundled_policy, '--suite', 'libero_spatial', '--tasks', 1, '--inits', 0)
+    """Many chunks, each from the state that the last one left: a wrong bit would grow.
+
+    In a layout that a seed draws; ``lightvla demo --replay`` runs saved states through ROS.
+    """
+    what = ('--policy', bundled_policy, '--suite', 'libero_spatial', '--tasks', 1)
+    what += ('--layouts', 400_000)
     files = {through: tmp_path / f'{through}.json' for through in ('direct', 'ros')}
     for through, path in files.items():
         result = lightvla('eval', *what, '--through', through, '--json', path)

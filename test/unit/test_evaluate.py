@@ -489,6 +489,22 @@ def test_suites_may_be_several():
     assert len(twice.specs) == 4, 'an episode is run once, however often it is asked for'
 
 
+def test_layouts_take_the_place_of_saved_states():
+    from lightvla_ros.cli.evaluate import add_arguments
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    common = ['--policy', 'p', '--json', 'r.json', '--suite', 'libero_object', '--tasks', '3']
+    options = options_from(parser.parse_args([*common, '--layouts', '400000-400001']))
+    assert [str(spec) for spec in options.specs] == [
+        'libero_object task 3 layout 400000',
+        'libero_object task 3 layout 400001',
+    ]
+    for other in (['--inits', '0'], ['--seed', '1']):
+        with pytest.raises(ArgumentError, match=f'--layouts and {other[0]}'):
+            options_from(parser.parse_args([*common, '--layouts', '400000', *other]))
+
+
 # The same numbers as through ROS
 
 

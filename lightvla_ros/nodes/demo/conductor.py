@@ -131,7 +131,7 @@ class Conductor(Node):
         who, crop_area = ('replay', 1.0)
         if policy:
             who, crop_area = policy.name, policy.preprocessing.crop_area
-        title = f'{who}, {spec.suite} {spec.task}, state {spec.init_state}'
+        title = f'{who}, {spec}'
         self._film = Film(video, title, crop_area)
         try:
             yield
