@@ -12,13 +12,14 @@ import numpy as np
 
 from lightvla_ros.cli.arguments import (
     add_render,
+    add_suite,
     check_episodes,
+    expand_suites,
     parse_count,
     parse_range,
     parse_seed,
 )
 from lightvla_ros.contract import Manifest, amend_manifest, load_manifest
-from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import lock_beside, one_writer, write_text
 
@@ -38,13 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     observe.add_argument('policy', type=Path, metavar='POLICY', help='an exported policy folder')
     observe.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for files')
-    observe.add_argument(
-        '--suite',
-        nargs='+',
-        choices=EXPERT_SUITES,
-        default=EXPERT_SUITES,
-        help=f'suites of tasks; default: {" and ".join(EXPERT_SUITES)}',
-    )
+    add_suite(observe, several=True)
     observe.add_argument(
         '--tasks',
         type=parse_range,
@@ -112,14 +107,15 @@ def run(parsed: argparse.Namespace) -> int:
 def _observe(parsed: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    check_episodes(parsed.suite, parsed.tasks)
+    suites = expand_suites(parsed.suite)
+    check_episodes(suites, parsed.tasks)
     load_manifest(parsed.policy)  # a fault of the folder is better known before scenes are built
     from lightvla_ros.collect.observe import ObservePlan, observe_episodes
     from lightvla_ros.policy.policy import Policy
 
     plan = ObservePlan(
         parsed.out,
-        tuple(parsed.suite),
+        tuple(suites),
         parsed.tasks,
         parsed.episodes,
         parsed.first_seed,

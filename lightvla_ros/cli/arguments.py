@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,13 @@ def add_suite(parser: argparse.ArgumentParser, several: bool = False, default: s
         metavar='SUITE',
         help=f'{"one suite or more" if several else "a suite of tasks"}; default: {default}{both}',
     )
+
+
+def expand_suites(names: str | Sequence[str]) -> list[str]:
+    """Return the suites of ``--suite``, each once and with ``all`` written out."""
+    names = [names] if isinstance(names, str) else names
+    found = (suite for name in names for suite in (EXPERT_SUITES if name == 'all' else (name,)))
+    return list(dict.fromkeys(found))
 
 
 def _suites_in_groups() -> str:
@@ -294,7 +302,7 @@ def chosen_episodes(
     tasks: tuple[int, ...],
     inits: tuple[int, ...],
 ) -> tuple[EpisodeSpec, ...]:
-    """Return the episodes that the options of :func:`add_episodes` choose; none is there twice.
+    """Return the episodes that the options of :func:`add_episodes` choose.
 
     :param tasks: Tasks if ``--tasks`` was not given.
     :param inits: Initial states if neither ``--inits`` nor ``--layouts`` was given.
@@ -311,8 +319,8 @@ def chosen_episodes(
                 raise ArgumentError(f'--layouts and --{name}: a layout is drawn by its own seed')
         starts, inits = [(DRAWN_LAYOUT, seed) for seed in parsed.layouts], ()
     check_episodes(suites, tasks, inits)
-    specs = (EpisodeSpec(s, task, *start) for s in suites for task in tasks for start in starts)
-    return tuple(dict.fromkeys(specs))
+    found = product(suites, tasks, starts)
+    return tuple(EpisodeSpec(suite, task, *start) for suite, task, start in found)
 
 
 def eval_options(
@@ -336,7 +344,6 @@ def eval_options(
         'compiled',
         'threads',
     )
-    suites = EXPERT_SUITES if parsed.suite == 'all' else (parsed.suite,)
-    specs = chosen_episodes(parsed, suites, tasks, inits)
+    specs = chosen_episodes(parsed, expand_suites(parsed.suite), tasks, inits)
     conditions = Conditions(**{name: getattr(parsed, name) for name in names})
     return EvalOptions(parsed.policy, specs, conditions, out, workers=parsed.workers)

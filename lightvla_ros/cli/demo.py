@@ -10,10 +10,10 @@ from lightvla_ros.cli.arguments import (
     add_render,
     add_suite,
     check_episodes,
+    expand_suites,
     parse_count,
     parse_range,
 )
-from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource
 from lightvla_ros.sim.episode import CONTROLLERS
@@ -99,7 +99,7 @@ def options_from(arguments: argparse.Namespace) -> DemoOptions:
         raise ArgumentError('--replay needs --mode lockstep, because only lockstep is reproducible')
     if arguments.replay and arguments.controller != 'osc':
         raise ArgumentError('--replay needs --controller osc, with which it was recorded')
-    suites = EXPERT_SUITES if arguments.suite == 'all' else (arguments.suite,)
+    suites = expand_suites(arguments.suite)
     check_episodes(suites, arguments.tasks, arguments.inits)
     specs = tuple(
         EpisodeSpec(suite, task, init)

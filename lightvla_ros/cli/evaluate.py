@@ -13,9 +13,9 @@ from lightvla_ros.cli.arguments import (
     add_episodes,
     add_suite,
     chosen_episodes,
+    expand_suites,
     parse_seed,
 )
-from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def options_from(arguments: argparse.Namespace) -> EvalOptions:
     """
     from lightvla_ros.evaluate.episodes import Conditions, EvalOptions
 
-    suites = [s for name in arguments.suite for s in (EXPERT_SUITES if name == 'all' else (name,))]
+    suites = expand_suites(arguments.suite)
     names = Conditions.__dataclass_fields__
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     return EvalOptions(

@@ -10,9 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightvla_ros.cli.arguments import add_no_compile, add_render, add_suite, parse_count
+from lightvla_ros.cli.arguments import (
+    add_no_compile,
+    add_render,
+    add_suite,
+    expand_suites,
+    parse_count,
+)
 from lightvla_ros.contract import MANIFEST_NAME, Trial, Verification, load_manifest
-from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.engine import ENGINES, OPTIONS, options_of
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.policy.tolerances import TOLERANCES
@@ -159,8 +164,7 @@ def _specs(parsed: argparse.Namespace) -> tuple[EpisodeSpec, ...]:
 
     if parsed.result is not None:
         journal_path(parsed.result)  # refuses a wrong name before anything runs
-    suites = [s for name in parsed.suite for s in (EXPERT_SUITES if name == 'all' else (name,))]
-    return spread(tuple(dict.fromkeys(suites)), parsed.episodes)
+    return spread(expand_suites(parsed.suite), parsed.episodes)
 
 
 def _deployed(parsed: argparse.Namespace) -> dict[str, Any]:
