@@ -37,7 +37,7 @@ from lightvla_ros.nodes.wanted_topics import (
     state_topics,
 )
 from lightvla_ros.policy.compressed_images import CompressedPicture
-from lightvla_ros.policy.familiarity import Alarm, Score
+from lightvla_ros.policy.familiarity import Score
 from lightvla_ros.policy.images import RawPicture
 from lightvla_ros.policy.observation import Observation
 from lightvla_ros.policy.policy import Policy, Prediction
@@ -206,9 +206,10 @@ class Result:
     :param decode: Time spent on decoding the pictures [s].
     :param observation_age: From the observation's stamp to the start of inference [ns].
     :param outside: The state's numbers that were clipped to the policy's bounds.
-    :param score: What the alarm says; None if the policy's was not calibrated.
+    :param score: What the alarm says; None before it was asked, and if it was not calibrated.
     """
 
+    observation: Observation
     prediction: Prediction
     decode: float
     observation_age: int
@@ -230,14 +231,12 @@ def run_job(
     state: RobotState,
     age: int,
     pictures: PictureReader,
-    alarm: Alarm | None = None,
 ) -> Result:
     """Decode a job's pictures and run the policy. Runs in the inference thread.
 
     :param state: The state that the policy gets.
     :param age: The observation's age now [ns].
     :param pictures: Decodes the job's pictures.
-    :param alarm: Scores the observation.
     :raises InputError: When a picture must not be acted on.
     """
     started = time.perf_counter()
@@ -247,5 +246,4 @@ def run_job(
     decoded = time.perf_counter()
     observation = Observation(images, job.instruction, state)
     prediction = policy.infer(observation)
-    score = None if alarm is None else alarm.judge(observation, prediction)
-    return Result(prediction, decoded - started, age, outside, score)
+    return Result(observation, prediction, decoded - started, age, outside)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -287,7 +288,9 @@ class PolicyRunner:
             state = self._rolled(state, job)
         try:
             age = self._now() - job.stamp
-            result = run_job(self.policy, job, state, age, self.inputs.pictures, self._alarm)
+            result = run_job(self.policy, job, state, age, self.inputs.pictures)
+            if self._values.max_unfamiliarity:
+                result = self._judged(result)
         except Exception as error:
             self._record(job, state, error)
             raise
@@ -308,6 +311,18 @@ class PolicyRunner:
 
     def _deliver(self, job: Job, outcome: Result | Exception) -> float:
         """Publish a job's result if it may still be acted on; return the pause after it [s]."""
+        pause = self._act_on(job, outcome)
+        if isinstance(outcome, Result):  # behind the chunk, which does not wait for a score
+            self._statistics.score = self._judged(outcome).score
+        return pause
+
+    def _judged(self, result: Result) -> Result:
+        """Add the alarm's score."""
+        if self._alarm is None or result.score is not None:
+            return result
+        return replace(result, score=self._alarm.judge(result.observation, result.prediction))
+
+    def _act_on(self, job: Job, outcome: Result | Exception) -> float:
         with self.inbox.lock:
             void = job.generation != self.inbox.generation or not self.supervisor.may_infer
             if not void and isinstance(outcome, InputError):
@@ -328,7 +343,6 @@ class PolicyRunner:
 
     def _send(self, job: Job, result: Result) -> None:
         values, prediction, now = self._values, result.prediction, self._now()
-        self._statistics.score = result.score
         chunk, clamped = limit_chunk(
             prediction.chunk, values.max_step_translation, values.max_step_rotation
         )

@@ -26,7 +26,7 @@ from lightvla_ros.policy.state import LEAST_RANGE, RobotState, state_vector
 QUANTILES = (0.01, 0.5, 0.99)
 LEAST_OBSERVATIONS = 100  # fewer have no quantile of 1 %
 LEAST_OF_INSTRUCTION = 20
-ALARMING = 2.0  # score from which diagnostics warn (docs/results)
+ALARMING = 1.5  # score above which diagnostics warn: no observation of fresh layouts (docs/results)
 # The least distance from the median to the quantiles, by the kind of signal: a signal that hardly
 # varied in the recordings must not make an alarm of noise.
 LEAST_DISTANCE = {
