@@ -4,6 +4,7 @@ import atexit
 import fcntl
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,29 @@ os.environ['ROS_DOMAIN_ID'] = str(_domain)
 
 
 @pytest.fixture(scope='session')
-def policy_dir(tmp_path_factory):
+def written_once(tmp_path_factory):
+    """Call ``write(folder)`` in the first of several test processes; return the folder to all."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+
+    def written(name, write):
+        done = root / f'{name}.done'
+        with (root / f'{name}.lock').open('w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                write(root / name)
+                done.touch()
+        return root / name
+
+    return written
+
+
+@pytest.fixture(scope='session')
+def policy_dir(written_once):
     """An untrained policy as a robot is given it; copy it before changing anything."""
     from small_policy import write_robot_policy
 
-    return write_robot_policy(tmp_path_factory.mktemp('policy') / 'robot')
+    return written_once('robot', write_robot_policy)
 
 
 @pytest.fixture(scope='session')
@@ -47,23 +66,23 @@ def bundled_policy():
 
 
 @pytest.fixture(scope='session')
-def small_weights(tmp_path_factory):
+def small_weights(written_once):
     """The true model with small random weights; copy the folder before changing anything."""
     from small_policy import write_weights
 
-    return write_weights(tmp_path_factory.mktemp('small') / 'weights')
+    return written_once('weights', write_weights)
 
 
 @pytest.fixture(scope='session')
-def small_policy(small_weights, tmp_path_factory):
+def small_policy(small_weights, written_once):
     """Its export in fp32."""
     from small_policy import export
 
-    return export(small_weights, tmp_path_factory.mktemp('small') / 'fp32')
+    return written_once('fp32', partial(export, small_weights))
 
 
 @pytest.fixture(scope='session')
-def small_policy_fp16(small_weights, tmp_path_factory):
+def small_policy_fp16(small_weights, written_once):
     """Its export in fp16, with the weights beside the graphs, as those of a large model are."""
     from small_policy import export
 
@@ -71,4 +90,4 @@ def small_policy_fp16(small_weights, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_files, 'INLINE_BYTES', 1000)
-        return export(small_weights, tmp_path_factory.mktemp('small') / 'fp16', 'fp16')
+        return written_once('fp16', partial(export, small_weights, precision='fp16'))
