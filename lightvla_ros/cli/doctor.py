@@ -111,13 +111,14 @@ def _live(parsed: argparse.Namespace) -> Sequence[Finding]:
     arguments = ros_arguments([*contract, *parsed.assignments])
     context = Context()
     rclpy.init(args=arguments, context=context)
+    node = None
     try:
         node = DoctorNode(manifest, arguments, context=context)
         # its findings say what its log lines would
         set_logger_level(node.get_logger().name, LoggingSeverity.FATAL)
         node.listen(parsed.seconds)
-        found = judge_live(node, Question(parsed.policy, recorded, parsed.hand, parsed.png))
-        node.destroy_node()
-        return found
+        return judge_live(node, Question(parsed.policy, recorded, parsed.hand, parsed.png))
     finally:
+        if node is not None:
+            node.destroy_node()
         context.try_shutdown()

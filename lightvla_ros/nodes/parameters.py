@@ -135,9 +135,50 @@ class ParameterTable:
         :param on_change: Called with the new values after a change at run time was accepted.
         :param check: Says why a whole set of values is refused (one line), or returns None.
         :param arguments: ROS arguments of the process; by default those of its command line.
-        :raises ParameterError: On an unknown key, a wrong type, or a value out of range.
+        :raises ParameterError: On an unknown key, a wrong type, or a value out of range. The node
+            is destroyed then.
         """
-        _check_params_files(node, sys.argv if arguments is None else arguments)
+        try:
+            values = self._declared(node, sys.argv if arguments is None else arguments)
+            fault = check(values) if check else None
+            if fault:
+                raise ParameterError(fault)
+        except ParameterError:
+            # else whenever garbage is collected: while other nodes spin, or after its context
+            Node.destroy_node(node)
+            raise
+
+        def validate(parameters: list[RosParameter]) -> SetParametersResult:
+            try:
+                fault = refusal(parameters)
+            except Exception as error:  # an exception here would end rclpy's spin
+                fault = f'cannot check the new values: {one_line(error)}'
+            return SetParametersResult(successful=fault is None, reason=fault or '')
+
+        def refusal(parameters: list[RosParameter]) -> str | None:
+            proposed = SimpleNamespace(**vars(values))
+            for parameter in parameters:
+                row = self._by_name.get(parameter.name)
+                if row is not None:
+                    fault = row.fault(parameter.value)
+                    if fault:
+                        return fault
+                    setattr(proposed, parameter.name, parameter.value)
+            return check(proposed) if check else None
+
+        def apply(parameters: list[RosParameter]) -> None:
+            own = [parameter for parameter in parameters if parameter.name in self._by_name]
+            for parameter in own:
+                setattr(values, parameter.name, parameter.value)
+            if own and on_change:
+                on_change(values)
+
+        node.add_on_set_parameters_callback(validate)
+        node.add_post_set_parameters_callback(apply)
+        return values
+
+    def _declared(self, node: Node, arguments: Sequence[str]) -> SimpleNamespace:
+        _check_params_files(node, arguments)
         # Private, but the only place where rclpy keeps overrides that were not declared.
         unknown = [
             name
@@ -168,37 +209,6 @@ class ParameterTable:
             if fault:
                 raise ParameterError(fault)
             setattr(values, row.name, value)
-        fault = check(values) if check else None
-        if fault:
-            raise ParameterError(fault)
-
-        def validate(parameters: list[RosParameter]) -> SetParametersResult:
-            try:
-                fault = refusal(parameters)
-            except Exception as error:  # an exception here would end rclpy's spin
-                fault = f'cannot check the new values: {one_line(error)}'
-            return SetParametersResult(successful=fault is None, reason=fault or '')
-
-        def refusal(parameters: list[RosParameter]) -> str | None:
-            proposed = SimpleNamespace(**vars(values))
-            for parameter in parameters:
-                row = self._by_name.get(parameter.name)
-                if row is not None:
-                    fault = row.fault(parameter.value)
-                    if fault:
-                        return fault
-                    setattr(proposed, parameter.name, parameter.value)
-            return check(proposed) if check else None
-
-        def apply(parameters: list[RosParameter]) -> None:
-            own = [parameter for parameter in parameters if parameter.name in self._by_name]
-            for parameter in own:
-                setattr(values, parameter.name, parameter.value)
-            if own and on_change:
-                on_change(values)
-
-        node.add_on_set_parameters_callback(validate)
-        node.add_post_set_parameters_callback(apply)
         return values
 
     def markdown(self) -> str:
