@@ -41,7 +41,7 @@ unit: setup-train  ## tests without ROS, on two cores
 ros: setup  ## tests with real rclpy
 	$(VENV)/python -m pytest test/ros
 
-ros-kilted:  ## the same on the wheels of Kilted, in build/kilted; not a part of `make test`
+ros-kilted: setup-train  ## the same on the wheels of Kilted, in build/kilted; not a part of `make test`
 	tools/ros_kilted.sh
 
 sim: setup  ## tests with real LIBERO, on two cores
