@@ -1,6 +1,8 @@
 # make demo and make test do all their own set-up. PYTHON=python3.12 picks another Python.
 SHELL := /bin/bash
 VENV := .venv/bin
+# only when the machine itself stood still; see test/ros/conftest.py
+AGAIN = --reruns 2 --only-rerun MachineStoodStill
 SIM = OMP_NUM_THREADS=1 $(VENV)/python -m pytest test/sim -n 2 --dist loadfile
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 ifdef ROS_DISTRO
@@ -26,7 +28,7 @@ demo: setup  ## the closed loop in LIBERO through real ROS 2; leaves out/demo
 
 test: setup-train lint docs unit  ## all: lint, site, unit, ROS, closed loop in LIBERO, colcon build, wheel
 	$(SIM)
-	$(VENV)/python -m pytest test --ignore test/unit --ignore test/sim
+	$(VENV)/python -m pytest test $(AGAIN) --ignore test/unit --ignore test/sim
 	tools/colcon_check.sh
 	tools/wheel_check.sh
 
@@ -39,7 +41,7 @@ unit: setup-train  ## tests without ROS, on two cores
 	OMP_NUM_THREADS=1 $(VENV)/python -m pytest test/unit -n 2 --dist loadfile
 
 ros: setup  ## tests with real rclpy
-	$(VENV)/python -m pytest test/ros
+	$(VENV)/python -m pytest test/ros $(AGAIN)
 
 ros-kilted: setup-train  ## the same on the wheels of Kilted, in build/kilted; not a part of `make test`
 	tools/ros_kilted.sh

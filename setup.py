@@ -91,6 +91,7 @@ setup(
             'import-linter>=2.6',
             'mypy>=1.10',
             'pytest<9',
+            'pytest-rerunfailures>=15',
             'pytest-xdist>=3.6',
             'ruff',
             'websockets>=13',  # the tests of the page drive a browser

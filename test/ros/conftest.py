@@ -1,7 +1,61 @@
-"""One rclpy context for all tests of the process; each rig has a namespace of its own."""
+"""One rclpy context for all tests of the process; each rig has a namespace of its own.
+
+These tests have deadlines, as robots have. When one fails while the machine stands still, as
+virtual machines do, it is run again (the Makefile: ``--only-rerun MachineStoodStill``).
+"""
+
+import threading
+import time
 
 import pytest
 import rclpy
+
+STANDSTILL = 0.2  # s; a picture is stale after 0.5 s, a pose or a tick of the executor earlier
+PERIOD = 0.02  # s
+
+
+class MachineStoodStill(Exception):
+    """A test failed while this process did not run for a while."""
+
+
+class _Watch:
+    """A thread that notices when it is woken late."""
+
+    def __init__(self):
+        self.longest = 0.0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        last = time.monotonic()
+        while True:
+            time.sleep(PERIOD)
+            now = time.monotonic()
+            self.longest = max(self.longest, now - last - PERIOD)
+            last = now
+
+
+_watch = _Watch()
+
+
+def _watched():
+    """Say of a failure that it came with a standstill."""
+    _watch.longest = 0.0
+    try:
+        return (yield)
+    except Exception as error:
+        if _watch.longest > STANDSTILL:
+            raise MachineStoodStill(f'for {_watch.longest:.2f} s: {error!r}') from error
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from _watched())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    return (yield from _watched())
 
 
 @pytest.fixture(scope='session', autouse=True)
