@@ -148,7 +148,17 @@ class Rig(SpunNodes):
         )
 
     def until_state(self, state, reason=''):
-        self.until(lambda: self.robot.state == (state, reason), f'state {state} {reason}')
+        """Wait for a state; where nothing may move, wait for the hold that says so, too.
+
+        Status and chunks are two topics: a status may overtake the chunks that were sent before it.
+        """
+        robot = self.robot
+
+        def arrived():
+            still = state == VlaStatus.RUNNING or not robot.chunks or not robot.chunks[-1].steps
+            return robot.state == (state, reason) and still
+
+        self.until(arrived, f'state {state} {reason}')
 
     def matched(self):
         """Wait until both sides know each other's topics."""
