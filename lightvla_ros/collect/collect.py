@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.collect.recorder import CollectPlan, Recorder, choose_request, disturbances
+from lightvla_ros.collect.recorder import CollectPlan, Recorder, choose_request, disturbances, start
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.demonstrations.writer import DemonstrationWriter, Episode, Task
 from lightvla_ros.sim.expert.memoryless import MemorylessExpert
@@ -90,7 +90,7 @@ def demonstrate(env: LiberoEnv, seed: int, plan: CollectPlan) -> Episode | None:
     """
     rng = np.random.default_rng(seed)
     request = choose_request(env, rng, plan.others)
-    env.reset_layout(seed)
+    start(env, seed, rng)
     recorder = Recorder(env, plan.camera_size)
     expert = MemorylessExpert(env)
     push = disturbances(rng, SLOWEST)

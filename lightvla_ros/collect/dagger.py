@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightvla_ros.collect.recorder import CollectPlan, Recorder, choose_request
+from lightvla_ros.collect.recorder import CollectPlan, Recorder, choose_request, start
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.demonstrations.writer import Episode
 from lightvla_ros.policy.policy import Policy
@@ -28,13 +28,14 @@ def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episo
     """
     rng = np.random.default_rng([seed, env.task])  # independent draws for each task
     request = choose_request(env, rng, plan.others)
-    env.reset_layout(seed)
+    start(env, seed, rng)
     instruction = policy.check_instruction(request.instruction)
     recorder, expert = Recorder(env, plan.camera_size), MemorylessExpert(env)
     chunks: list[np.ndarray] = []
     steps = 0
     solved = False
     while steps < env.max_steps and not solved and expert.memory.plans < MOST_PLANS:
+        expert.plan_from_here()
         right = label(env, expert)
         chunks.append(right)
         observation = observe(env, policy.manifest, instruction)

@@ -119,17 +119,24 @@ class LiberoEnv:
         self._wrapper.set_init_state(self._init_states[init_state])
         self._settle()
 
-    def reset_layout(self, seed: int) -> None:
+    def reset_layout(self, seed: int, fixtures: int | None = None) -> None:
         """Start from a layout that the seed draws from the task's regions, and let it settle.
 
         The arm's joints get the noise that they have in the saved states, which LIBERO's own reset
         leaves out. For demonstrations and for choices between policies: saved initial states are
         kept for the last evaluation.
 
+        :param fixtures: Seed of the fixtures' poses; by default the layout's own. With another one,
+            objects are up to 2 cm off in a drawer or on a stove, as they are in saved states, which
+            hold no poses of fixtures.
         :raises SimulationError: When there is no room for the objects, or when the layout is a
             saved one after all.
         """
         self._sample_layout(seed)
+        if fixtures is not None:
+            drawn = np.array(self._wrapper.sim.data.qpos)
+            self._sample_layout(fixtures)
+            self._wrapper.sim.data.qpos[:] = drawn
         data = self._wrapper.sim.data
         joints = self._wrapper.env.robots[0]._ref_joint_pos_indexes
         data.qpos[joints] += np.random.default_rng(seed).normal(0, JOINT_NOISE, len(joints))

@@ -67,23 +67,27 @@ def rim_grasp(
     centre: np.ndarray,
     obstacles: np.ndarray,
     yaw: float,
+    hand: np.ndarray,
     depth: float = 0.025,
 ) -> tuple[float, np.ndarray]:
     """Grasp a bowl by its rim, one finger inside.
 
     :param rotation: Of the bowl [3, 3]; it may be tilted.
+    :param yaw: Of the hand now; the less it has to turn, the better.
+    :param hand: Where it is now [3]; of two good grasps, one that is within 8 cm is taken.
     :param depth: How far below the rim the fingers close.
     :returns: Yaw and the grasp's x, y, z.
     """
     height = (points - centre) @ rotation[:, 2]
     rim = points[height > height.max() - 0.006]
     best = None
-    for angle in np.deg2rad(np.arange(-180, 180, 15)):
+    for angle in np.deg2rad(np.arange(-180, 180, 5)):
         along, _ = _axes(angle)
         index = np.argmax((rim - rim.mean(axis=0))[:, :2] @ along)
         grasp = np.append(rim[index, :2] - 0.004 * along, rim[index, 2] - depth)
         turn = abs((angle - yaw + np.pi / 2) % np.pi - np.pi / 2)
         cost = 8 * (rim[:, 2].max() - rim[index, 2]) + 0.25 * turn
+        cost += 2 * min(float(np.linalg.norm(grasp - hand)), 0.08)
         cost += 2 * _crowding(
             obstacles, grasp[:2], along, grasp[2], (0.0, FINGER[1]), both_sides=False
         )
@@ -200,7 +204,7 @@ class PickAndPlace:
         obstacles = np.concatenate([self._points(body, COLLISION) for body in self._others])
         if 'bowl' in self._object:
             rotation = self.data.xmat[self.body].reshape(3, 3)
-            yaw, grasp = rim_grasp(points, rotation, start, obstacles, arm.yaw)
+            yaw, grasp = rim_grasp(points, rotation, start, obstacles, arm.yaw, arm.position)
         else:
             height = max((bottom + top) / 2, top - 0.04, bottom + 0.008)
             slab = points[np.abs(points[:, 2] - height) < 0.015]

@@ -1,0 +1,102 @@
+"""A bowl in a drawer: where fixtures stand, and from which side the expert grasps its rim."""
+
+import numpy as np
+import pytest
+
+from lightvla_ros.collect.dagger import label
+from lightvla_ros.collect.recorder import start
+from lightvla_ros.sim.expert.grasps import rim_grasp
+from lightvla_ros.sim.expert.memoryless import MemorylessExpert
+from lightvla_ros.sim.libero_env import LiberoEnv
+
+pytestmark = pytest.mark.sim
+
+# points of a rim of 11 cm, a metre up, and no obstacles
+ANGLES = np.deg2rad(np.arange(0, 360))
+RIM = np.stack([0.055 * np.cos(ANGLES), 0.055 * np.sin(ANGLES), np.ones(360)], axis=1)
+NOTHING = np.zeros((0, 3))
+
+
+@pytest.fixture(scope='module')
+def env():
+    env = LiberoEnv('libero_spatial', 4, camera_size=64)
+    yield env
+    env.close()
+
+
+def places(env):
+    """Where the bowl and the cabinet are [3], and the joint positions."""
+    data, bodies = env.simulation.sim.data, env.simulation.obj_body_id
+    bowl, cabinet = (data.body_xpos[bodies[n]] for n in ('akita_black_bowl_1', 'wooden_cabinet_1'))
+    return bowl.copy(), cabinet.copy(), data.qpos.copy()
+
+
+def test_a_layout_beside_fixtures_of_another_draw(env, monkeypatch):
+    monkeypatch.setattr(env, '_settle', lambda: None)
+    env.reset_layout(7)
+    bowl, cabinet, joints = places(env)
+    env.reset_layout(7, fixtures=8)
+    same_bowl, other_cabinet, same_joints = places(env)
+    np.testing.assert_array_equal(joints, same_joints)
+    np.testing.assert_allclose(bowl, same_bowl)
+    assert 0.001 < np.linalg.norm(cabinet - other_cabinet) < 0.03
+    env.reset_layout(8)
+    np.testing.assert_allclose(other_cabinet, places(env)[1])
+    env.reset_layout(7, fixtures=7)
+    np.testing.assert_array_equal(np.concatenate(places(env)), [*bowl, *cabinet, *joints])
+
+
+def test_most_demonstrations_start_beside_fixtures_of_another_draw(env, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(env, 'reset_layout', lambda *seeds: drawn.append(seeds))
+    for seed in range(200):
+        start(env, seed, np.random.default_rng(seed))
+    assert [seed for seed, _ in drawn] == list(range(200))
+    others = [fixtures for _, fixtures in drawn if fixtures is not None]
+    assert 0.65 < len(others) / len(drawn) < 0.85
+    assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize('side', [0, 75, -140])
+def test_a_hand_at_a_good_place_of_the_rim_grasps_there(side):
+    yaw = np.deg2rad(side)
+    near = RIM[side % 360] - [0, 0, 0.02]
+    angle, grasp = rim_grasp(RIM, np.eye(3), np.zeros(3), NOTHING, yaw, near)
+    assert np.rad2deg(angle) == pytest.approx(side)
+    assert np.linalg.norm(grasp - near) < 0.01
+
+
+def test_from_afar_the_hand_turns_as_little_as_it_can():
+    for x in (-0.3, 0.3):  # and on the same side, wherever it comes from
+        angle, _ = rim_grasp(RIM, np.eye(3), np.zeros(3), NOTHING, np.pi / 2, np.array([x, 0, 1.2]))
+        assert np.rad2deg(angle) == pytest.approx(-90)
+
+
+def test_a_learner_near_another_good_grasp_is_told_to_take_it(env):
+    """It was told to rise and go to the planned one, although it could have grasped."""
+    env.reset_layout(600002)
+    expert = MemorylessExpert(env)
+    planned = expert.memory
+    while expert.stage != 'close':
+        env.step(expert.act())
+    elsewhere = planned.plan.yaw + 0.3
+    expert.memory = planned._replace(
+        plan=planned.plan.__class__(
+            **vars(planned.plan)
+            | {'yaw': elsewhere, 'grasp': planned.plan.grasp + [0.04, -0.04, 0.0]}
+        )
+    )
+    assert label(env, expert)[0, 6] < 0  # with the plan of another place: not here
+    expert.plan_from_here()
+    assert label(env, expert)[0, 6] > 0  # the hand closes
+    assert expert.memory.plans == planned.plans
+
+
+def test_a_hand_that_holds_keeps_its_plan(env):
+    env.reset_layout(600002)
+    expert = MemorylessExpert(env)
+    while expert.stage != 'lift':
+        env.step(expert.act())
+    plan = expert.memory
+    expert.plan_from_here()
+    assert expert.memory is plan
