@@ -79,6 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='X',
         help='share of episodes asked for another object of the scene; default: 0.4',
     )
+    parser.add_argument(
+        '--looks',
+        type=number(0, 1),
+        default=0.0,
+        metavar='X',
+        help='share of episodes with other colours of things and other light; default: 0',
+    )
     add_render(parser)
     parser.add_argument(
         '--policy',
@@ -116,6 +123,7 @@ def run(parsed: argparse.Namespace) -> int:
         first_seed,
         parsed.stride,
         parsed.others,
+        parsed.looks,
         render=parsed.render,
         policy=parsed.policy,
     )

@@ -90,7 +90,7 @@ def demonstrate(env: LiberoEnv, seed: int, plan: CollectPlan) -> Episode | None:
     """
     rng = np.random.default_rng(seed)
     request = choose_request(env, rng, plan.others)
-    start(env, seed, rng)
+    start(env, seed, plan, rng)
     recorder = Recorder(env, plan.camera_size)
     expert = MemorylessExpert(env)
     push = disturbances(rng, SLOWEST)

@@ -28,7 +28,7 @@ def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episo
     """
     rng = np.random.default_rng([seed, env.task])  # independent draws for each task
     request = choose_request(env, rng, plan.others)
-    start(env, seed, rng)
+    start(env, seed, plan, rng)
     instruction = policy.check_instruction(request.instruction)
     recorder, expert = Recorder(env, plan.camera_size), MemorylessExpert(env)
     chunks: list[np.ndarray] = []

@@ -43,16 +43,6 @@ def disturbances(rng: np.random.Generator, steps: int) -> np.ndarray:
     return push
 
 
-def start(env: LiberoEnv, seed: int, rng: np.random.Generator) -> None:
-    """Start from the layout of a seed, mostly beside fixtures of another draw.
-
-    Saved states hold no poses of fixtures: there a bowl may be up to 2 cm nearer to the wall of its
-    drawer than the task's regions put it, and has to be grasped from another side.
-    """
-    others = rng.random() < OTHER_FIXTURES
-    env.reset_layout(seed, int(rng.integers(1, 2**31)) if others else None)
-
-
 @dataclass(frozen=True)
 class CollectPlan:
     """Options of a collection.
@@ -61,6 +51,7 @@ class CollectPlan:
     :param first_seed: Seed of a task's first layout; the next layouts count up from it.
     :param stride: Steps between two pictures.
     :param others: Share of the episodes with a request for another object of the scene.
+    :param looks: Share of the episodes with other colours and other light (``sim/looks.py``).
     :param policy: Folder of the policy that drives (DAgger); None if the expert drives.
     """
 
@@ -69,9 +60,22 @@ class CollectPlan:
     first_seed: int = 100_000
     stride: int = 2
     others: float = 0.4
+    looks: float = 0.0
     camera_size: int = 128
     render: str = 'cheap'
     policy: Path | None = None
+
+
+def start(env: LiberoEnv, seed: int, plan: CollectPlan, rng: np.random.Generator) -> None:
+    """Start from the layout of a seed, mostly beside fixtures of another draw.
+
+    Saved states hold no poses of fixtures: there a bowl may be up to 2 cm nearer to the wall of its
+    drawer than the task's regions put it, and has to be grasped from another side.
+    """
+    others = rng.random() < OTHER_FIXTURES
+    env.reset_layout(seed, int(rng.integers(1, 2**31)) if others else None)
+    if rng.random() < plan.looks:
+        env.draw_looks(rng)
 
 
 class Recorder:

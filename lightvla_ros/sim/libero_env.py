@@ -150,6 +150,13 @@ class LiberoEnv:
             )
         self._settle()
 
+    def draw_looks(self, rng: np.random.Generator) -> None:
+        """Give things other colours and the scene other light, until the next reset."""
+        from lightvla_ros.sim.looks import draw_looks
+
+        simulation = self._wrapper.env
+        draw_looks(simulation.sim.model._model, simulation.obj_body_id.values(), rng)
+
     def _sample_layout(self, seed: int) -> None:
         if not self._rebuilt:
             # Once, for the XML processor. The soft reset below follows it too, so that no episode
@@ -157,10 +164,13 @@ class LiberoEnv:
             self._quiet_reset(hard=True)
             self._rebuilt = True
             self._prepare_model()
+        from lightvla_ros.sim.looks import restore_looks
+
         # LIBERO finds the place on a fixture from where the fixture stands when the model is built:
         # a bowl on a stove that an earlier reset has moved would be put beside it
         model = self._wrapper.sim.model._model
         model.body_pos[:], model.body_quat[:] = self._built.body_pos, self._built.body_quat
+        restore_looks(model, self._built)
         self._wrapper.seed(seed)
         self._quiet_reset(hard=False)
         # robosuite keeps the fingers' set-point over resets: the last episode would leak in

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightvla_ros.collect.dagger import label
-from lightvla_ros.collect.recorder import start
+from lightvla_ros.collect.recorder import CollectPlan, start
 from lightvla_ros.sim.expert.grasps import rim_grasp
 from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.libero_env import LiberoEnv
@@ -46,11 +46,12 @@ def test_a_layout_beside_fixtures_of_another_draw(env, monkeypatch):
     np.testing.assert_array_equal(np.concatenate(places(env)), [*bowl, *cabinet, *joints])
 
 
-def test_most_demonstrations_start_beside_fixtures_of_another_draw(env, monkeypatch):
+def test_most_demonstrations_start_beside_fixtures_of_another_draw(env, monkeypatch, tmp_path):
+    plan = CollectPlan(tmp_path, 1)
     drawn = []
     monkeypatch.setattr(env, 'reset_layout', lambda *seeds: drawn.append(seeds))
     for seed in range(200):
-        start(env, seed, np.random.default_rng(seed))
+        start(env, seed, plan, np.random.default_rng(seed))
     assert [seed for seed, _ in drawn] == list(range(200))
     others = [fixtures for _, fixtures in drawn if fixtures is not None]
     assert 0.65 < len(others) / len(drawn) < 0.85

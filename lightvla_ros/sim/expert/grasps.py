@@ -14,8 +14,9 @@ import numpy as np
 from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.arm import Arm
 from lightvla_ros.sim.libero_env import LiberoEnv
+from lightvla_ros.sim.looks import VISUAL
 
-VISUAL, COLLISION = 1, 0  # robosuite's geometry groups
+COLLISION = 0  # robosuite's group of geometries that are not drawn
 MAX_OPENING = 0.074  # of the Panda's hand, with some play
 FINGER = (0.036, 0.065)  # the fingers' reach from the middle along the opening axis
 
