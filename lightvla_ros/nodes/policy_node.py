@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 from rclpy.clock import Clock, ClockType
@@ -61,10 +62,21 @@ class PolicyNode(GuardedLifecycleNode):
         self.runner: PolicyRunner | None = None
         self._load = load
         self._values = POLICY_PARAMETERS.declare(self, self._on_parameters, self._misfit)
-        self.recorder = Recorder(self, self._values) if self._values.record else NoRecorder()
+        self.view: LiveView | None = None
+        with ExitStack() as undo:  # a disk or a port may be refused; see ParameterTable.declare
+            undo.callback(super().destroy_node)
+            self.recorder = Recorder(self, self._values) if self._values.record else NoRecorder()
+            undo.callback(self.recorder.close)
+            self._offer(undo)
+            undo.pop_all()
+        self._report.publish()
+
+    def _offer(self, undo: ExitStack) -> None:
+        """Create what others use: status, services, action, page."""
         self.recorder.put_parameters()
         self._report = StatusReport(self, self._advice, self._on_publish_failure, self.recorder)
         self._run_action = RunAction(self, self._values, self._report, lambda: self.runner)
+        undo.callback(self._run_action.destroy)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(SetBool, '~/pause', self._on_pause)
         # Steady clocks: timers on ROS time stop when /clock stops, and that is when a watchdog is
@@ -73,11 +85,9 @@ class PolicyNode(GuardedLifecycleNode):
         self.create_timer(WATCHDOG_PERIOD, self._watch, clock=self._steady)
         self.create_timer(1.0, self._heartbeat, clock=self._steady)
         self._clock_watch = ClockWatch(self.get_clock(), self._on_clock_jump)
-        self.view: LiveView | None = None
         if self._values.view:
             self.view = LiveView(self, self._values, self._report, lambda: self.runner)
             self.get_logger().info(f'the page is at {self.view.url}')
-        self._report.publish()
 
     def destroy_node(self) -> None:
         """Stop serving the page and the action, and finish the recording, as well."""

@@ -1,11 +1,13 @@
 """The page of the policy node, over plain HTTP: what it serves, what it refuses, what it costs."""
 
 import base64
+import gc
 import http.client
 import json
 import re
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -13,12 +15,14 @@ import numpy as np
 import pytest
 import simplejpeg
 from lightvla_ros.msg import VlaStatus
+from rclpy.node import Node
 from rig import rig
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from lightvla_ros.contract import Camera
+from lightvla_ros.errors import LightVLAError
 from lightvla_ros.files import resource
 from lightvla_ros.nodes.parameters import ParameterError
 from lightvla_ros.nodes.view.pictures import patch_area
@@ -310,6 +314,31 @@ def test_fault_a_page_that_cannot_be_served(bundled_policy, tmp_path):
             rig(bundled_policy, view=True, view_port=0, **{name: value}),
         ):
             pass
+
+
+@pytest.mark.parametrize('what', ['view', 'record'])
+def test_fault_a_node_that_is_refused_lives_on(bundled_policy, tmp_path, what):
+    """Its services were there until garbage was collected."""
+    (tmp_path / 'file').write_text('')
+    gc.disable()  # a reference that the exception holds must not matter, either
+    try:
+        with socket.create_server(('127.0.0.1', 0)) as other:
+            port = other.getsockname()[1]
+            parameters = {
+                'view': {'view': True, 'view_port': port},
+                'record': {'record': True, 'record_folder': str(tmp_path / 'file')},
+            }[what]
+            with pytest.raises(LightVLAError) as refused, rig(bundled_policy, **parameters):
+                pass
+        looking = Node('looking')
+        try:
+            time.sleep(0.5)  # discovery
+            offered = [name for name, _ in looking.get_service_names_and_types()]
+            assert not [name for name in offered if name.endswith('/lightvla/pause')], refused
+        finally:
+            looking.destroy_node()
+    finally:
+        gc.enable()
 
 
 def test_the_page_goes_with_the_node(bundled_policy):
