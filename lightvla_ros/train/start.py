@@ -44,6 +44,15 @@ from lightvla_ros.vla.weights import config_of, load_model
 from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
 
 ANOTHER_ROBOT = 'set model.bounds to robot, so that it becomes a policy of theirs'
+# What a manifest says of other weights than the trained ones
+UNTRUE_AFTER_TRAINING = {
+    'graphs': None,
+    'golden': None,
+    'fp8': None,
+    'familiarity': None,
+    'engines': [],
+    'verified': [],
+}
 DOCUMENT, TOKENIZER = 'policy_document.json', 'tokenizer.json'
 
 
@@ -178,7 +187,7 @@ def _statistics(store: FrameStore) -> Statistics:
 def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     source = policy_folder(config.model)
     model = load_model(source)
-    document = json.loads((source / MANIFEST_NAME).read_text())
+    document = json.loads((source / MANIFEST_NAME).read_text()) | UNTRUE_AFTER_TRAINING
     manifest = typed(document)
     found = config_of(manifest)
     wanted = changed(found, config.model.changes)
@@ -204,10 +213,6 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
         'name': config.name,
         'model': {'config': fields},
         'tokens': {'patch_size': wanted.patch_size, 'buckets': [wanted.patches]},
-        'graphs': None,
-        'golden': None,
-        'engines': [],
-        'verified': [],
     }
     shutil.copyfile(source / document['prompt']['tokenizer'], folder / TOKENIZER)
     document['prompt']['tokenizer'] = TOKENIZER
