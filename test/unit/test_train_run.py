@@ -217,7 +217,8 @@ def test_a_run_starts_from_another_with_another_pruner(tmp_path):
 def test_an_exported_and_calibrated_policy_is_trained_further(bundled_policy, tmp_path):
     """Graphs, golden answers and the alarm are of the weights before, and are not taken over."""
     before = load_manifest(bundled_policy)
-    assert before.graphs and before.golden and before.familiarity and before.verified
+    assert None not in (before.graphs, before.golden, before.familiarity)
+    assert before.verified
     run = begin(tmp_path, model={'from': str(bundled_policy)}, steps=1, batch_size=2)
     run.train()
     after = load_manifest(tmp_path / 'policy')
