@@ -19,6 +19,8 @@ from lightvla_ros.sim.looks import VISUAL
 COLLISION = 0  # robosuite's group of geometries that are not drawn
 MAX_OPENING = 0.074  # of the Panda's hand, with some play
 FINGER = (0.036, 0.065)  # the fingers' reach from the middle along the opening axis
+SURROUNDED = 0.75  # share of the sides where something stands beside a bowl; then it is in a drawer
+IN_A_DRAWER = np.deg2rad(120)  # the side where LIBERO's drawers leave most room
 
 INSIDE = '_contain_region'  # LIBERO's name of what is inside a container
 
@@ -69,32 +71,43 @@ def rim_grasp(
     obstacles: np.ndarray,
     yaw: float,
     hand: np.ndarray,
-    depth: float = 0.025,
 ) -> tuple[float, np.ndarray]:
     """Grasp a bowl by its rim, one finger inside.
+
+    In a drawer it is always the same side: which one has the most room there differs by
+    millimetres, which a policy cannot see, so that it would aim at the middle of all of them.
 
     :param rotation: Of the bowl [3, 3]; it may be tilted.
     :param yaw: Of the hand now; the less it has to turn, the better.
     :param hand: Where it is now [3]; of two good grasps, one that is within 8 cm is taken.
-    :param depth: How far below the rim the fingers close.
     :returns: Yaw and the grasp's x, y, z.
     """
     height = (points - centre) @ rotation[:, 2]
     rim = points[height > height.max() - 0.006]
-    best = None
+    best, hindered = None, []
     for angle in np.deg2rad(np.arange(-180, 180, 5)):
-        along, _ = _axes(angle)
-        index = np.argmax((rim - rim.mean(axis=0))[:, :2] @ along)
-        grasp = np.append(rim[index, :2] - 0.004 * along, rim[index, 2] - depth)
+        grasp = _at_the_rim(rim, angle, inset=0.004, depth=0.025)
         turn = abs((angle - yaw + np.pi / 2) % np.pi - np.pi / 2)
-        cost = 8 * (rim[:, 2].max() - rim[index, 2]) + 0.25 * turn
+        cost = 8 * (rim[:, 2].max() - 0.025 - grasp[2]) + 0.25 * turn
         cost += 2 * min(float(np.linalg.norm(grasp - hand)), 0.08)
-        cost += 2 * _crowding(
+        along, _ = _axes(angle)
+        crowding = _crowding(
             obstacles, grasp[:2], along, grasp[2], (0.0, FINGER[1]), both_sides=False
         )
+        hindered.append(crowding > 0.05)
+        cost += 2 * crowding
         if best is None or cost < best[0]:
             best = (cost, angle, grasp)
+    if np.mean(hindered) > SURROUNDED:
+        return IN_A_DRAWER, _at_the_rim(rim, IN_A_DRAWER, inset=0.012, depth=0.020)
     return best[1], best[2]
+
+
+def _at_the_rim(rim: np.ndarray, angle: float, inset: float, depth: float) -> np.ndarray:
+    """Position [3] of a hand that grasps at an angle, this far inside and below the rim."""
+    along, _ = _axes(angle)
+    point = rim[np.argmax((rim - rim.mean(axis=0))[:, :2] @ along)]
+    return np.append(point[:2] - inset * along, point[2] - depth)
 
 
 def _geom_points(model: mujoco.MjModel, geom: int) -> np.ndarray:
