@@ -73,8 +73,32 @@ def test_from_afar_the_hand_turns_as_little_as_it_can():
         assert np.rad2deg(angle) == pytest.approx(-90)
 
 
-def test_a_learner_near_another_good_grasp_is_told_to_take_it(env):
-    """It was told to rise and go to the planned one, although it could have grasped."""
+def test_in_a_drawer_it_is_always_the_same_side():
+    """The roomiest side changed with millimetres, and a policy then aimed between the sides."""
+    for room in (0, 90, 200):  # where the wall is farther away than the fingers reach
+        away = np.where(np.abs(ANGLES - np.deg2rad(room)) < 0.3, 0.15, 0.09)[:, None]
+        wall = np.concatenate([away * RIM / 0.055 * [1, 1, 0] + [0, 0, z] for z in (0.97, 1.0)])
+        for hand in ([-0.3, 0.0, 1.2], [0.05, 0.05, 1.05]):
+            angle, grasp = rim_grasp(RIM, np.eye(3), np.zeros(3), wall, 0.4, np.array(hand))
+            assert np.rad2deg(angle) == pytest.approx(120)
+            assert np.linalg.norm(grasp[:2]) == pytest.approx(0.043, abs=1e-4)
+            assert grasp[2] == pytest.approx(0.98)
+
+
+def test_the_expert_takes_a_bowl_out_of_a_drawer_beside_whose_wall_it_lies(env):
+    for seed, fixtures in ((600003, 50600003), (600008, 50600008)):
+        env.reset_layout(seed, fixtures)
+        expert = MemorylessExpert(env)
+        for _ in range(200):
+            action = expert.act()
+            if expert.finished:
+                break
+            env.step(action)
+        assert env.solved
+
+
+def test_a_learner_at_a_good_grasp_is_told_to_close(env):
+    """With a plan made elsewhere it was told to rise."""
     env.reset_layout(600002)
     expert = MemorylessExpert(env)
     planned = expert.memory
