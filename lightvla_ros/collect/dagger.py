@@ -35,7 +35,6 @@ def visit(env: LiberoEnv, seed: int, plan: CollectPlan, policy: Policy) -> Episo
     steps = 0
     solved = False
     while steps < env.max_steps and not solved and expert.memory.plans < MOST_PLANS:
-        expert.plan_from_here()
         right = label(env, expert)
         chunks.append(right)
         observation = observe(env, policy.manifest, instruction)

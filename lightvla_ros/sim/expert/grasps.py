@@ -70,7 +70,6 @@ def rim_grasp(
     centre: np.ndarray,
     obstacles: np.ndarray,
     yaw: float,
-    hand: np.ndarray,
 ) -> tuple[float, np.ndarray]:
     """Grasp a bowl by its rim, one finger inside.
 
@@ -79,7 +78,6 @@ def rim_grasp(
 
     :param rotation: Of the bowl [3, 3]; it may be tilted.
     :param yaw: Of the hand now; the less it has to turn, the better.
-    :param hand: Where it is now [3]; of two good grasps, one that is within 8 cm is taken.
     :returns: Yaw and the grasp's x, y, z.
     """
     height = (points - centre) @ rotation[:, 2]
@@ -89,7 +87,6 @@ def rim_grasp(
         grasp = _at_the_rim(rim, angle, inset=0.004, depth=0.025)
         turn = abs((angle - yaw + np.pi / 2) % np.pi - np.pi / 2)
         cost = 8 * (rim[:, 2].max() - 0.025 - grasp[2]) + 0.25 * turn
-        cost += 2 * min(float(np.linalg.norm(grasp - hand)), 0.08)
         along, _ = _axes(angle)
         crowding = _crowding(
             obstacles, grasp[:2], along, grasp[2], (0.0, FINGER[1]), both_sides=False
@@ -218,7 +215,7 @@ class PickAndPlace:
         obstacles = np.concatenate([self._points(body, COLLISION) for body in self._others])
         if 'bowl' in self._object:
             rotation = self.data.xmat[self.body].reshape(3, 3)
-            yaw, grasp = rim_grasp(points, rotation, start, obstacles, arm.yaw, arm.position)
+            yaw, grasp = rim_grasp(points, rotation, start, obstacles, arm.yaw)
         else:
             height = max((bottom + top) / 2, top - 0.04, bottom + 0.008)
             slab = points[np.abs(points[:, 2] - height) < 0.015]

@@ -73,15 +73,6 @@ class MemorylessExpert:
         self.stage = ''
         self.memory = Memory(self._task.plan(), 1)
 
-    def plan_from_here(self) -> None:
-        """Plan again for where the hand is now, unless it holds the object.
-
-        A learner may be near another good grasp than the one that was planned from afar. It is told
-        to take that one, because otherwise one picture would have two right answers.
-        """
-        if not self._held():
-            self.memory = self.memory._replace(plan=self._task.plan())
-
     def act(self) -> np.ndarray:
         """Return the action [7] for the present state; ``stage`` and ``finished`` describe it."""
         position = self._arm.position
