@@ -9,6 +9,7 @@
 - ``goals``: what else a scene could be asked for
 - ``hand``: which object the hand takes hold of
 - ``libero_env``: LIBERO's environment: any suite, task and saved initial state
+- ``looks``: other colours of things, and other light
 - ``motion``: how far and how smoothly the arm moved in an episode
 - ``patch_owners``: what each visual token lies on
 - ``recording``: the actions of an episode, and how it ended
