@@ -30,6 +30,8 @@ from lightvla_ros.vla.halves import ActHalf, EncodeHalf  # noqa: E402
 from lightvla_ros.vla.model import LightVLA  # noqa: E402
 
 WORDS = 9
+# fp32 in another order differs by 2.3e-6 on some processors; one position off by one, by 1.3e-3
+ROUNDING = 1e-5
 
 
 def on_cpu(policy_dir, precision='fp32', manifest=None, **options):
@@ -90,7 +92,7 @@ def test_every_bucket_equals_the_eager_model(method, film):
         np.testing.assert_array_equal(model.positions.array[0, :count], positions[:count])
         for bucket, wanted in acts.items():
             model.act(bucket)
-            np.testing.assert_allclose(model.actions.array, wanted, atol=2e-6)
+            np.testing.assert_allclose(model.actions.array, wanted, atol=ROUNDING)
 
 
 def test_a_camera_alone_and_no_proprio():
@@ -256,7 +258,7 @@ def test_a_new_prompt_is_uploaded_and_an_old_one_is_not_kept(small_policy):
         np.testing.assert_allclose(
             policy.infer(observation).normalised,
             reference.infer(observation).normalised,
-            atol=2e-6,
+            atol=ROUNDING,
         )
 
 
@@ -388,7 +390,7 @@ def test_compiled_blocks_equal_the_eager_model(tmp_path, monkeypatch):
     positions, kept, acts = run_both(config, eager, model, 0)
     np.testing.assert_array_equal(model.kept.array, kept)
     model.act(32)
-    np.testing.assert_allclose(model.actions.array, acts[32], atol=5e-6)
+    np.testing.assert_allclose(model.actions.array, acts[32], atol=ROUNDING)
     assert counters['stats']['unique_graphs'] == 3  # both kinds of tower blocks, and the decoder's
     # a second start takes all three from the cache
     torch._dynamo.reset()
