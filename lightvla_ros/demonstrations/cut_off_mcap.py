@@ -1,4 +1,4 @@
-"""Reads an MCAP file whose end is missing, up to the last whole record.
+"""Reads an MCAP file whose end is missing, up to the last whole record; finds damage inside one.
 
 A recorder that was killed, or a copy that was broken off, leaves such a file; rosbags refuses it.
 """
@@ -24,6 +24,21 @@ def cut_off(path: Path) -> str:
         return ''
     lost = path.stat().st_size - length
     return f'{path}: its end is missing; it is read up to byte {length}, {lost} bytes are lost'
+
+
+def damaged_inside(path: Path) -> str:
+    """Return one line if records in the middle of a whole MCAP file are damaged; empty if none are.
+
+    Readers look messages up by the file's summary, and some pass over damaged ones in silence.
+    """
+    if not _begins(path) or not _ends(path):
+        return ''
+    with path.open('rb') as file:
+        place = _whole_until(file, path.stat().st_size)
+        file.seek(place)
+        if file.read(1) == bytes([_DATA_END]):
+            return ''
+    return f'{path}: is damaged behind byte {place}; messages there are lost'
 
 
 def readable(path: Path) -> Path:
@@ -81,28 +96,42 @@ class _Ended(io.RawIOBase):
 
 def _whole_length(path: Path) -> int | None:
     """Return the length of the whole records [bytes]; None if nothing is missing."""
-    if path.suffix != '.mcap' or not path.is_file():
+    # what does not begin as MCAP is not cut off, but something else: rosbags says what
+    if not _begins(path) or _ends(path):
         return None
-    size = path.stat().st_size
     with path.open('rb') as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            return None  # not cut off, but something else: rosbags says what
-        if size >= len(FILE_END):
-            file.seek(-len(MAGIC), io.SEEK_END)
-            if file.read() == MAGIC:
-                return None
-        place = len(MAGIC)
-        while True:
-            file.seek(place)
-            header = file.read(_HEADER)
-            following = place + _HEADER + int.from_bytes(header[1:], 'little')
-            if len(header) < _HEADER or following > size:
-                return place
-            if not 0 < header[0] < _DATA_END or header[0] == _FOOTER:
-                return place
-            if header[0] == _CHUNK and not _whole_chunk(file, following):
-                return place
-            place = following
+        return _whole_until(file, path.stat().st_size)
+
+
+def _begins(path: Path) -> bool:
+    if path.suffix != '.mcap' or not path.is_file():
+        return False
+    with path.open('rb') as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _ends(path: Path) -> bool:
+    if path.stat().st_size < len(FILE_END):
+        return False
+    with path.open('rb') as file:
+        file.seek(-len(MAGIC), io.SEEK_END)
+        return file.read() == MAGIC
+
+
+def _whole_until(file: BinaryIO, size: int) -> int:
+    """Return where the first record begins that is not whole, or ends the data."""
+    place = len(MAGIC)
+    while True:
+        file.seek(place)
+        header = file.read(_HEADER)
+        following = place + _HEADER + int.from_bytes(header[1:], 'little')
+        if len(header) < _HEADER or following > size:
+            return place
+        if not 0 < header[0] < _DATA_END or header[0] == _FOOTER:
+            return place
+        if header[0] == _CHUNK and not _whole_chunk(file, following):
+            return place
+        place = following
 
 
 def _whole_chunk(file: BinaryIO, end: int) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from lightvla_ros.contract import ACTION_SIZE
 from lightvla_ros.demonstrations.bag_messages import header_stamp, stamp_of
 from lightvla_ros.demonstrations.chunk_commands import CHUNK
-from lightvla_ros.demonstrations.cut_off_mcap import cut_off
+from lightvla_ros.demonstrations.cut_off_mcap import cut_off, damaged_inside
 from lightvla_ros.demonstrations.rosbag import COMPRESSED, RAW, bags_in, opened
 from lightvla_ros.errors import DemonstrationError, ImageError, one_line
 from lightvla_ros.policy.compressed_images import CompressedPicture
@@ -120,8 +120,9 @@ class Recording:
 
     def _piece(self, piece: Path) -> Iterator[Inference | Hold]:
         files = sorted(piece.glob('*.mcap')) if piece.is_dir() else [piece]
-        for line in filter(None, map(cut_off, files)):
-            self._notes[line] += 1
+        for file in files:
+            for line in filter(None, (cut_off(file), damaged_inside(file))):
+                self._notes[line] += 1
         with opened(piece) as reader:
             if INFERENCE not in {each.msgtype for each in reader.connections}:
                 topics = ', '.join(sorted(each.topic for each in reader.connections))

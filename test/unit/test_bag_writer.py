@@ -8,7 +8,7 @@ from rosbags.highlevel import AnyReader
 
 from lightvla_ros.demonstrations import bag_writer
 from lightvla_ros.demonstrations.bag_writer import BagWriter, Kept, RecordingError
-from lightvla_ros.demonstrations.cut_off_mcap import cut_off
+from lightvla_ros.demonstrations.cut_off_mcap import cut_off, damaged_inside
 from lightvla_ros.demonstrations.rosbag import bags_in, opened
 
 KIND = 'std_msgs/msg/String'
@@ -91,7 +91,7 @@ def test_a_file_is_whole_after_every_flush(tmp_path):
         writer.write('/text', KIND, number * SECOND, text(number))
         writer.flush()
         [file] = writer.folder.rglob('*.mcap')
-        assert cut_off(file) == ''
+        assert cut_off(file) == damaged_inside(file) == ''
         with AnyReader([file]) as reader:  # as it lies there
             assert reader.message_count == number + 1
     writer.close()
@@ -123,3 +123,22 @@ def test_a_file_that_is_cut_off_anywhere_is_read_up_to_there(tmp_path):
         counts.append(len(found))
     assert counts == sorted(counts)
     assert counts[-1] == 12
+
+
+def test_fault_damage_in_the_middle_is_passed_over_in_silence(tmp_path):
+    """Zeros look like records to readers: they lost messages, and said nothing."""
+    writer = BagWriter(tmp_path, Kept(0.0, 10**9), {})
+    for number in range(40):
+        writer.write('/text', KIND, number * SECOND, text(number, 300))
+        if number % 10 == 9:
+            writer.flush()
+    writer.close()
+    [file] = writer.folder.rglob('*.mcap')
+    data, damaged = file.read_bytes(), tmp_path / 'damaged.mcap'
+    records = data.index(b'000000')  # the first message
+    last = data.index(b'000039')
+    for begin in np.linspace(records, last - 800, 60).astype(int).tolist():
+        # longer than a message, so that the beginning of one is within
+        damaged.write_bytes(data[:begin] + bytes(800) + data[begin + 800 :])
+        assert damaged_inside(damaged).startswith(f'{damaged}: is damaged behind byte ')
+        assert cut_off(damaged) == ''
