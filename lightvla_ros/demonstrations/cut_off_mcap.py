@@ -29,7 +29,8 @@ def cut_off(path: Path) -> str:
 def damaged_inside(path: Path) -> str:
     """Return one line if records in the middle of a whole MCAP file are damaged; empty if none are.
 
-    Readers look messages up by the file's summary, and some pass over damaged ones in silence.
+    Readers pass over zeros in silence. Damage within one message, or a compressed chunk, is not
+    looked for.
     """
     if not _begins(path) or not _ends(path):
         return ''
@@ -38,7 +39,7 @@ def damaged_inside(path: Path) -> str:
         file.seek(place)
         if file.read(1) == bytes([_DATA_END]):
             return ''
-    return f'{path}: is damaged behind byte {place}; messages there are lost'
+    return f'{path}: is damaged behind byte {place}; messages may be missing there'
 
 
 def readable(path: Path) -> Path:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import mujoco
 import numpy as np
 
+from lightvla_ros.sim.segmentation import geoms_under
+
 VISUAL = 1  # robosuite's group of geometries that are drawn
 COLOURED = 0.5  # share of the things that get another colour
 BRIGHTNESS = (0.6, 1.4)  # of all light, as a factor
@@ -26,7 +28,8 @@ def draw_looks(model: mujoco.MjModel, bodies: Iterable[int], rng: np.random.Gene
             continue
         hue, saturation, value = rng.random(), rng.uniform(0.2, 1.0), rng.uniform(0.4, 1.6)
         colour = value * np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0))
-        geoms = _visual_geoms(model, body)
+        geoms = geoms_under(model, body)
+        geoms = geoms[model.geom_group[geoms] == VISUAL]
         materials = np.unique(model.geom_matid[geoms])
         for table, rows in (
             (model.geom_rgba, geoms[model.geom_matid[geoms] < 0]),
@@ -45,15 +48,3 @@ def restore_looks(model: mujoco.MjModel, original: mujoco.MjModel) -> None:
         getattr(model, name)[:] = getattr(original, name)
     for name in ('diffuse', 'ambient'):
         getattr(model.vis.headlight, name)[:] = getattr(original.vis.headlight, name)
-
-
-def _visual_geoms(model: mujoco.MjModel, body: int) -> np.ndarray:
-    """Geoms of a body, and of all that hangs on it, that are drawn."""
-    found = []
-    for geom in np.flatnonzero(model.geom_group == VISUAL):
-        owner = model.geom_bodyid[geom]
-        while owner not in (0, body):
-            owner = model.body_parentid[owner]
-        if owner == body:
-            found.append(geom)
-    return np.array(found, int)

@@ -10,6 +10,18 @@ import numpy as np
 BACKGROUND, ROBOT, GRIPPER = 'background', 'robot', 'gripper'
 
 
+def geoms_under(model: mujoco.MjModel, body: int) -> np.ndarray:
+    """Return the indices of the geometries of a body, and of all that hangs on it."""
+    found = []
+    for geom in range(model.ngeom):
+        owner = model.geom_bodyid[geom]
+        while owner not in (0, body):
+            owner = model.body_parentid[owner]
+        if owner == body:
+            found.append(geom)
+    return np.array(found, int)
+
+
 class Segmentation:
     """Names of a scene's things, and images of their indices.
 

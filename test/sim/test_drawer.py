@@ -57,7 +57,7 @@ def test_most_demonstrations_start_beside_fixtures_of_another_draw(env, monkeypa
 
 
 def test_in_a_drawer_it_is_always_the_same_side():
-    """The roomiest side changed with millimetres, and a policy then aimed between the sides."""
+    """The roomiest side changes with millimetres."""
     for room in (0, 90, 200):  # where the wall is farther away than the fingers reach
         away = np.where(np.abs(ANGLES - np.deg2rad(room)) < 0.3, 0.15, 0.09)[:, None]
         wall = np.concatenate([away * RIM / 0.055 * [1, 1, 0] + [0, 0, z] for z in (0.97, 1.0)])

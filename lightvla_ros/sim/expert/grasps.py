@@ -15,6 +15,7 @@ from lightvla_ros.errors import SimulationError
 from lightvla_ros.sim.arm import Arm
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.looks import VISUAL
+from lightvla_ros.sim.segmentation import geoms_under
 
 COLLISION = 0  # robosuite's group of geometries that are not drawn
 MAX_OPENING = 0.074  # of the Panda's hand, with some play
@@ -30,11 +31,8 @@ def body_points(
 ) -> np.ndarray:
     """Points [N, 3] on a body and all that hangs on it: mesh vertices, and boxes on a grid."""
     points = [np.zeros((0, 3))]
-    for geom in range(model.ngeom):
-        owner = model.geom_bodyid[geom]
-        while owner not in (0, body):
-            owner = model.body_parentid[owner]
-        if owner != body or model.geom_group[geom] != group:
+    for geom in geoms_under(model, body):
+        if model.geom_group[geom] != group:
             continue
         local = _geom_points(model, geom)
         rotation = data.geom_xmat[geom].reshape(3, 3)
@@ -74,7 +72,7 @@ def rim_grasp(
     """Grasp a bowl by its rim, one finger inside.
 
     In a drawer it is always the same side: which one has the most room there differs by
-    millimetres, which a policy cannot see, so that it would aim at the middle of all of them.
+    millimetres, so pictures that look alike would have several right answers.
 
     :param rotation: Of the bowl [3, 3]; it may be tilted.
     :param yaw: Of the hand now; the less it has to turn, the better.

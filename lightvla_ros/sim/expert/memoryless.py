@@ -16,6 +16,7 @@ import numpy as np
 from lightvla_ros.sim.expert.grasps import GraspPlan, PickAndPlace
 from lightvla_ros.sim.expert.script import CLOSED
 from lightvla_ros.sim.libero_env import OPEN, LiberoEnv
+from lightvla_ros.sim.segmentation import geoms_under
 
 MOST_PLANS = 30  # per episode; an object that rolls away is not chased for ever
 
@@ -68,7 +69,7 @@ class MemorylessExpert:
             {self._model.geom(name).id for part in parts for name in gripper.important_geoms[part]}
             for parts in (('left_finger', 'left_fingerpad'), ('right_finger', 'right_fingerpad'))
         ]
-        self._geoms = self._geoms_under(self._body)
+        self._geoms = set(geoms_under(self._model, self._body).tolist())
         self.finished = False
         self.stage = ''
         self.memory = Memory(self._task.plan(), 1)
@@ -192,13 +193,3 @@ class MemorylessExpert:
         kind = mujoco.mjtObj.mjOBJ_SITE
         mujoco.mj_objectVelocity(self._model, self._data, kind, self._arm.site, velocity, 0)
         return float(np.linalg.norm(velocity[3:]))
-
-    def _geoms_under(self, body: int) -> set[int]:
-        found = set()
-        for geom in range(self._model.ngeom):
-            owner = self._model.geom_bodyid[geom]
-            while owner not in (0, body):
-                owner = self._model.body_parentid[owner]
-            if owner == body:
-                found.add(geom)
-        return found
