@@ -1,14 +1,23 @@
-"""`lightvla tables`: runs the rows of a table of evaluations, and prints the table."""
+"""`lightvla tables`: runs the rows of a table of evaluations, and prints the table.
+
+The policies that a table trains for its rows are trained first, each where it is missing.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lightvla_ros.cli import evaluate
+from lightvla_ros.cli import evaluate, train
 from lightvla_ros.cli.arguments import parse_count, parse_range
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import write_text
+
+if TYPE_CHECKING:
+    from lightvla_ros.evaluate.tables import TablePlan
+
+POLICIES = 'policies'  # the folder of the trained policies, below --out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--workers', type=parse_count, metavar='N', default=1, help='worker processes; default: 1'
     )
+    parser.add_argument(
+        '--train-only', action='store_true', help='train the policies of the rows, and stop'
+    )
     parser.add_argument('--show', action='store_true', help='run nothing; print what there is')
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Run the rows that are asked for, and print and write the table.
 
-    :returns: 0; 1 when an episode is an error. After Ctrl-C the same command continues.
+    :returns: 0; 1 when an episode is an error; 2 when training was stopped. The same command
+        continues.
     :raises ArgumentError: When there is no such row, or a row's options are wrong.
+    :raises ConfigError: When a policy's configuration is wrong.
     """
     from lightvla_ros.evaluate.tables import read_plan, result_path, table
 
@@ -51,8 +65,14 @@ def run(parsed: argparse.Namespace) -> int:
     if unknown := [row for row in rows if row not in plan.rows]:
         raise ArgumentError(f'--rows: {parsed.plan} has no {unknown[0]}; {", ".join(plan.rows)}')
     code = 0
-    # all rows are parsed before the first one runs for an hour
-    commands = [] if parsed.show else [(row, _parse(parsed, plan.arguments(row))) for row in rows]
+    commands = []
+    if not parsed.show:
+        # all rows are parsed before the first one runs for an hour
+        commands = [(row, _parse(parsed, plan.arguments(row))) for row in rows]
+        if not _train(parsed, plan, rows):
+            return 2
+    if parsed.train_only:
+        return 0
     for row, command in commands:
         command.json = result_path(parsed.out, row)
         print(f'{row}:', flush=True)
@@ -64,7 +84,37 @@ def run(parsed: argparse.Namespace) -> int:
     return code
 
 
+def _train(parsed: argparse.Namespace, plan: TablePlan, rows: list[str]) -> bool:
+    """Train the policies that rows need and that are not there; return whether all are.
+
+    A run that was stopped continues.
+    """
+    from lightvla_ros.evaluate.tables import in_folder
+    from lightvla_ros.train.config_file import read_config
+
+    folder = parsed.out / POLICIES
+    needed = [name for name in plan.needed(rows) if not (folder / name / 'policy').exists()]
+    if not needed:
+        return True
+    from lightvla_ros.train.checkpoint import CHECKPOINT
+
+    configs = {}
+    for name in needed:
+        policy = plan.policies[name]
+        changes = in_folder(policy.changes, folder)
+        configs[name] = read_config(parsed.plan.parent / policy.config, changes)
+    for name, config in configs.items():
+        print(f'training {name}:', flush=True)
+        out = folder / name
+        if not train.train(config, out, resume=(out / CHECKPOINT).exists()):
+            return False
+    return True
+
+
 def _parse(parsed: argparse.Namespace, arguments: list[str]) -> argparse.Namespace:
+    from lightvla_ros.evaluate.tables import in_folder
+
+    arguments = in_folder(arguments, parsed.out / POLICIES)
     parser = argparse.ArgumentParser(prog=f'lightvla tables: {parsed.plan}', exit_on_error=False)
     evaluate.add_arguments(parser)
     try:

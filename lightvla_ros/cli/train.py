@@ -68,28 +68,35 @@ def run(parsed: argparse.Namespace) -> int:
 
         print('\n'.join(dry_run(config, out, parsed.like)))
         return 0
-    return _train(config, out, parsed.resume)
+    return 0 if train(config, out, parsed.resume) else 2
 
 
-def _train(config: TrainConfig, out: Path, resume: bool) -> int:
+def train(config: TrainConfig, out: Path, resume: bool) -> bool:
+    """Train, and say what comes next; SIGINT and SIGTERM stop it after a checkpoint.
+
+    :returns: Whether the last step was reached.
+    """
     from lightvla_ros.train.parallel import join, leave
     from lightvla_ros.train.run import Run
 
     place = join(config.parallel)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         # only one of several processes writes
         with one_writer(out) if place.rank == 0 else nullcontext():
             training = Run(config, out, place, resume=resume)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in before:
                 signal.signal(number, lambda *_: training.stop())
             done = training.train()
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         leave()
     if place.rank == 0 and done:
         print(f'{out}/policy: written; next: lightvla export --policy {out}/policy --out DIR')
     elif place.rank == 0:
         print(f'stopped at step {training.step}; continue with --resume')
-    return 0 if done else 2
+    return done
 
 
 def _write(checkpoint: Path, out: Path | None) -> int:

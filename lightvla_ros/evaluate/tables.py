@@ -1,10 +1,15 @@
-"""A table of evaluations: its rows as options of ``lightvla eval``, and the finished table."""
+"""A table of evaluations: its rows as options of ``lightvla eval``, and the finished table.
+
+A table may also name the policies that it trains for its rows.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lightvla_ros.errors import ConfigError, EvaluationError
 from lightvla_ros.evaluate.compare import compare
@@ -12,24 +17,70 @@ from lightvla_ros.evaluate.result import read_document
 from lightvla_ros.typed_yaml import build, read_yaml
 
 
+POLICIES = '{policies}'  # in a plan, the folder with the runs of its policies
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A policy that is trained for a table.
+
+    :param config: Configuration of ``lightvla train``; a path relative to the plan's folder.
+    :param changes: Fields of the configuration to change, nested ones by nested mappings.
+    """
+
+    config: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class TablePlan:
     """What a table compares.
+
+    Rows and policies may name the run of a policy, as ``{policies}/NAME``.
 
     :param title: What the table shows.
     :param rows: Options of ``lightvla eval`` by the row's name, which is also its file's name.
     :param options: Options that all rows have.
     :param against: Row with which the others are compared, pair by pair; empty for none.
+    :param policies: The policies that are trained for the rows, by name; each may start from
+        those above it.
     """
 
     title: str
     rows: dict[str, list]
     options: tuple[str, ...] = ()
     against: str = ''
+    policies: dict[str, TrainedPolicy] = field(default_factory=dict)
 
     def arguments(self, row: str) -> list[str]:
         """Return the options of a row, as ``lightvla eval`` takes them."""
         return [*self.options, *self.rows[row]]
+
+    def needed(self, rows: Iterable[str]) -> list[str]:
+        """Return the names of the policies that rows need, in the order of training."""
+        wanted = {name for row in rows for each in self.rows[row] for name in _named(each)}
+        for name in reversed(self.policies):
+            if name in wanted:
+                wanted |= set(_named(self.policies[name].changes))
+        return [name for name in self.policies if name in wanted]
+
+
+def in_folder(value: Any, policies: Path) -> Any:
+    """Return a plan's value with the folder of its policies put in."""
+    if isinstance(value, str):
+        return value.replace(POLICIES, str(policies))
+    if isinstance(value, dict):
+        return {name: in_folder(each, policies) for name, each in value.items()}
+    return [in_folder(each, policies) for each in value] if isinstance(value, list) else value
+
+
+def _named(value: Any) -> Iterator[str]:
+    """Yield the names of the policies that a plan's value mentions."""
+    if isinstance(value, str):
+        yield from re.findall(re.escape(POLICIES) + r'/([^/]+)', value)
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _named(each)
 
 
 def read_plan(path: Path) -> TablePlan:
@@ -47,9 +98,21 @@ def read_plan(path: Path) -> TablePlan:
                 raise ConfigError(f'rows.{name}: a list of strings is needed, not {row!r}')
         if plan.against and plan.against not in plan.rows:
             raise ConfigError(f'against: there is no row {plan.against!r}')
+        _check_policies(plan)
     except ConfigError as error:
         raise ConfigError(f'{path}: {error}') from None
     return plan
+
+
+def _check_policies(plan: TablePlan) -> None:
+    known: set[str] = set()
+    for name, policy in plan.policies.items():
+        if unknown := [each for each in _named(policy.changes) if each not in known]:
+            raise ConfigError(f'policies.{name}: there is no policy {unknown[0]!r} above it')
+        known.add(name)
+    for name, row in plan.rows.items():
+        if unknown := [each for each in _named(row) if each not in known]:
+            raise ConfigError(f'rows.{name}: there is no policy {unknown[0]!r}')
 
 
 def result_path(folder: Path, row: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.typed_yaml import build, read_yaml
 
 
-def read_config(path: Path) -> TrainConfig:
+def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """Read a YAML file.
 
+    :param changes: Fields to change, with the file's names, nested ones by nested mappings.
     :raises ConfigError: When a field is unknown, missing or invalid; it names file and field.
     """
     document = read_yaml(path)
     try:
-        return from_dict(document)
+        return from_dict(_merged(document, changes) if changes else document)
     except ConfigError as error:
         raise ConfigError(f'{path}: {error}') from None
 
@@ -41,6 +43,16 @@ def from_dict(document: Any) -> TrainConfig:
         document['data'] = document['data'] | {'paths': _sources(document['data'].get('paths'))}
     document['augment'] = _augment(document.get('augment'))
     return build(TrainConfig, document, renamed={'start': 'from'})
+
+
+def _merged(document: Any, changes: Mapping[str, Any]) -> Any:
+    if not isinstance(document, dict):
+        return document  # which from_dict refuses
+    merged = dict(document)
+    for name, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(document.get(name), dict)
+        merged[name] = _merged(document[name], value) if nested else value
+    return merged
 
 
 def _sources(paths: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,8 @@
-"""One rclpy context for all tests of the process; each rig has a namespace of its own.
+"""One rclpy context for the tests of a file; each rig has a namespace of its own.
+
+A context is one DDS participant, and a process that is killed can leave the shared memory of its
+partners full: images then arrive nowhere (github.com/eProsima/Fast-DDS/issues/5469). So a file that
+kills processes must not share its participant with the files after it.
 
 These tests have deadlines, as robots have. When one fails while the machine stands still, as
 virtual machines do, it is run again (the Makefile: ``--only-rerun MachineStoodStill``).
@@ -60,14 +64,14 @@ def pytest_runtest_call(item):
     return (yield from _watched())
 
 
-@pytest.fixture(scope='session', autouse=True)
+@pytest.fixture(scope='module', autouse=True)
 def _rclpy():
     rclpy.init()
     yield
     rclpy.shutdown()
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def recording(bundled_policy, tmp_path_factory):
     """The folder of a recording of the bundled policy, some chunks and a hold."""
     from recordings import recorded_run

@@ -1,11 +1,14 @@
 """`lightvla tables`: plans of tables, their rows as options of `lightvla eval`, and the table."""
 
+import signal
 from pathlib import Path
 
 import pytest
+import train_rig
 import yaml
 
 from lightvla_ros.cli import main, make_parser, tables
+from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.evaluate.episodes import Conditions, EpisodeRecord
 from lightvla_ros.evaluate.result import summarise, write_document
@@ -41,6 +44,12 @@ def plan_of(tmp_path, **changes):
         ({'rows': {'base': ['--ablation-seed', 1]}}, 'rows.base: a list of strings is needed'),
         ({'rows': {'base': '--ablation fewer'}}, 'rows.base: a list of strings is needed'),
         ({'row': {}}, 'row is unknown'),
+        ({'policies': {'p': {'changes': {}}}}, 'policies.p.config is missing'),
+        (
+            {'policies': {'p': {'config': 'c', 'changes': {'model': {'from': '{policies}/q'}}}}},
+            "policies.p: there is no policy 'q' above it",
+        ),
+        ({'rows': {'base': ['--policy', '{policies}/q/policy']}}, "base: there is no policy 'q'"),
     ],
 )
 def test_a_plan_with_a_fault_names_it(tmp_path, changes, message):
@@ -88,3 +97,36 @@ def test_the_table_has_pairs_and_says_what_is_not_measured(tmp_path, capsys):
     assert '10 pairs | 0.12 | 110 and 100 |' in said
     assert '| later | not measured |' in said
     assert (tmp_path / 'table.md').read_text().strip() == table(read_plan(path), tmp_path).strip()
+
+
+def test_the_policies_of_a_table_are_trained_once_and_before_its_rows(tmp_path, capsys):
+    common = {
+        'model': {'preset': 'libero-tiny', 'changes': train_rig.MODEL},
+        'data': {'paths': [str(train_rig.write_file(tmp_path / 'data'))]},
+        'steps': 2,
+        'batch_size': 4,
+    }
+    (tmp_path / 'common.yaml').write_text(yaml.safe_dump(common))
+    further = {'model': {'preset': None, 'from': '{policies}/base', 'changes': {}}, 'steps': 1}
+    changes = {'base': {}, 'further': further, 'unused': {'steps': 3}}
+    path = plan_of(
+        tmp_path,
+        rows={name: ['--policy', f'{{policies}}/{name}/policy'] for name in changes},
+        policies={name: {'config': 'common.yaml', 'changes': c} for name, c in changes.items()},
+    )
+    command = ['tables', str(path), '--out', str(tmp_path / 'out'), '--train-only', '--rows']
+    before = signal.getsignal(signal.SIGINT)
+    assert main([*command, 'further']) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+    said = capsys.readouterr().out
+    assert said.index('training base:') < said.index('training further:')
+    runs = {run.name: run for run in (tmp_path / 'out/policies').iterdir() if run.is_dir()}
+    assert set(runs) == {'base', 'further'}
+    provenance = load_manifest(runs['further'] / 'policy').provenance
+    assert provenance['steps'] == 1
+    assert provenance['config']['model']['from'] == str(runs['base'])
+    assert main([*command, 'further']) == 0
+    assert 'training' not in capsys.readouterr().out
+    (runs['base'] / 'policy').rename(runs['base'] / 'gone')
+    assert main([*command, 'base']) == 0  # it was trained to its end
+    assert (runs['base'] / 'policy').is_dir()
