@@ -16,7 +16,6 @@ from lightvla_ros.evaluate.compare import compare
 from lightvla_ros.evaluate.result import read_document
 from lightvla_ros.typed_yaml import build, read_yaml
 
-
 POLICIES = '{policies}'  # in a plan, the folder with the runs of its policies
 
 
