@@ -17,7 +17,13 @@ _FOOTER, _CHUNK, _DATA_END = 2, 6, 15  # opcodes; of the format's others none is
 _IN_CHUNK = (3, 4, 5)  # schema, channel, message
 
 
-def cut_off(path: Path) -> str:
+def damage_of(bag: Path) -> list[str]:
+    """Return a line for each MCAP file, of a bag's folder or itself, that is not whole."""
+    files = sorted(bag.glob('*.mcap')) if bag.is_dir() else [bag]
+    return [line for file in files for line in (_cut_off(file), _damaged_inside(file)) if line]
+
+
+def _cut_off(path: Path) -> str:
     """Return one line if an MCAP file's end is missing; empty if it is whole, or no MCAP file."""
     length = _whole_length(path)
     if length is None:
@@ -26,7 +32,7 @@ def cut_off(path: Path) -> str:
     return f'{path}: its end is missing; it is read up to byte {length}, {lost} bytes are lost'
 
 
-def damaged_inside(path: Path) -> str:
+def _damaged_inside(path: Path) -> str:
     """Return one line if records in the middle of a whole MCAP file are damaged; empty if none are.
 
     Readers pass over zeros in silence. Damage within one message, or a compressed chunk, is not

@@ -15,6 +15,7 @@ import numpy as np
 
 from lightvla_ros.contract import PROPRIO_SIZES
 from lightvla_ros.contract.robot import SCALE_TOLERANCE
+from lightvla_ros.demonstrations.cut_off_mcap import damage_of
 from lightvla_ros.demonstrations.episode_arrays import Pairs, Pictures, Signals
 from lightvla_ros.demonstrations.frames import EpisodeIndex
 from lightvla_ros.demonstrations.index import FileIndex
@@ -70,11 +71,12 @@ def open_recording(path: Path, mapping: Mapping) -> AbstractContextManager[Recor
 
 
 def index_mapped(path: Path, mapping: Mapping) -> Iterator[FileIndex]:
-    """Index a recording, one item for each episode.
+    """Index a recording, one item for each episode, after one that says what of a bag is damaged.
 
     :raises DemonstrationError: When it does not fit the mapping as a whole.
     """
     with open_recording(path, mapping) as recording:
+        yield FileIndex((), tuple(damage_of(path)))
         for name in recording.names():
             try:
                 recorded = recording.read(name)

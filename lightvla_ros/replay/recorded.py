@@ -16,7 +16,7 @@ import numpy as np
 from lightvla_ros.contract import ACTION_SIZE
 from lightvla_ros.demonstrations.bag_messages import header_stamp, stamp_of
 from lightvla_ros.demonstrations.chunk_commands import CHUNK
-from lightvla_ros.demonstrations.cut_off_mcap import cut_off, damaged_inside
+from lightvla_ros.demonstrations.cut_off_mcap import damage_of
 from lightvla_ros.demonstrations.rosbag import COMPRESSED, RAW, bags_in, opened
 from lightvla_ros.errors import DemonstrationError, ImageError, one_line
 from lightvla_ros.policy.compressed_images import CompressedPicture
@@ -119,10 +119,8 @@ class Recording:
             raise DemonstrationError('; '.join(self.notes) or f'{self.path}: has no inferences')
 
     def _piece(self, piece: Path) -> Iterator[Inference | Hold]:
-        files = sorted(piece.glob('*.mcap')) if piece.is_dir() else [piece]
-        for file in files:
-            for line in filter(None, (cut_off(file), damaged_inside(file))):
-                self._notes[line] += 1
+        for line in damage_of(piece):
+            self._notes[line] += 1
         with opened(piece) as reader:
             if INFERENCE not in {each.msgtype for each in reader.connections}:
                 topics = ', '.join(sorted(each.topic for each in reader.connections))

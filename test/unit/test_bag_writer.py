@@ -8,7 +8,7 @@ from rosbags.highlevel import AnyReader
 
 from lightvla_ros.demonstrations import bag_writer
 from lightvla_ros.demonstrations.bag_writer import BagWriter, Kept, RecordingError
-from lightvla_ros.demonstrations.cut_off_mcap import cut_off, damaged_inside
+from lightvla_ros.demonstrations.cut_off_mcap import damage_of
 from lightvla_ros.demonstrations.rosbag import bags_in, opened
 
 KIND = 'std_msgs/msg/String'
@@ -91,7 +91,7 @@ def test_a_file_is_whole_after_every_flush(tmp_path):
         writer.write('/text', KIND, number * SECOND, text(number))
         writer.flush()
         [file] = writer.folder.rglob('*.mcap')
-        assert cut_off(file) == damaged_inside(file) == ''
+        assert damage_of(file) == []
         with AnyReader([file]) as reader:  # as it lies there
             assert reader.message_count == number + 1
     writer.close()
@@ -117,7 +117,8 @@ def test_a_file_that_is_cut_off_anywhere_is_read_up_to_there(tmp_path):
     cut = tmp_path / 'cut.mcap'
     for length in np.linspace(1000, len(data) - 1, 60).astype(int).tolist():
         cut.write_bytes(data[:length])
-        assert cut_off(cut).startswith(f'{cut}: its end is missing; ')
+        [line] = damage_of(cut)
+        assert line.startswith(f'{cut}: its end is missing; ')
         found = numbers(cut)
         assert found == list(range(len(found)))
         counts.append(len(found))
@@ -140,5 +141,5 @@ def test_fault_damage_in_the_middle_is_passed_over_in_silence(tmp_path):
     for begin in np.linspace(records, last - 800, 60).astype(int).tolist():
         # longer than a message, so that the beginning of one is within
         damaged.write_bytes(data[:begin] + bytes(800) + data[begin + 800 :])
-        assert damaged_inside(damaged).startswith(f'{damaged}: is damaged behind byte ')
-        assert cut_off(damaged) == ''
+        [line] = damage_of(damaged)
+        assert line.startswith(f'{damaged}: is damaged behind byte ')

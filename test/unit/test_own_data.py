@@ -362,6 +362,16 @@ def test_a_bag_that_is_cut_off_is_named_and_the_rest_is_read(tmp_path, caplog):
     check(frames, list(range(5)))
 
 
+def test_fault_a_bag_without_its_end_is_told(tmp_path, caplog):
+    """It was training data without a word."""
+    (whole,) = write('rosbag', tmp_path).glob('*.mcap')
+    bag = tmp_path / 'lone.mcap'
+    bag.write_bytes(whole.read_bytes()[:-20])
+    frames, line = left_out(caplog, [bag], mapped(tmp_path, 'rosbag'))
+    assert line.startswith(f'{bag}: its end is missing; ')
+    check(frames, list(range(5)))
+
+
 def test_a_clock_that_was_set_back_in_a_bag_is_named(tmp_path):
     for name in NEEDED['rosbag']:
         pytest.importorskip(name)
