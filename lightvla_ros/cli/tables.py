@@ -48,6 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--train-only', action='store_true', help='train the policies of the rows, and stop'
     )
     parser.add_argument('--show', action='store_true', help='run nothing; print what there is')
+    parser.add_argument(
+        '--plot', type=Path, metavar='FILE.png', help='also draw success against FLOPs'
+    )
+    parser.add_argument(
+        '--beside',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='FILE.json',
+        help="results of other tables' rows, for the plot",
+    )
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -81,7 +92,19 @@ def run(parsed: argparse.Namespace) -> int:
     parsed.out.mkdir(parents=True, exist_ok=True)
     write_text(parsed.out / 'table.md', text + '\n')
     print(text)
+    if parsed.plot:
+        rows_found = [path for row in plan.rows if (path := result_path(parsed.out, row)).exists()]
+        _plot([*rows_found, *parsed.beside], parsed.plot)
     return code
+
+
+def _plot(paths: list[Path], plot: Path) -> None:
+    from lightvla_ros.evaluate.result import read_document
+    from lightvla_ros.show.plots import write_success_and_flops
+
+    results = {path.stem: read_document(path) for path in paths}
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    write_success_and_flops(results, plot)
 
 
 def _train(parsed: argparse.Namespace, plan: TablePlan, rows: list[str]) -> bool:

@@ -1,7 +1,8 @@
-"""Plots: the kept tokens over an episode, what they show, and chunks under delay."""
+"""Plots: kept tokens over an episode, what they show, chunks under delay, success and FLOPs."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ PATCHES_COLOUR = '#d5d8dc'
 
 CAMERA_COLOURS = ('#2a7ab9', '#d9822b', '#7a5fa8')
 ALL_COLOUR = '#333333'
+METHOD_MARKERS = 'osD^v<>PXph*d'
 DELAY_COLOURS = ('#8a8f98', '#2a7ab9', '#d9822b', '#2e8b57')
 
 
@@ -140,6 +142,46 @@ def write_delays(document: dict[str, Any], path: Path) -> Path:
         frameon=False,
         fontsize=9,
     )
+    return save(figure, path)
+
+
+def write_success_and_flops(results: dict[str, dict[str, Any]], path: Path) -> Path:
+    """Write the success of rows against the FLOPs of a chunk; a line joins a method's numbers k.
+
+    :param results: Results of ``lightvla eval`` by the name of their row, such as ``dart-16``.
+    """
+    methods: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for row, result in results.items():
+        if 'ratio' in result['flops'] and result['episodes']:
+            name, k = re.fullmatch(r'(.*?)(?:-(\d+))?', row).groups()
+            methods.setdefault(name, []).append((k or '', result))
+    figure = Figure((9, 5.4), layout='constrained')
+    axes = figure.subplots()
+    for index, (name, found) in enumerate(methods.items()):
+        found.sort(key=lambda each: each[1]['flops']['ratio'])
+        shares = [100 * each['flops']['ratio'] for _, each in found]
+        rates, low, high = (
+            100 * np.array([each['success'][key] for _, each in found])
+            for key in ('rate', 'low', 'high')
+        )
+        (line,) = axes.plot(
+            shares,
+            rates,
+            marker=METHOD_MARKERS[index % len(METHOD_MARKERS)],
+            color=f'C{index % 10}',
+            ms=6,
+            lw=1,
+            label=words(name),
+        )
+        axes.vlines(shares, low, high, color=line.get_color(), lw=0.8, alpha=0.5)
+        for (k, _), share, rate in zip(found, shares, rates, strict=True):
+            axes.annotate(k, (share, rate), (4, 3), textcoords='offset points', fontsize=7)
+    axes.set_xlabel('FLOPs of a chunk, of those without pruning [%]', fontsize=9)
+    axes.set_ylabel('solved [%], Wilson 95 %', fontsize=9)
+    axes.set_ylim(-2, 103)
+    axes.grid(alpha=0.25)
+    without_frame(axes)
+    figure.legend(loc='outside right upper', frameon=False, fontsize=8)
     return save(figure, path)
 
 

@@ -90,7 +90,11 @@ def test_the_table_has_pairs_and_says_what_is_not_measured(tmp_path, capsys):
         ]  # fmt: skip
         header = {'conditions': Conditions().as_dict(), 'versions': {}}
         write_document(result_path(tmp_path, row), summarise(header, {}, records, {'ratio': 0.72}))
-    assert main(['tables', str(path), '--out', str(tmp_path), '--show']) == 0
+    picture = tmp_path / 'plots/p.png'
+    assert (
+        main(['tables', str(path), '--out', str(tmp_path), '--show', '--plot', str(picture)]) == 0
+    )
+    assert picture.stat().st_size > 10_000
     said = capsys.readouterr().out
     assert '| base | 10 of 10 | 72.2% to 100.0% | 8.0 | 72.0% | 18 ms |  |  |  |' in said
     assert '| less | 6 of 10 | 31.3% to 83.2% | 8.0 | 72.0% | 18 ms | -40.0 (' in said
