@@ -50,6 +50,7 @@ def test_every_result_takes_its_facts_from_one_place():
     ('arguments', 'line'),
     [
         (['--preset', 'libero-tiny'], 'libero-tiny: 6.40 M parameters'),
+        (['--preset', 'libero-small'], 'libero-small: 10.86 M parameters'),
         (['--policy', 'models/libero_tiny'], 'models/libero_tiny: 2.67 M parameters'),
     ],
 )
