@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightvla_ros.cli.arguments import add_preset, parse_count, parse_pruning
 from lightvla_ros.contract import load_manifest
@@ -32,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='count another way of pruning than the model has: lightvla, off, adp:SHARE or '
         'dart:SHARE',
     )
+    parser.add_argument(
+        '--prune',
+        metavar='NAME',
+        help='count a compared method of `lightvla eval --prune` that keeps K, in relation to all '
+        'patches; needs --kept',
+    )
     parser.add_argument('--json', action='store_true', help='print JSON alone')
 
 
@@ -43,7 +50,10 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.pruning is not None:
         config = replace(config, pruning=parsed.pruning)
     usual = [config.patches] + [config.fixed_kept] * (config.fixed_kept is not None)
-    rows = count_flops(config, parsed.kept or usual, parsed.text)
+    if parsed.prune is not None:
+        rows = _compared(config, parsed)
+    else:
+        rows = count_flops(config, parsed.kept or usual, parsed.text)
     if parsed.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -57,6 +67,23 @@ def run(parsed: argparse.Namespace) -> int:
         )
         print(f'{numbers}   {row["tflop"] / rows[0]["tflop"]:.3f}')
     return 0
+
+
+def _compared(config: VLAConfig, parsed: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of a compared method, the first one of all patches without it."""
+    from lightvla_ros.vla.compared.flops import count_compared
+    from lightvla_ros.vla.flops import count_flops
+
+    if parsed.kept is None or parsed.pruning is not None:
+        raise ArgumentError('--prune needs --kept K, and excludes --pruning')
+    [whole] = count_flops(config, [config.patches], parsed.text)
+    return [
+        {'kept': config.patches, 'tflop': whole['tflop']},
+        *(
+            {'kept': k, 'tflop': count_compared(config, parsed.prune, k, parsed.text)}
+            for k in parsed.kept
+        ),
+    ]
 
 
 def _config(parsed: argparse.Namespace) -> VLAConfig:

@@ -1,5 +1,6 @@
 """Compared pruning methods against their rules written out plainly, in loops and float64."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -29,6 +30,7 @@ from lightvla_ros.evaluate.chunk_flops import chunk_flops
 from lightvla_ros.evaluate.episodes import Conditions
 from lightvla_ros.vla.compared.flops import count_as_authors, count_compared
 from lightvla_ros.vla.compared.pruned_model import BEFORE, BY_SLOTS, METHODS, ComparedModel
+from lightvla_ros.vla.config import preset
 from lightvla_ros.vla.flops import count_flops
 from lightvla_ros.vla.model import LightVLA
 
@@ -225,6 +227,20 @@ def test_all_patches_give_the_models_own_actions(model, name):
         actions, picks = ComparedModel(model, name, COUNT)(pixels, context)
         assert picks.tolist() == list(range(COUNT))
         torch.testing.assert_close(actions, model.decode(model.encode(pixels, context)))
+
+
+def test_the_command_counts_a_method_in_relation_to_all_patches(capsys):
+    tiny = ['flops', '--preset', 'libero-tiny', '--text', '20', '--prune']
+    assert main([*tiny, 'fastv-slots', '--kept', '16', '64', '--json']) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row['kept'] for row in rows] == [128, 16, 64]
+    config = preset('libero-tiny')
+    assert rows[0]['tflop'] == count_flops(config, [128], 20)[0]['tflop']
+    assert rows[1]['tflop'] == count_compared(config, 'fastv-slots', 16, 20)
+    assert main([*tiny, 'nonsense', '--kept', '16']) == 1
+    assert 'nonsense' in capsys.readouterr().err
+    assert main([*tiny, 'dart']) == 2
+    assert '--prune needs --kept K' in capsys.readouterr().err
 
 
 def test_impossible_methods_are_refused(model):
