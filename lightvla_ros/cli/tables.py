@@ -16,6 +16,7 @@ from lightvla_ros.files import write_text
 
 if TYPE_CHECKING:
     from lightvla_ros.evaluate.tables import TablePlan
+    from lightvla_ros.train.config import TrainConfig
 
 POLICIES = 'policies'  # the folder of the trained policies, below --out
 
@@ -44,10 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--workers', type=parse_count, metavar='N', default=1, help='worker processes; default: 1'
     )
-    parser.add_argument(
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
         '--train-only', action='store_true', help='train the policies of the rows, and stop'
     )
-    parser.add_argument('--show', action='store_true', help='run nothing; print what there is')
+    part.add_argument('--show', action='store_true', help='run nothing; print what there is')
     parser.add_argument(
         '--plot', type=Path, metavar='FILE.png', help='also draw success against FLOPs'
     )
@@ -68,6 +70,7 @@ def run(parsed: argparse.Namespace) -> int:
         continues.
     :raises ArgumentError: When there is no such row, or a row's options are wrong.
     :raises ConfigError: When a policy's configuration is wrong.
+    :raises TrainError: When a policy was trained by another configuration than it has now.
     """
     from lightvla_ros.evaluate.tables import read_plan, result_path, table
 
@@ -75,6 +78,10 @@ def run(parsed: argparse.Namespace) -> int:
     rows = parsed.rows or list(plan.rows)
     if unknown := [row for row in rows if row not in plan.rows]:
         raise ArgumentError(f'--rows: {parsed.plan} has no {unknown[0]}; {", ".join(plan.rows)}')
+    if plan.policies and parsed.policy:
+        raise ArgumentError(
+            f'--policy: {parsed.plan} trains the policies of its rows; leave it out'
+        )
     code = 0
     commands = []
     if not parsed.show:
@@ -116,22 +123,23 @@ def _train(parsed: argparse.Namespace, plan: TablePlan, rows: list[str]) -> bool
     from lightvla_ros.train.config_file import read_config
 
     folder = parsed.out / POLICIES
-    needed = [name for name in plan.needed(rows) if not (folder / name / 'policy').exists()]
-    if not needed:
-        return True
-    from lightvla_ros.train.checkpoint import CHECKPOINT
-
     configs = {}
-    for name in needed:
+    for name in plan.needed(rows):
         policy = plan.policies[name]
         changes = in_folder(policy.changes, folder)
         configs[name] = read_config(parsed.plan.parent / policy.config, changes)
-    for name, config in configs.items():
-        print(f'training {name}:', flush=True)
-        out = folder / name
-        if not train.train(config, out, resume=(out / CHECKPOINT).exists()):
-            return False
-    return True
+    return all(_train_one(config, folder / name) for name, config in configs.items())
+
+
+def _train_one(config: TrainConfig, out: Path) -> bool:
+    from lightvla_ros.train.checkpoint import CHECKPOINT, check_same, load_checkpoint
+
+    checkpoint = out / CHECKPOINT
+    if (out / 'policy').exists():
+        check_same(checkpoint, load_checkpoint(checkpoint)['config'], config.to_dict())
+        return True
+    print(f'training {out.name}:', flush=True)
+    return train.train(config, out, resume=checkpoint.exists())
 
 
 def _parse(parsed: argparse.Namespace, arguments: list[str]) -> argparse.Namespace:

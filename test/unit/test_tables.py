@@ -134,3 +134,8 @@ def test_the_policies_of_a_table_are_trained_once_and_before_its_rows(tmp_path, 
     (runs['base'] / 'policy').rename(runs['base'] / 'gone')
     assert main([*command, 'base']) == 0  # it was trained to its end
     assert (runs['base'] / 'policy').is_dir()
+    (tmp_path / 'common.yaml').write_text(yaml.safe_dump(common | {'batch_size': 3}))
+    assert main([*command, 'base']) == 1  # a row of another run
+    assert 'batch_size was 4, is now 3' in capsys.readouterr().err
+    assert main([*command, 'base', '--policy', 'p']) == 2
+    assert 'trains the policies of its rows' in capsys.readouterr().err
