@@ -82,6 +82,8 @@ def run(parsed: argparse.Namespace) -> int:
         raise ArgumentError(
             f'--policy: {parsed.plan} trains the policies of its rows; leave it out'
         )
+    if parsed.beside and not parsed.plot:
+        raise ArgumentError('--beside is for the plot; give --plot FILE.png, too')
     code = 0
     commands = []
     if not parsed.show:
@@ -123,11 +125,13 @@ def _train(parsed: argparse.Namespace, plan: TablePlan, rows: list[str]) -> bool
     from lightvla_ros.train.config_file import read_config
 
     folder = parsed.out / POLICIES
-    configs = {}
-    for name in plan.needed(rows):
-        policy = plan.policies[name]
-        changes = in_folder(policy.changes, folder)
-        configs[name] = read_config(parsed.plan.parent / policy.config, changes)
+    # all configurations are read before the first run
+    configs = {
+        name: read_config(
+            parsed.plan.parent / plan.training, in_folder(plan.policies[name], folder)
+        )
+        for name in plan.needed(rows)
+    }
     return all(_train_one(config, folder / name) for name, config in configs.items())
 
 

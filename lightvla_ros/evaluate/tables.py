@@ -20,18 +20,6 @@ POLICIES = '{policies}'  # in a plan, the folder with the runs of its policies
 
 
 @dataclass(frozen=True)
-class TrainedPolicy:
-    """A policy that is trained for a table.
-
-    :param config: Configuration of ``lightvla train``; a path relative to the plan's folder.
-    :param changes: Fields of the configuration to change, nested ones by nested mappings.
-    """
-
-    config: str
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class TablePlan:
     """What a table compares.
 
@@ -41,15 +29,18 @@ class TablePlan:
     :param rows: Options of ``lightvla eval`` by the row's name, which is also its file's name.
     :param options: Options that all rows have.
     :param against: Row with which the others are compared, pair by pair; empty for none.
-    :param policies: The policies that are trained for the rows, by name; each may start from
-        those above it.
+    :param training: Configuration of ``lightvla train`` for the policies; a path relative to the
+        plan's folder.
+    :param policies: The policies that are trained for the rows, by name: what each changes in that
+        configuration, nested fields by nested mappings. It may start from those above it.
     """
 
     title: str
     rows: dict[str, list]
     options: tuple[str, ...] = ()
     against: str = ''
-    policies: dict[str, TrainedPolicy] = field(default_factory=dict)
+    training: str = ''
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def arguments(self, row: str) -> list[str]:
         """Return the options of a row, as ``lightvla eval`` takes them."""
@@ -60,7 +51,7 @@ class TablePlan:
         wanted = {name for row in rows for each in self.rows[row] for name in _named(each)}
         for name in reversed(self.policies):
             if name in wanted:
-                wanted |= set(_named(self.policies[name].changes))
+                wanted |= set(_named(self.policies[name]))
         return [name for name in self.policies if name in wanted]
 
 
@@ -104,9 +95,13 @@ def read_plan(path: Path) -> TablePlan:
 
 
 def _check_policies(plan: TablePlan) -> None:
+    if plan.policies and not plan.training:
+        raise ConfigError('training is missing, the configuration that the policies change')
     known: set[str] = set()
-    for name, policy in plan.policies.items():
-        if unknown := [each for each in _named(policy.changes) if each not in known]:
+    for name, changes in plan.policies.items():
+        if not isinstance(changes, dict):
+            raise ConfigError(f'policies.{name}: a mapping is needed, not {changes!r}')
+        if unknown := [each for each in _named(changes) if each not in known]:
             raise ConfigError(f'policies.{name}: there is no policy {unknown[0]!r} above it')
         known.add(name)
     for name, row in plan.rows.items():

@@ -44,9 +44,10 @@ def plan_of(tmp_path, **changes):
         ({'rows': {'base': ['--ablation-seed', 1]}}, 'rows.base: a list of strings is needed'),
         ({'rows': {'base': '--ablation fewer'}}, 'rows.base: a list of strings is needed'),
         ({'row': {}}, 'row is unknown'),
-        ({'policies': {'p': {'changes': {}}}}, 'policies.p.config is missing'),
+        ({'policies': {'p': {}}}, 'training is missing'),
+        ({'training': 'c', 'policies': {'p': 3}}, 'policies.p: a mapping is needed, not 3'),
         (
-            {'policies': {'p': {'config': 'c', 'changes': {'model': {'from': '{policies}/q'}}}}},
+            {'training': 'c', 'policies': {'p': {'model': {'from': '{policies}/q'}}}},
             "policies.p: there is no policy 'q' above it",
         ),
         ({'rows': {'base': ['--policy', '{policies}/q/policy']}}, "base: there is no policy 'q'"),
@@ -116,7 +117,8 @@ def test_the_policies_of_a_table_are_trained_once_and_before_its_rows(tmp_path, 
     path = plan_of(
         tmp_path,
         rows={name: ['--policy', f'{{policies}}/{name}/policy'] for name in changes},
-        policies={name: {'config': 'common.yaml', 'changes': c} for name, c in changes.items()},
+        training='common.yaml',
+        policies=changes,
     )
     command = ['tables', str(path), '--out', str(tmp_path / 'out'), '--train-only', '--rows']
     before = signal.getsignal(signal.SIGINT)
@@ -139,3 +141,5 @@ def test_the_policies_of_a_table_are_trained_once_and_before_its_rows(tmp_path, 
     assert 'batch_size was 4, is now 3' in capsys.readouterr().err
     assert main([*command, 'base', '--policy', 'p']) == 2
     assert 'trains the policies of its rows' in capsys.readouterr().err
+    assert main(['tables', str(path), '--out', str(tmp_path), '--show', '--beside', 'r.json']) == 2
+    assert '--beside is for the plot' in capsys.readouterr().err
