@@ -11,7 +11,11 @@ from lightvla_ros.vla.config import NOISE_SCHEDULES
 
 OPTIMIZERS = ('adamw', 'muon')
 LEARNING_RATES = ('step', 'cosine', 'constant')
-PARALLEL = ('none', 'ddp', 'fsdp2')
+CHOICES = {
+    'parallel': ('none', 'ddp', 'fsdp2'),
+    'copies': ('counted', 'once'),
+    'attention': ('auto', 'plain'),
+}
 BOUNDS = ('kept', 'data', 'robot')
 
 
@@ -250,6 +254,10 @@ class TrainConfig:
     :param threads: Threads of PyTorch; 0 keeps its default.
     :param freeze_towers: Train everything except the vision towers; without augmentation their
         features are computed only once.
+    :param freeze_tokens: Train the decoder and the head alone, so that every visual token and the
+        choice among them stay as they are (pruning ``off`` or ``lightvla``).
+    :param copies: Whether attention in training sees a token as often as it was picked
+        (``counted``, as in the released code), or once, as at inference (``once``).
     :param attention: ``auto`` (PyTorch chooses) or ``plain`` (matrix products and softmax).
     """
 
@@ -276,6 +284,8 @@ class TrainConfig:
     parallel: str = 'none'
     gradient_checkpointing: bool = False
     freeze_towers: bool = False
+    freeze_tokens: bool = False
+    copies: str = 'counted'
     compile: bool = False
     attention: str = 'auto'
 
@@ -289,7 +299,7 @@ class TrainConfig:
         problems += _negative(self, ('seed', 'threads'))
         if not all(math.isfinite(each) and each >= 0 for each in self.proprio_noise):
             problems.append(f'proprio_noise {list(self.proprio_noise)} must not be negative')
-        problems += _not_one_of(self, {'parallel': PARALLEL, 'attention': ('auto', 'plain')})
+        problems += _not_one_of(self, CHOICES)
         for name in ('proprio_dropout', 'ema'):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f'{name} {getattr(self, name)} is not in [0, 1)')
@@ -299,16 +309,24 @@ class TrainConfig:
             problems.append(
                 'interpolation: needs model.from, and excludes lora (lower lora.alpha instead)'
             )
+        if self.freeze_tokens and self.alignment.used:
+            problems.append('freeze_tokens: excludes alignment, which trains the visual tokens')
         if self.alignment.only_steps > self.steps:
             problems.append(
                 f'alignment.only_steps {self.alignment.only_steps} is more than steps {self.steps}'
             )
-        if self.freeze_towers and self.lora:
-            problems.append('freeze_towers: excludes lora, which trains only adapters')
-        if self.freeze_towers and self.parallel != 'none':
-            problems.append('freeze_towers: works only in one process; set parallel to none')
+        for name in ('freeze_towers', 'freeze_tokens'):
+            if getattr(self, name) and self.lora:
+                problems.append(f'{name}: excludes lora, which trains only adapters')
+            if getattr(self, name) and self.parallel != 'none':
+                problems.append(f'{name}: works only in one process; set parallel to none')
         if problems:
             raise ConfigError('; '.join(problems))
+
+    @property
+    def towers_frozen(self) -> bool:
+        """Whether the towers stay as they are."""
+        return self.freeze_towers or self.freeze_tokens
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values with the file's names; ``config_file.from_dict`` is the inverse."""

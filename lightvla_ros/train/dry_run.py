@@ -60,6 +60,8 @@ def _described(config: TrainConfig, plan: ModelPlan, found: Estimate) -> list[st
     if config.lora is not None:
         trained = f'LoRA of rank {config.lora.rank}, and the heads'
         types += ', trained ones float32'
+    elif config.freeze_tokens:
+        trained = 'the decoder and the head'
     elif config.freeze_towers:
         trained = 'all weights but the towers'
     rows = {

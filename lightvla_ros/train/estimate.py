@@ -129,7 +129,7 @@ def estimate(
         counts = _counts(model)
         mean = _size(RunningMean(model, config.ema).mean.values())
         states = _states(model, config)
-        if config.freeze_towers and not config.augment.any:
+        if config.towers_frozen and not config.augment.any:
             model.vision_backbone = GivenFeatures()
         activations = [
             _activations(losses, config, counter, each, prompt) for each in sorted(set(kept))

@@ -14,6 +14,9 @@ from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.vision import Block
 
+# What neither makes the visual tokens nor chooses among them
+BEHIND_THE_CHOICE = ('language_model.model.layers.', 'language_model.model.norm.', 'action_head.')
+
 
 def choose_trained(model: LightVLA, config: TrainConfig) -> None:
     """Add adapters to a frozen model (LoRA), or freeze the towers; otherwise all weights train.
@@ -23,8 +26,13 @@ def choose_trained(model: LightVLA, config: TrainConfig) -> None:
     if config.lora is not None:
         torch.manual_seed(config.seed)
         add_adapters(model, config.lora, config.autocast)
-    if config.freeze_towers:
+    if config.towers_frozen:
         model.vision_backbone.requires_grad_(False)
+    if config.freeze_tokens:
+        for name, weight in model.named_parameters():
+            if not name.startswith(BEHIND_THE_CHOICE):
+                weight.requires_grad_(False)
+    model.counts_copies = config.copies == 'counted'
 
 
 def blocks(model: nn.Module) -> list[Block | LlamaBlock]:

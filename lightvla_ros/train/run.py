@@ -99,11 +99,15 @@ class Run:
         self.model = model
         losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
         self.losses = losses.to(process.device)
-        self._frozen: torch.nn.Module | None = None
-        if config.freeze_towers:
-            self._frozen = model.vision_backbone
-            if not config.augment.any:
-                self.batches.features = TowerFeatures(model, data.store, viewer, process.rank == 0)
+        self._frozen: dict[str, Tensor] = {}
+        if config.lora is None:
+            self._frozen = {
+                name: weight.detach()
+                for name, weight in model.named_parameters()
+                if not weight.requires_grad
+            }
+        if config.towers_frozen and not config.augment.any:
+            self.batches.features = TowerFeatures(model, data.store, viewer, process.rank == 0)
         self.losses.train()  # a model that was loaded is in eval mode
         prepare_blocks(model, config)
         self._module = spread(self.losses, config.parallel, process)
@@ -236,7 +240,7 @@ class Run:
             'world': self.process.world,
             'frames': len(self.data.store),
             'weights': self._trained(),
-            'frozen': self._frozen_weights(),
+            'frozen': self._frozen,
             'mean': {name: whole(value) for name, value in self._mean.mean.items()},
             'start': self._start,
             'optimizers': optimizers_state(self.model, self._optimizers, self.config.parallel),
@@ -251,7 +255,7 @@ class Run:
         trained = mean or self._trained()
         if self._start:
             trained = between(self._start, trained, self.config.interpolation)
-        weights = trained | self._frozen_weights()
+        weights = trained | self._frozen
         if self.config.lora is not None:
             frozen = {name: whole(value) for name, value in self.model.state_dict().items()}
             lora = self.config.lora
@@ -308,11 +312,6 @@ class Run:
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: whole(weight) for name, weight in self._weights().items()}
-
-    def _frozen_weights(self) -> dict[str, Tensor]:
-        if self._frozen is None:
-            return {}
-        return self._frozen.state_dict(prefix='vision_backbone.')
 
     def _phase(self, step: int) -> tuple[str, float]:
         """Return the mode of the losses, and the noise bound alpha."""

@@ -97,6 +97,7 @@ class LightVLA(nn.Module):
         elif pruning.method == 'lightvla_star_llm':
             self.queries = DecoderQueries(pruning.queries, config.language.width)
         self.ablation: Ablation | None = None  # see ablation.py
+        self.counts_copies = True  # in training; see TrainConfig
 
     def forward(
         self,
@@ -140,9 +141,8 @@ class LightVLA(nn.Module):
         if self.training:
             merged = merge_copies(tokens, selection)
             found = merged.copies > 0
-            return DecoderInput(
-                merged.tokens, merged.picks, found, context, selection, merged.copies
-            )
+            copies = merged.copies if self.counts_copies else None
+            return DecoderInput(merged.tokens, merged.picks, found, context, selection, copies)
         return DecoderInput(tokens, selection.picks, selection.mask, context, selection)
 
     def decode(self, encoded: DecoderInput) -> Tensor:

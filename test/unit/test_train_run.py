@@ -337,7 +337,7 @@ def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):
     before, same = frozen.evaluate(), trained.evaluate()
     for name in ('held_out_l1', 'held_out_alignment'):
         assert before[name] == pytest.approx(same[name], rel=1e-3)  # features are kept in fp16
-    towers = {name: value.clone() for name, value in frozen._frozen_weights().items()}
+    towers = {name: value.clone() for name, value in frozen._frozen.items()}
     assert towers
     assert frozen.train()
     written = load_model(tmp_path / 'frozen' / 'policy').state_dict()
@@ -350,6 +350,51 @@ def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):
     assert main(['train', *arguments, '--write-policy', str(tmp_path / 'frozen')]) == 0
     again = load_model(tmp_path / 'again').state_dict()
     assert all(torch.equal(again[name], written[name]) for name in written)
+
+
+def test_frozen_tokens_and_the_choice_among_them_stay_as_they_were(tmp_path):
+    assert begin(tmp_path / 'start', steps=1).train()
+    before = load_model(tmp_path / 'start' / 'policy')
+    changes = {'augment': 'off', 'ema': 0.9, 'model': {'from': str(tmp_path / 'start')}}
+    run = begin(tmp_path / 'run', freeze_tokens=True, copies='once', steps=3, **changes)
+    assert run.train()
+    after = load_model(tmp_path / 'run' / 'policy')
+    pixels = torch.randn(1, before.config.cameras, 6, *[before.config.image_size] * 2)
+    words = torch.tensor([[before.config.bos_id, 5, 6]])
+    proprio = torch.randn(1, before.config.proprio_size)
+    with torch.no_grad():
+        first, then = (
+            model.eval()(pixels, words, torch.ones_like(words, dtype=torch.bool), proprio)
+            for model in (before, after)
+        )
+    assert torch.equal(first.selection.tokens, then.selection.tokens)
+    assert torch.equal(first.selection.picks, then.selection.picks)
+    assert not torch.equal(first.actions, then.actions)
+    moved = {
+        name
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
+    assert moved
+    assert all(
+        name.startswith(
+            ('language_model.model.layers.', 'language_model.model.norm.', 'action_head.')
+        )
+        for name in moved
+    )
+
+
+def test_copies_seen_once_make_training_see_what_inference_sees(tmp_path):
+    run = begin(tmp_path, noise={'schedule': 'none'}, proprio_noise=[], proprio_dropout=0.0)
+    batch = run.batches.training(np.arange(4))
+    losses = run.losses
+    with torch.no_grad():
+        counted = losses.train()(batch)['l1']
+        losses.model.counts_copies = False
+        once = losses(batch)['l1']
+        deployed = losses.eval()(batch)['l1']
+    torch.testing.assert_close(once, deployed)
+    assert abs(counted - deployed) > 1e-5
 
 
 @pytest.mark.parametrize('ema', [0.0, 0.9])
