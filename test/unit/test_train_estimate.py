@@ -65,11 +65,12 @@ def saved(run, batch, mode='both'):
         {'ema': 0.9, 'model': OFF, 'optimizer': {'name': 'muon', 'lr': 1e-3}},
         {'freeze_towers': True, 'augment': 'published'},
         {'freeze_towers': True, 'alignment': {'weight': 0.1, 'where': 0.5}},
+        {'freeze_tokens': True, 'copies': 'once'},
         {'alignment': {'only_steps': 6}},
         {'lora': LORA, 'autocast': True},
         {'autocast': True},
     ],
-    ids=['all', 'muon', 'frozen', 'features', 'alignment', 'lora', 'autocast'],
+    ids=['all', 'muon', 'frozen', 'features', 'decoder', 'alignment', 'lora', 'autocast'],
 )
 def test_counts_and_bytes_are_those_of_a_real_run(tmp_path, changes):
     if 'lora' in changes:
@@ -81,8 +82,8 @@ def test_counts_and_bytes_are_those_of_a_real_run(tmp_path, changes):
     run.train_step()
 
     found = estimated(run, kept, batch)
-    weights = list(run.model.parameters()) + list(run._frozen.parameters() if run._frozen else [])
-    weights = list({id(weight): weight for weight in weights}.values())
+    weights = list(run.model.parameters()) + list(run._frozen.values())
+    weights = list({weight.data_ptr(): weight for weight in reversed(weights)}.values())
     trained = [weight for weight in weights if weight.requires_grad]
     counts = found.counts['all']
     assert (counts.all, counts.trained) == tuple(
