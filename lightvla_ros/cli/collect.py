@@ -86,6 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='X',
         help='share of episodes with other colours of things and other light; default: 0',
     )
+    parser.add_argument(
+        '--fixtures',
+        type=parse_seed,
+        metavar='N',
+        help='seed of the fixtures beside which three in four layouts stand, such as 0, that of '
+        'evaluations on saved states; default: others for each layout',
+    )
     add_render(parser)
     parser.add_argument(
         '--policy',
@@ -126,6 +133,7 @@ def run(parsed: argparse.Namespace) -> int:
         parsed.looks,
         render=parsed.render,
         policy=parsed.policy,
+        fixtures=parsed.fixtures,
     )
     # a process per core: libraries must not start threads of their own (read when they load)
     os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')

@@ -53,6 +53,8 @@ class CollectPlan:
     :param others: Share of the episodes with a request for another object of the scene.
     :param looks: Share of the episodes with other colours and other light (``sim/looks.py``).
     :param policy: Folder of the policy that drives (DAgger); None if the expert drives.
+    :param fixtures: Seed of the fixtures beside which most layouts stand; None draws others for
+        each. Every evaluation on saved states has those of its own seed, which is 0 by default.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class CollectPlan:
     camera_size: int = 128
     render: str = 'cheap'
     policy: Path | None = None
+    fixtures: int | None = None
 
 
 def start(env: LiberoEnv, seed: int, plan: CollectPlan, rng: np.random.Generator) -> None:
@@ -72,8 +75,10 @@ def start(env: LiberoEnv, seed: int, plan: CollectPlan, rng: np.random.Generator
     Saved states hold no poses of fixtures: there a bowl may be up to 2 cm nearer to the wall of its
     drawer than the task's regions put it, and has to be grasped from another side.
     """
-    others = rng.random() < OTHER_FIXTURES
-    env.reset_layout(seed, int(rng.integers(1, 2**31)) if others else None)
+    fixtures = None
+    if rng.random() < OTHER_FIXTURES:
+        fixtures = int(rng.integers(1, 2**31)) if plan.fixtures is None else plan.fixtures
+    env.reset_layout(seed, fixtures)
     if rng.random() < plan.looks:
         env.draw_looks(rng)
 

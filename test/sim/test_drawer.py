@@ -56,6 +56,18 @@ def test_most_demonstrations_start_beside_fixtures_of_another_draw(env, monkeypa
     assert len(set(others)) == len(others)
 
 
+def test_layouts_are_drawn_beside_the_fixtures_of_saved_states(env, monkeypatch, tmp_path):
+    monkeypatch.setattr(env, '_settle', lambda: None)
+    env.reset(0, 0)
+    cabinet = places(env)[1]
+    plan = CollectPlan(tmp_path, 1, fixtures=0)
+    beside = 0
+    for seed in range(12):
+        start(env, seed, plan, np.random.default_rng(seed))
+        beside += np.allclose(cabinet, places(env)[1], atol=1e-9)
+    assert 6 <= beside < 12
+
+
 def test_in_a_drawer_it_is_always_the_same_side():
     """The roomiest side changes with millimetres."""
     for room in (0, 90, 200):  # where the wall is farther away than the fingers reach
