@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.lora import add_adapters
 from lightvla_ros.vla.language import LlamaBlock
@@ -21,8 +22,12 @@ BEHIND_THE_CHOICE = ('language_model.model.layers.', 'language_model.model.norm.
 def choose_trained(model: LightVLA, config: TrainConfig) -> None:
     """Add adapters to a frozen model (LoRA), or freeze the towers; otherwise all weights train.
 
-    :raises ConfigError: When the adapters do not fit the type of the weights.
+    :raises ConfigError: When the adapters do not fit the type of the weights, or when tokens that
+        are to be frozen are chosen by what is trained.
     """
+    method = model.config.pruning.method
+    if config.freeze_tokens and method not in ('off', 'lightvla'):
+        raise ConfigError(f'freeze_tokens: works only with pruning off or lightvla, not {method}')
     if config.lora is not None:
         torch.manual_seed(config.seed)
         add_adapters(model, config.lora, config.autocast)

@@ -31,6 +31,7 @@ from lightvla_ros.train.checkpoint import (
     save_checkpoint,
 )
 from lightvla_ros.train.config import TrainConfig
+from lightvla_ros.train.config_file import from_dict
 from lightvla_ros.train.data import Data, Sampler, load_data, step_seed
 from lightvla_ros.train.logs import Logs
 from lightvla_ros.train.lora import merge_adapters, without_adapters
@@ -271,7 +272,9 @@ class Run:
         """Return the checkpoint to resume from, or begin a new folder."""
         if resume:
             state = load_checkpoint(self._path)
-            check_same(self._path, state['config'], self.config.to_dict())
+            # a key that is newer than the checkpoint had what is its default now
+            then = from_dict(state['config']).to_dict()
+            check_same(self._path, then, self.config.to_dict())
             if state['world'] != self.process.world:
                 raise TrainError(
                     f'{self._path}: was written by {state["world"]} processes; start as many'

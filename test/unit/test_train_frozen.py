@@ -7,7 +7,8 @@ import train_rig
 import yaml
 
 from lightvla_ros.cli import main
-from lightvla_ros.errors import ConfigError
+from lightvla_ros.errors import ConfigError, TrainError
+from lightvla_ros.train.checkpoint import load_checkpoint, save_checkpoint
 from lightvla_ros.train.config_file import from_dict
 from lightvla_ros.train.data import Data, FrameStore
 from lightvla_ros.train.parallel import Process
@@ -15,12 +16,13 @@ from lightvla_ros.train.run import Run
 from lightvla_ros.vla.weights import load_model
 
 
-def begin(folder, **changes):
+def begin(folder, *, resume=False, **changes):
     store = FrameStore([train_rig.frames(24)])
     rows = store.rows(0)
     config = from_dict(train_rig.document('x', **changes))
     here = Process(0, 1, torch.device('cpu'))
-    return Run(config, folder, here, data=Data(store, (rows[:20],), (1.0,), rows[20:]))
+    data = Data(store, (rows[:20],), (1.0,), rows[20:])
+    return Run(config, folder, here, resume=resume, data=data)
 
 
 def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):
@@ -100,6 +102,26 @@ def test_frozen_towers_that_see_augmented_images_stay_as_they_were(tmp_path):
     for name, value in towers.items():
         assert torch.equal(written['vision_backbone.' + name], value), name
     assert not torch.equal(written['projector.fc1.weight'], projector)
+
+
+def test_a_checkpoint_from_before_a_key_had_its_default(tmp_path):
+    assert begin(tmp_path, steps=1).train()
+    path = tmp_path / 'checkpoint.pt'
+    state = load_checkpoint(path)
+    for name in ('copies', 'freeze_tokens'):
+        del state['config'][name]
+    save_checkpoint(path, state)
+    assert begin(tmp_path, steps=1, resume=True).step == 1
+    with pytest.raises(TrainError, match="copies was 'counted', is now 'once'"):
+        begin(tmp_path, steps=1, resume=True, copies='once')
+
+
+def test_tokens_that_the_decoder_chooses_cannot_be_frozen(tmp_path):
+    star = {'method': 'lightvla_star_llm', 'queries': 8, 'layer': 1}
+    model = {'preset': 'libero-tiny', 'changes': train_rig.MODEL | {'pruning': star}}
+    said = 'freeze_tokens: works only with pruning off or lightvla, not lightvla_star_llm'
+    with pytest.raises(ConfigError, match=said):
+        begin(tmp_path, freeze_tokens=True, model=model)
 
 
 @pytest.mark.parametrize(
