@@ -20,7 +20,9 @@ BEHIND_THE_CHOICE = ('language_model.model.layers.', 'language_model.model.norm.
 
 
 def choose_trained(model: LightVLA, config: TrainConfig) -> None:
-    """Add adapters to a frozen model (LoRA), or freeze the towers; otherwise all weights train.
+    """Add adapters to a frozen model (LoRA), or freeze towers or tokens; otherwise all is trained.
+
+    It also says how often the decoder counts a token that was picked several times.
 
     :raises ConfigError: When the adapters do not fit the type of the weights, or when tokens that
         are to be frozen are chosen by what is trained.
@@ -31,7 +33,7 @@ def choose_trained(model: LightVLA, config: TrainConfig) -> None:
     if config.lora is not None:
         torch.manual_seed(config.seed)
         add_adapters(model, config.lora, config.autocast)
-    if config.towers_frozen:
+    if config.freeze_towers:
         model.vision_backbone.requires_grad_(False)
     if config.freeze_tokens:
         for name, weight in model.named_parameters():
