@@ -87,6 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='share of episodes with other colours of things and other light; default: 0',
     )
     parser.add_argument(
+        '--exchanged',
+        type=number(0, 1),
+        default=0.0,
+        metavar='X',
+        help='share of episodes in which the target and another thing have exchanged places; in '
+        'LIBERO-Object the requested object and another; default: 0',
+    )
+    parser.add_argument(
         '--fixtures',
         type=parse_seed,
         metavar='N',
@@ -134,6 +142,7 @@ def run(parsed: argparse.Namespace) -> int:
         render=parsed.render,
         policy=parsed.policy,
         fixtures=parsed.fixtures,
+        exchanged=parsed.exchanged,
     )
     # a process per core: libraries must not start threads of their own (read when they load)
     os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')

@@ -10,6 +10,7 @@ import numpy as np
 from lightvla_ros.contract.libero import CAMERAS, CHUNK_LENGTH, PROPRIO
 from lightvla_ros.demonstrations.writer import Episode
 from lightvla_ros.policy.state import state_vector
+from lightvla_ros.sim.exchange import exchange_places
 from lightvla_ros.sim.goals import Request, other_requests, own_request
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.segmentation import Segmentation
@@ -52,6 +53,8 @@ class CollectPlan:
     :param stride: Steps between two pictures.
     :param others: Share of the episodes with a request for another object of the scene.
     :param looks: Share of the episodes with other colours and other light (``sim/looks.py``).
+    :param exchanged: Share of the episodes in which two things have exchanged places
+        (``sim/exchange.py``).
     :param policy: Folder of the policy that drives (DAgger); None if the expert drives.
     :param fixtures: Seed of the fixtures beside which most layouts stand; None draws others for
         each. Every evaluation on saved states has those of its own seed, which is 0 by default.
@@ -67,6 +70,7 @@ class CollectPlan:
     render: str = 'cheap'
     policy: Path | None = None
     fixtures: int | None = None
+    exchanged: float = 0.0
 
 
 def start(env: LiberoEnv, seed: int, plan: CollectPlan, rng: np.random.Generator) -> None:
@@ -79,6 +83,9 @@ def start(env: LiberoEnv, seed: int, plan: CollectPlan, rng: np.random.Generator
     if rng.random() < OTHER_FIXTURES:
         fixtures = int(rng.integers(1, 2**31)) if plan.fixtures is None else plan.fixtures
     env.reset_layout(seed, fixtures)
+    # no number is drawn for a share of 0, so that plans from before this option draw what they did
+    if plan.exchanged and rng.random() < plan.exchanged:
+        exchange_places(env, rng)
     if rng.random() < plan.looks:
         env.draw_looks(rng)
 

@@ -4,6 +4,7 @@
 - ``closed_loop``: a policy drives an episode
 - ``crisp_arm``: LIBERO's arm under the control law of crisp_controllers
 - ``episode``: an episode by LIBERO's protocol
+- ``exchange``: two things of a scene exchange places
 - ``expert``: the scripted expert
 - ``franka_hand``: the hand, at the speed of a real one
 - ``goals``: what else a scene could be asked for

@@ -117,7 +117,7 @@ class LiberoEnv:
             )
         self._sample_layout(seed)
         self._wrapper.set_init_state(self._init_states[init_state])
-        self._settle()
+        self.settle()
 
     def reset_layout(self, seed: int, fixtures: int | None = None) -> None:
         """Start from a layout that the seed draws from the task's regions, and let it settle.
@@ -148,7 +148,7 @@ class LiberoEnv:
                 f'{self.suite} task {self.task}: seed {seed} gives a saved initial state; those '
                 'are for evaluation alone, take another seed'
             )
-        self._settle()
+        self.settle()
 
     def draw_looks(self, rng: np.random.Generator) -> None:
         """Give things other colours and the scene other light, until the next reset."""
@@ -189,7 +189,8 @@ class LiberoEnv:
             decimate_visual_meshes(simulation.sim.model._model, context)
         self._built = mujoco.MjModel.from_xml_string(simulation.model.get_xml())
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Let things fall to rest, while the arm stands still with an open hand."""
         for _ in range(SETTLE_STEPS):
             self._wrapper.step(np.array([0, 0, 0, 0, 0, 0, OPEN]))
 

@@ -19,8 +19,10 @@
 - ``parallel``: one process or several: DDP, FSDP2
 - ``preparation``: a model made ready: what is trained, blocks recomputed or compiled
 - ``prompts``: all instructions of the data, encoded once
+- ``recolour``: other colours of things, painted into recorded pictures
 - ``run``: a training run, from data to a policy folder
 - ``start``: model, tokenizer and manifest at the start of a run
+- ``token_teacher``: towers that learn other looks from themselves
 - ``tower_features``: features of towers that are not trained, computed once
 - ``views``: frames as model inputs: cropped, changed in colour, normalised
 - ``weights``: means of weights, and the policy folder that is written from them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.data import Data, Gathered
 from lightvla_ros.train.losses import Batch
 from lightvla_ros.train.measurements import places_of
+from lightvla_ros.train.object_words import ObjectClasses
 from lightvla_ros.train.prompts import PromptTable, word_ids
+from lightvla_ros.train.recolour import recolour, things
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer, Views
 
@@ -31,7 +34,8 @@ class Batches:
 
     :param data: The run's frames; ``manifest`` and ``tokenizer`` (a path) are the policy's.
     :param viewer: Turns images into the towers' inputs.
-    :raises TrainError: When the policy cannot read an instruction.
+    :raises TrainError: When the policy cannot read an instruction, or things are to be recoloured
+        in frames without segmentation.
     :raises ConfigError: When ``proprio_noise`` has another length than the state.
     """
 
@@ -49,14 +53,25 @@ class Batches:
             states = normalise_states(data.store.proprio, manifest.proprio, data.store.robot.layout)
             self._proprio = torch.from_numpy(states)
         self._proprio_noise = _normalised_noise(config, manifest)
+        self._things: Tensor | None = None
+        if config.augment.things:
+            self._things = things(self._classes('augment.things'))
         self.features: TowerFeatures | None = None
 
     def training(self, rows: np.ndarray) -> Batch:
         """Return frames by row numbers int64 [B], augmented with the global random generator."""
-        frames = self._store.gather(rows, instances=self._config.alignment.used)
+        config = self._config
+        frames = recorded = self._store.gather(rows, instances=config.segmentation_used)
+        if self._things is not None:
+            share = config.augment.things
+            images = recolour(recorded.images, recorded.instances, self._things, share)
+            frames = replace(recorded, images=images)
         batch = self._batch(rows, frames, self._viewer.training)
+        if config.learn == 'tokens':
+            plain = self._viewer.evaluation(recorded.images).pixels
+            batch = replace(batch, plain=plain)
         if batch.proprio is not None:
-            proprio, dropout = batch.proprio, self._config.proprio_dropout
+            proprio, dropout = batch.proprio, config.proprio_dropout
             if self._proprio_noise is not None:
                 proprio += self._proprio_noise * torch.randn(proprio.shape)
             if dropout:
@@ -99,11 +114,7 @@ class Batches:
 
         :raises TrainError: When frames have no segmentation, or a word is unknown to the policy.
         """
-        classes = self._store.classes
-        if classes is None:
-            raise TrainError(
-                'alignment: the demonstrations have no segmentation; record them with segmentation'
-            )
+        classes = self._classes('alignment')
         words = [self._config.alignment.background, *classes.words[1:]]
         return word_ids(words, self._tokenizer, self._lowercase)
 
@@ -118,6 +129,13 @@ class Batches:
             labels = self.labels(torch.from_numpy(self._store.gather(part, True).instances))
             found += torch.bincount(labels[labels != NO_LABEL], minlength=count)
         return found / found.sum().clamp_min(1)
+
+    def _classes(self, key: str) -> ObjectClasses:
+        if self._store.classes is None:
+            raise TrainError(
+                f'{key}: the demonstrations have no segmentation; record them with segmentation'
+            )
+        return self._store.classes
 
     def _batch(
         self,

@@ -14,6 +14,7 @@ LEARNING_RATES = ('step', 'cosine', 'constant')
 CHOICES = {
     'parallel': ('none', 'ddp', 'fsdp2'),
     'copies': ('counted', 'once'),
+    'learn': ('actions', 'tokens'),
     'attention': ('auto', 'plain'),
 }
 BOUNDS = ('kept', 'data', 'robot')
@@ -156,19 +157,22 @@ class AugmentConfig:
 
     :param crop: A random crop of 90 % of the area; the policy then crops the centre.
     :param colour: Brightness, contrast, saturation and hue.
+    :param things: Share of the frames whose things get other colours (``recolour.py``), which is
+        not among the published changes. Frames without segmentation only get other light.
     """
 
     crop: bool = True
     colour: bool = True
+    things: float = 0.0
 
     @property
     def any(self) -> bool:
         """Whether images are changed at all."""
-        return self.crop or self.colour
+        return self.crop or self.colour or self.things > 0
 
     def problems(self) -> list[str]:
         """Return a line for each invalid field."""
-        return []
+        return [] if 0 <= self.things <= 1 else [f'things {self.things} is not in [0, 1]']
 
 
 @dataclass(frozen=True)
@@ -256,6 +260,9 @@ class TrainConfig:
         features are computed only once.
     :param freeze_tokens: Train the decoder and the head alone, so that every visual token and the
         choice among them stay as they are (pruning ``off`` or ``lightvla``).
+    :param learn: ``actions``, or ``tokens``: towers and projector alone learn to give the start's
+        visual tokens for things in other colours (``token_teacher.py``; needs ``augment.things``
+        and pruning ``lightvla``).
     :param copies: Whether attention in training sees a token as often as it was picked
         (``counted``, as in the released code), or once, as at inference (``once``).
     :param attention: ``auto`` (PyTorch chooses) or ``plain`` (matrix products and softmax).
@@ -285,6 +292,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     freeze_towers: bool = False
     freeze_tokens: bool = False
+    learn: str = 'actions'
     copies: str = 'counted'
     compile: bool = False
     attention: str = 'auto'
@@ -311,6 +319,7 @@ class TrainConfig:
             )
         if self.freeze_tokens and self.alignment.used:
             problems.append('freeze_tokens: excludes alignment, which trains the visual tokens')
+        problems += self._problems_of_tokens()
         if self.alignment.only_steps > self.steps:
             problems.append(
                 f'alignment.only_steps {self.alignment.only_steps} is more than steps {self.steps}'
@@ -322,6 +331,27 @@ class TrainConfig:
                 problems.append(f'{name}: works only in one process; set parallel to none')
         if problems:
             raise ConfigError('; '.join(problems))
+
+    def _problems_of_tokens(self) -> list[str]:
+        if self.learn != 'tokens':
+            return []
+        wanted = {
+            'a start: set model.from': self.model.start is not None,
+            'things in other colours: set augment.things': self.augment.things > 0,
+            'pictures as recorded: set augment.crop and colour to false': not (
+                self.augment.crop or self.augment.colour
+            ),
+            'towers: leave freeze_towers, freeze_tokens and lora out': not (
+                self.towers_frozen or self.lora
+            ),
+            'no alignment: set its weight and only_steps to 0': not self.alignment.used,
+        }
+        return [f'learn tokens needs {need}' for need, met in wanted.items() if not met]
+
+    @property
+    def segmentation_used(self) -> bool:
+        """Whether training needs to know what each pixel shows."""
+        return self.alignment.used or self.augment.things > 0
 
     @property
     def towers_frozen(self) -> bool:

@@ -65,7 +65,7 @@ def _augment(value: Any) -> Any:
     # YAML reads a bare off as False
     named = {None: True, False: False, 'off': False, 'published': True, True: True}
     if isinstance(value, dict):
-        return {'crop': False, 'colour': False} | value
+        return {'crop': False, 'colour': False, 'things': 0.0} | value
     if value not in named:
         raise ConfigError(f'augment {value!r} is not off, published or a mapping')
     return {'crop': named[value], 'colour': named[value]}

@@ -62,6 +62,8 @@ def _described(config: TrainConfig, plan: ModelPlan, found: Estimate) -> list[st
         types += ', trained ones float32'
     elif config.freeze_tokens:
         trained = 'the decoder and the head'
+    elif config.learn == 'tokens':
+        trained = 'towers and projector'
     elif config.freeze_towers:
         trained = 'all weights but the towers'
     rows = {

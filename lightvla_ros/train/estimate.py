@@ -28,6 +28,7 @@ from lightvla_ros.train.losses import Batch, Losses
 from lightvla_ros.train.object_words import WORDS
 from lightvla_ros.train.optim import make_optimizers
 from lightvla_ros.train.preparation import blocks, choose_trained
+from lightvla_ros.train.token_teacher import TokenTeacher
 from lightvla_ros.train.tower_features import GivenFeatures
 from lightvla_ros.train.weights import RunningMean
 from lightvla_ros.vla.config import VLAConfig
@@ -124,7 +125,7 @@ def estimate(
     with FakeTensorMode(), _Counter() as counter:
         _make_fake(model)
         losses = _losses(model, config)
-        frozen = _size(weight for weight in model.parameters() if not weight.requires_grad)
+        frozen = _size(weight for weight in losses.parameters() if not weight.requires_grad)
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         counts = _counts(model)
         mean = _size(RunningMean(model, config.ema).mean.values())
@@ -204,7 +205,8 @@ def _losses(model: LightVLA, config: TrainConfig) -> Losses:
         language = model.config.language
         aligner = Aligner(ids, torch.ones(count) / count, language.width, model.config.cameras)
     alignment = config.alignment
-    return Losses(model, aligner, alignment.weight, alignment.where).train()
+    teacher = TokenTeacher(model) if config.learn == 'tokens' else None
+    return Losses(model, aligner, alignment.weight, alignment.where, teacher).train()
 
 
 def _states(model: nn.Module, config: TrainConfig) -> int:
@@ -227,6 +229,8 @@ def _activations(
     counter.kept = kept
     alone = config.alignment.only_steps
     modes = ['alignment'] * (alone > 0) + ['both'] * (alone < config.steps)
+    if losses.teacher is not None:
+        modes = ['tokens']
     found = [_one_pass(losses, config, counter, prompt, mode) for mode in modes]
     return Activations(kept, *(max(each) for each in zip(*found, strict=True)))
 
@@ -282,6 +286,7 @@ def _batch(model: LightVLA, config: TrainConfig, prompt: int) -> Batch:
         labels,
         places,
         found,
+        torch.empty_like(pixels) if config.learn == 'tokens' else None,
     )
 
 

@@ -11,6 +11,7 @@ from lightvla_ros.files import append, check_room, write_text
 from lightvla_ros.train.measurements import DIMENSIONS, PLACES
 
 LOG = 'log.csv'
+LOSSES = ('loss', 'l1', 'alignment', 'where', 'tokens', 'choice', 'picks')  # of training
 BOARD_ROOM = 100_000  # bytes; a full disk would raise a traceback in TensorBoard's own thread
 
 
@@ -24,11 +25,7 @@ def columns(cameras: tuple[str, ...]) -> list[str]:
         'eta_seconds',
         'lr',
         'alpha',
-        'loss',
-        'l1',
-        'alignment',
-        'where',
-        'picks',
+        *LOSSES,
         'gradient_norm',
         'held_out_l1',
         *(f'held_out_l1_{name}' for name in DIMENSIONS),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightvla_ros.errors import ConfigError
 from lightvla_ros.train.alignment import NO_LABEL, Aligner
+from lightvla_ros.train.token_teacher import TokenTeacher
 from lightvla_ros.vla import pruner
 from lightvla_ros.vla.model import Context, DecoderInput, LightVLA
 from lightvla_ros.vla.pruner import in_fp32, rms
@@ -27,6 +28,7 @@ class Batch:
     :param labels: int64 [B, Lv], classes of the patches (``alignment.patch_labels``), or None.
     :param places: float32 [B, Lv, 2], ``found`` bool [B, Lv]: positions of the patches' objects
         (``alignment.patch_places``), or None.
+    :param plain: What ``pixels`` are without other colours, for the teacher of tokens; or None.
     """
 
     pixels: Tensor
@@ -37,6 +39,7 @@ class Batch:
     labels: Tensor | None
     places: Tensor | None = None
     found: Tensor | None = None
+    plain: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -51,14 +54,21 @@ class Losses(nn.Module):
     :param aligner: None if alignment is neither trained nor measured.
     :param weight: Weight of the alignment loss relative to L1.
     :param where: Weight of the position error relative to the alignment loss.
+    :param teacher: For the mode ``tokens``.
     :raises ConfigError: When the pruning method hides the projected patches.
     """
 
     def __init__(
-        self, model: LightVLA, aligner: Aligner | None, weight: float, where: float = 0.0
+        self,
+        model: LightVLA,
+        aligner: Aligner | None,
+        weight: float,
+        where: float = 0.0,
+        teacher: TokenTeacher | None = None,
     ) -> None:
         super().__init__()
         self.model, self.aligner, self.weight, self.where = model, aligner, weight, where
+        self.teacher = teacher
         method = model.config.pruning.method
         if aligner is not None and method not in ('off', 'lightvla'):
             raise ConfigError(f'alignment works only with pruning off or lightvla, not {method}')
@@ -73,12 +83,16 @@ class Losses(nn.Module):
         [B], ``spread`` [B] (mean cosine between two queries), ``right`` (share of patches that
         alignment classifies correctly).
 
-        :param mode: ``both``, or ``alignment``: only the encoder, with the alignment loss.
+        :param mode: ``both``; ``alignment``: only the encoder, with the alignment loss; or
+            ``tokens``: towers and projector, with the teacher's losses ``tokens`` and ``choice``
+            (measured, it is ``both``).
         """
         model = self.model
         words = model.language_model.model.embed_tokens(batch.ids[:, 1:])
         context = model.embed_context(words, batch.mask[:, :-1], batch.proprio, model.embed_ends())
         found: dict[str, Tensor] = {}
+        if mode == 'tokens' and not measure:
+            return self.teacher(model, batch.pixels, batch.plain, context)
         if mode == 'alignment':
             features = model.vision_backbone(batch.pixels, model.film_input(context))
             patches = model.projector(features)

@@ -15,29 +15,35 @@ from lightvla_ros.vla.language import LlamaBlock
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.vision import Block
 
+VISUAL_TOKENS = ('vision_backbone.', 'projector.')  # what makes them
 # What neither makes the visual tokens nor chooses among them
 BEHIND_THE_CHOICE = ('language_model.model.layers.', 'language_model.model.norm.', 'action_head.')
 
 
 def choose_trained(model: LightVLA, config: TrainConfig) -> None:
-    """Add adapters to a frozen model (LoRA), or freeze towers or tokens; otherwise all is trained.
+    """Add adapters to a frozen model (LoRA), or freeze a part of it; otherwise all is trained.
 
     It also says how often the decoder counts a token that was picked several times.
 
-    :raises ConfigError: When the adapters do not fit the type of the weights, or when tokens that
-        are to be frozen are chosen by what is trained.
+    :raises ConfigError: When the adapters do not fit the type of the weights, or when the pruning
+        method does not fit what is frozen.
     """
     method = model.config.pruning.method
     if config.freeze_tokens and method not in ('off', 'lightvla'):
         raise ConfigError(f'freeze_tokens: works only with pruning off or lightvla, not {method}')
+    if config.learn == 'tokens' and method != 'lightvla':
+        raise ConfigError(f'learn: tokens works only with pruning lightvla, not {method}')
     if config.lora is not None:
         torch.manual_seed(config.seed)
         add_adapters(model, config.lora, config.autocast)
     if config.freeze_towers:
         model.vision_backbone.requires_grad_(False)
-    if config.freeze_tokens:
+    for only, trained in (
+        (config.freeze_tokens, BEHIND_THE_CHOICE),
+        (config.learn == 'tokens', VISUAL_TOKENS),
+    ):
         for name, weight in model.named_parameters():
-            if not name.startswith(BEHIND_THE_CHOICE):
+            if only and not name.startswith(trained):
                 weight.requires_grad_(False)
     model.counts_copies = config.copies == 'counted'
 

@@ -33,7 +33,7 @@ from lightvla_ros.train.checkpoint import (
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.config_file import from_dict
 from lightvla_ros.train.data import Data, Sampler, load_data, step_seed
-from lightvla_ros.train.logs import Logs
+from lightvla_ros.train.logs import LOSSES, Logs
 from lightvla_ros.train.lora import merge_adapters, without_adapters
 from lightvla_ros.train.losses import Losses
 from lightvla_ros.train.measurements import measure
@@ -48,6 +48,7 @@ from lightvla_ros.train.optim import (
 from lightvla_ros.train.parallel import Process, any_of_all, assign, gathering, spread, whole
 from lightvla_ros.train.preparation import choose_trained, prepare_blocks
 from lightvla_ros.train.start import start
+from lightvla_ros.train.token_teacher import TokenTeacher
 from lightvla_ros.train.tower_features import TowerFeatures
 from lightvla_ros.train.views import Viewer
 from lightvla_ros.train.weights import RunningMean, between, write_observations, write_policy
@@ -82,7 +83,7 @@ class Run:
             torch.set_num_threads(config.threads)
         alignment = config.alignment
         if data is None:
-            data = load_data(config.data, alignment.names, alignment.used)
+            data = load_data(config.data, alignment.names, config.segmentation_used)
         self.data = data
         # only one process may write into the run's folder
         own = self.folder if process.rank == 0 else Path(tempfile.mkdtemp())
@@ -98,7 +99,8 @@ class Run:
         if process.rank == 0 and not viewer.fits(data.store.image_shape[1:3]):
             print("every step turns or resizes images to the policy's form", flush=True)
         self.model = model
-        losses = Losses(model, self._aligner(), alignment.weight, alignment.where)
+        teacher = TokenTeacher(model) if config.learn == 'tokens' else None
+        losses = Losses(model, self._aligner(), alignment.weight, alignment.where, teacher)
         self.losses = losses.to(process.device)
         self._frozen: dict[str, Tensor] = {}
         if config.lora is None:
@@ -213,7 +215,7 @@ class Run:
                 with self._autocast():
                     found = self._module(batch, alpha, mode)
                 (found['loss'] / config.accumulate).backward()
-            for name in ('loss', 'l1', 'alignment', 'where', 'picks'):
+            for name in LOSSES:
                 if name in found:
                     value = float(found[name].detach().float().mean())
                     figures[name] = figures.get(name, 0.0) + value / config.accumulate
@@ -321,6 +323,8 @@ class Run:
         config, first = self.config, self.config.alignment.only_steps
         if step < first:
             return 'alignment', 0.0
+        if config.learn == 'tokens':
+            return 'tokens', 0.0
         if self.model.config.pruning.method == 'off':
             return 'both', 0.0
         bound = noise_bound(config.noise.schedule, step - first, config.steps - first)

@@ -30,7 +30,7 @@ def places(env):
 
 
 def test_a_layout_beside_fixtures_of_another_draw(env, monkeypatch):
-    monkeypatch.setattr(env, '_settle', lambda: None)
+    monkeypatch.setattr(env, 'settle', lambda: None)
     env.reset_layout(7)
     bowl, cabinet, joints = places(env)
     env.reset_layout(7, fixtures=8)
@@ -57,7 +57,7 @@ def test_most_demonstrations_start_beside_fixtures_of_another_draw(env, monkeypa
 
 
 def test_layouts_are_drawn_beside_the_fixtures_of_saved_states(env, monkeypatch, tmp_path):
-    monkeypatch.setattr(env, '_settle', lambda: None)
+    monkeypatch.setattr(env, 'settle', lambda: None)
     env.reset(0, 0)
     cabinet = places(env)[1]
     plan = CollectPlan(tmp_path, 1, fixtures=0)

@@ -2,8 +2,13 @@
 
 import h5py
 import numpy as np
+import torch
 
 from lightvla_ros.demonstrations.frames import Frames
+from lightvla_ros.train.config_file import from_dict
+from lightvla_ros.train.data import Data, FrameStore
+from lightvla_ros.train.parallel import Process
+from lightvla_ros.train.run import Run
 
 NAMES = ('background', 'akita_black_bowl_1', 'plate_1', 'robot', 'gripper', 'odd_thing')
 INSTRUCTIONS = (
@@ -93,3 +98,13 @@ def document(path, **changes):
         'threads': 1,
         **changes,
     }
+
+
+def begin(folder, *, resume=False, of=None, **changes):
+    """A run on 20 frames, with 4 held out."""
+    store = FrameStore([frames(24) if of is None else of])
+    rows = store.rows(0)
+    config = from_dict(document('x', **changes))
+    here = Process(0, 1, torch.device('cpu'))
+    data = Data(store, (rows[:20],), (1.0,), rows[20:])
+    return Run(config, folder, here, resume=resume, data=data)

@@ -5,24 +5,13 @@ import pytest
 import torch
 import train_rig
 import yaml
+from train_rig import begin
 
 from lightvla_ros.cli import main
 from lightvla_ros.errors import ConfigError, TrainError
 from lightvla_ros.train.checkpoint import load_checkpoint, save_checkpoint
 from lightvla_ros.train.config_file import from_dict
-from lightvla_ros.train.data import Data, FrameStore
-from lightvla_ros.train.parallel import Process
-from lightvla_ros.train.run import Run
 from lightvla_ros.vla.weights import load_model
-
-
-def begin(folder, *, resume=False, **changes):
-    store = FrameStore([train_rig.frames(24)])
-    rows = store.rows(0)
-    config = from_dict(train_rig.document('x', **changes))
-    here = Process(0, 1, torch.device('cpu'))
-    data = Data(store, (rows[:20],), (1.0,), rows[20:])
-    return Run(config, folder, here, resume=resume, data=data)
 
 
 def test_frozen_towers_see_once_and_are_written_as_they_were(tmp_path):

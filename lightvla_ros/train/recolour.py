@@ -1,0 +1,77 @@
+"""Other colours of things, and other light, painted into recorded pictures by their segmentation.
+
+``sim/looks.py`` colours things in the simulator, before a picture is rendered. Here nothing is
+rendered, so that every step can show a frame in other colours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightvla_ros.train.object_words import BACKGROUND, ROBOT, ObjectClasses
+
+COLOURED = 0.5  # share of a frame's things that get another colour
+FADED = 0.5  # of those, the share that fade into a colour; the others are multiplied by one
+MULTIPLIED = (0.4, 1.6)  # brightness of a colour that multiplies
+REMAINING = (0.2, 1.0)  # share of its own picture that a thing keeps when it fades
+LIGHT = (0.6, 1.4)  # factor on the whole picture, in half of the frames
+INSTANCES = 256  # values of a segmentation
+
+
+def things(classes: ObjectClasses) -> Tensor:
+    """Return which instances of a segmentation can be recoloured: bool [256].
+
+    All but the background and the robot, which look the same in every scene.
+    """
+    fixed = [index for index, word in enumerate(classes.words) if word in (BACKGROUND, ROBOT)]
+    found = ~np.isin(classes.of_instance, fixed)
+    found[len(classes.instances) :] = False
+    return torch.from_numpy(found)
+
+
+def recolour(
+    images: np.ndarray, instances: np.ndarray, allowed: Tensor, share: float
+) -> np.ndarray:
+    """Give some things of some frames another colour, with PyTorch's random numbers.
+
+    A thing has one colour in all cameras. Multiplying by a colour leaves black black, and fading
+    into one leaves less of the print, so half of the things get the one and half the other.
+
+    :param images: uint8 [B, cameras, H, W, 3].
+    :param instances: uint8 [B, cameras, H, W], the instance that each pixel shows.
+    :param allowed: bool [256], see :func:`things`.
+    :param share: Share of the frames that are changed.
+    :returns: uint8, of the images' shape. What is brighter than white is white.
+    """
+    batch = len(images)
+    changed = torch.rand(batch, 1) < share
+    coloured = changed & allowed & (torch.rand(batch, INSTANCES) < COLOURED)
+    faded = coloured & (torch.rand(batch, INSTANCES) < FADED)
+    colour = _colours(batch, INSTANCES)
+    remaining = _uniform((batch, INSTANCES, 1), *REMAINING)
+    multiplied = colour * _uniform((batch, INSTANCES, 1), *MULTIPLIED)
+    factor = torch.where(faded[..., None], remaining.expand_as(colour), multiplied)
+    factor = torch.where(coloured[..., None], factor, torch.ones(()))
+    added = 255 * (1 - remaining) * colour * torch.rand(batch, INSTANCES, 1)
+    added = torch.where(faded[..., None], added, torch.zeros(()))
+    light = torch.where(
+        changed & (torch.rand(batch, 1) < 0.5), _uniform((batch, 1), *LIGHT), torch.ones(())
+    )
+    shown = torch.from_numpy(instances).flatten(1).long()  # [B, pixels of all cameras]
+    frame = torch.arange(batch)[:, None]
+    pixels = torch.from_numpy(images).flatten(1, 3) * factor[frame, shown] + added[frame, shown]
+    pixels = (pixels * light[..., None]).clamp_(0, 255)
+    return pixels.to(torch.uint8).view(images.shape).numpy()
+
+
+def _colours(*shape: int) -> Tensor:
+    """Draw colours of any hue and saturation whose brightest channel is 1 -> [*shape, 3]."""
+    sixths = 6 * torch.rand(*shape, 1) + torch.tensor([5.0, 3.0, 1.0])
+    place = sixths.remainder(6)
+    return 1 - torch.rand(*shape, 1) * torch.minimum(place, 4 - place).clamp(0, 1)
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float) -> Tensor:
+    return torch.rand(shape) * (high - low) + low
