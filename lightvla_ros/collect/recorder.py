@@ -53,7 +53,7 @@ class CollectPlan:
     :param stride: Steps between two pictures.
     :param others: Share of the episodes with a request for another object of the scene.
     :param looks: Share of the episodes with other colours and other light (``sim/looks.py``).
-    :param exchanged: Share of the episodes in which two things have exchanged places
+    :param exchanged: Share of the episodes in which two things exchange places where they can
         (``sim/exchange.py``).
     :param policy: Folder of the policy that drives (DAgger); None if the expert drives.
     :param fixtures: Seed of the fixtures beside which most layouts stand; None draws others for
