@@ -21,14 +21,14 @@ def exchange_places(env: LiberoEnv, rng: np.random.Generator) -> tuple[str, str]
     """
     _, requested, target = env.goal[0]
     one = requested if target.startswith('basket') else target
-    start = save_state(env.simulation)
-    others = [name for name in movable(env) if name not in (one, requested, target)]
-    if one not in movable(env):
+    free = movable(env)
+    if one not in free:
         return None
-    for other in rng.permutation(others):
+    start = save_state(env.simulation)
+    for other in rng.permutation([each for each in free if each not in (requested, target)]):
         places = _exchanged(env, one, other)
         env.settle()
-        if all(np.abs(_joint(env, name)[:2] - place[:2]).max() < SLIPPED for name, place in places):
+        if all(np.abs(_pose(env, name)[:2] - place[:2]).max() < SLIPPED for name, place in places):
             return one, str(other)
         restore_state(env.simulation, start)
     return None
@@ -44,7 +44,7 @@ def movable(env: LiberoEnv) -> list[str]:
 
 def _exchanged(env: LiberoEnv, *names: str) -> list[tuple[str, np.ndarray]]:
     """Move two things to each other's place, each on its own base; return their new poses."""
-    poses = [_joint(env, name) for name in names]
+    poses = [_pose(env, name) for name in names]
     bases = [env.simulation.objects_dict[name].bottom_offset[2] for name in names]
     moved = []
     for own, name in enumerate(names):
@@ -58,7 +58,7 @@ def _exchanged(env: LiberoEnv, *names: str) -> list[tuple[str, np.ndarray]]:
     return moved
 
 
-def _joint(env: LiberoEnv, name: str) -> np.ndarray:
+def _pose(env: LiberoEnv, name: str) -> np.ndarray:
     """Return position [m] and quaternion [7] of a thing."""
     joint = env.simulation.objects_dict[name].joints[0]
     return env.simulation.sim.data.get_joint_qpos(joint).copy()

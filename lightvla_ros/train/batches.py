@@ -65,7 +65,9 @@ class Batches:
         if self._things is not None:
             share = config.augment.things
             images = recolour(recorded.images, recorded.instances, self._things, share)
-            frames = replace(recorded, images=images)
+            # only alignment needs to know what each patch shows
+            shown = recorded.instances if config.alignment.used else None
+            frames = replace(recorded, images=images, instances=shown)
         batch = self._batch(rows, frames, self._viewer.training)
         if config.learn == 'tokens':
             plain = self._viewer.evaluation(recorded.images).pixels

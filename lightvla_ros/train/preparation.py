@@ -38,13 +38,14 @@ def choose_trained(model: LightVLA, config: TrainConfig) -> None:
         add_adapters(model, config.lora, config.autocast)
     if config.freeze_towers:
         model.vision_backbone.requires_grad_(False)
-    for only, trained in (
-        (config.freeze_tokens, BEHIND_THE_CHOICE),
-        (config.learn == 'tokens', VISUAL_TOKENS),
-    ):
-        for name, weight in model.named_parameters():
-            if only and not name.startswith(trained):
-                weight.requires_grad_(False)
+    trained: tuple[str, ...] = ('',)  # every name starts so
+    if config.freeze_tokens:
+        trained = BEHIND_THE_CHOICE
+    elif config.learn == 'tokens':
+        trained = VISUAL_TOKENS
+    for name, weight in model.named_parameters():
+        if not name.startswith(trained):
+            weight.requires_grad_(False)
     model.counts_copies = config.copies == 'counted'
 
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from lightvla_ros.train.object_words import BACKGROUND, ROBOT, ObjectClasses
+from lightvla_ros.train.views import shift_hue
 
 COLOURED = 0.5  # share of a frame's things that get another colour
 FADED = 0.5  # of those, the share that fade into a colour; the others are multiplied by one
 MULTIPLIED = (0.4, 1.6)  # brightness of a colour that multiplies
 REMAINING = (0.2, 1.0)  # share of its own picture that a thing keeps when it fades
-LIGHT = (0.6, 1.4)  # factor on the whole picture, in half of the frames
+LIGHT = (0.6, 1.4)  # factor on the whole picture, in half of the changed frames
 INSTANCES = 256  # values of a segmentation
 
 
@@ -49,7 +50,7 @@ def recolour(
     changed = torch.rand(batch, 1) < share
     coloured = changed & allowed & (torch.rand(batch, INSTANCES) < COLOURED)
     faded = coloured & (torch.rand(batch, INSTANCES) < FADED)
-    colour = _colours(batch, INSTANCES)
+    colour = _colours(batch * INSTANCES).view(batch, INSTANCES, 3)
     remaining = _uniform((batch, INSTANCES, 1), *REMAINING)
     multiplied = colour * _uniform((batch, INSTANCES, 1), *MULTIPLIED)
     factor = torch.where(faded[..., None], remaining.expand_as(colour), multiplied)
@@ -66,11 +67,11 @@ def recolour(
     return pixels.to(torch.uint8).view(images.shape).numpy()
 
 
-def _colours(*shape: int) -> Tensor:
-    """Draw colours of any hue and saturation whose brightest channel is 1 -> [*shape, 3]."""
-    sixths = 6 * torch.rand(*shape, 1) + torch.tensor([5.0, 3.0, 1.0])
-    place = sixths.remainder(6)
-    return 1 - torch.rand(*shape, 1) * torch.minimum(place, 4 - place).clamp(0, 1)
+def _colours(count: int) -> Tensor:
+    """Draw colours of any hue and saturation whose brightest channel is 1 -> [count, 3]."""
+    pale = torch.rand(count, 1, 1, 1)
+    red = torch.cat([torch.ones_like(pale), pale, pale], dim=1)
+    return shift_hue(red, torch.rand_like(pale)).flatten(1)
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float) -> Tensor:

@@ -1,9 +1,9 @@
 """Towers that learn other looks from themselves, while the decoder and what it knows stay.
 
-Towers trained with other looks by the actions alone change the choice of tokens, and the policy
-then forgets tasks (``docs/history.md``). Here the towers of the start say what a picture's tokens
-are, and the trained ones learn to give these tokens for the same picture in other colours
-(``recolour.py``). The picture has its segmentation, but needs no right action.
+A policy whose towers learned other looks from the actions forgot tasks (``docs/history.md``). Here
+the towers of the start say what a picture's tokens are, and the trained ones learn to give these
+tokens for the same picture in other colours (``recolour.py``). The picture has its segmentation,
+but needs no right action.
 """
 
 from __future__ import annotations
