@@ -174,7 +174,7 @@ class StaticModel:
         for tower in (towers.featurizer, towers.fused_featurizer):
             tower.multiple = MULTIPLE
         if self._on_gpu:
-            towers.run_towers = _SideBySide(towers)
+            towers.run_towers = _SideBySide(towers.featurizer, towers.fused_featurizer)
 
     def _allocate(self, model: LightVLA, words: int, buckets: Sequence[int]) -> None:
         config, device = model.config, self._device
@@ -273,10 +273,14 @@ class StaticModel:
 
 
 class _SideBySide:
-    """Runs the two towers on two streams; a capture records them as parallel branches."""
+    """Runs the two towers on two streams; a capture records them as parallel branches.
 
-    def __init__(self, towers: nn.Module) -> None:
-        self._towers = towers
+    It holds the towers and not the backbone, which holds it: in a circle their weights would stay
+    on the GPU after :meth:`StaticModel.close` until Python's next garbage collection.
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        self._first, self._second = first, second
         self._side = torch.cuda.Stream()
 
     def __call__(self, images: Tensor, language: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -284,8 +288,8 @@ class _SideBySide:
         main = torch.cuda.current_stream()
         self._side.wait_stream(main)
         with torch.cuda.stream(self._side):
-            second = self._towers.fused_featurizer(images[:, 3:], language)
-        first = self._towers.featurizer(images[:, :3], language)
+            second = self._second(images[:, 3:], language)
+        first = self._first(images[:, :3], language)
         main.wait_stream(self._side)
         return first, second
 
