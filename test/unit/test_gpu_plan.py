@@ -163,6 +163,7 @@ def test_what_was_measured_is_told_apart_from_the_limit(costs, capsys):
     said = capsys.readouterr().out
     assert 'Measured: 2026-11-26, one H200' in said
     assert '9.59 ms with 80 kept tokens, 17.56 ms with all 512 (ratio 0.546)' in said
+    assert 'torch-cuda takes 9.73 ms with 80 kept tokens, 17.48 ms with all 512 in bf16' in said
     assert main(['plan', '--gpu', 'H20', '--kept', '80']) == 0
     assert 'Measured: nothing on this GPU.' in capsys.readouterr().out
 
