@@ -95,6 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'LIBERO-Object the requested object and another; default: 0',
     )
     parser.add_argument(
+        '--distractor',
+        action='store_true',
+        help='one thing more stands somewhere on the table of LIBERO-Spatial, in each task another '
+        'one, drawn by the first seed',
+    )
+    parser.add_argument(
         '--fixtures',
         type=parse_seed,
         metavar='N',
@@ -143,6 +149,7 @@ def run(parsed: argparse.Namespace) -> int:
         policy=parsed.policy,
         fixtures=parsed.fixtures,
         exchanged=parsed.exchanged,
+        distractor=parsed.distractor,
     )
     # a process per core: libraries must not start threads of their own (read when they load)
     os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')

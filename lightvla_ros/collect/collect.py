@@ -12,6 +12,7 @@ import numpy as np
 from lightvla_ros.collect.recorder import CollectPlan, Recorder, choose_request, disturbances, start
 from lightvla_ros.contract.libero import CHUNK_LENGTH
 from lightvla_ros.demonstrations.writer import DemonstrationWriter, Episode, Task
+from lightvla_ros.sim.distractor import draw_distractor
 from lightvla_ros.sim.expert.memoryless import MemorylessExpert
 from lightvla_ros.sim.libero_env import LiberoEnv, versions
 from lightvla_ros.sim.segmentation import Segmentation
@@ -25,7 +26,8 @@ def collect_task(plan: CollectPlan, suite: str, task: int) -> Iterator[tuple[int
 
     :returns: For each episode: 1, or 0 if it failed and was dropped, and its number of frames.
     """
-    env = LiberoEnv(suite, task, camera_size=plan.camera_size, render=plan.render)
+    thing = draw_distractor(plan.first_seed, task) if plan.distractor else None
+    env = LiberoEnv(suite, task, camera_size=plan.camera_size, render=plan.render, distractor=thing)
     try:
         env.reset_layout(plan.first_seed)
         with (

@@ -55,6 +55,8 @@ class CollectPlan:
     :param looks: Share of the episodes with other colours and other light (``sim/looks.py``).
     :param exchanged: Share of the episodes in which two things exchange places where they can
         (``sim/exchange.py``).
+    :param distractor: Whether one thing more stands on the table of LIBERO-Spatial, another one in
+        each task (``sim/distractor.py``).
     :param policy: Folder of the policy that drives (DAgger); None if the expert drives.
     :param fixtures: Seed of the fixtures beside which most layouts stand; None draws others for
         each. Every evaluation on saved states has those of its own seed, which is 0 by default.
@@ -71,6 +73,7 @@ class CollectPlan:
     policy: Path | None = None
     fixtures: int | None = None
     exchanged: float = 0.0
+    distractor: bool = False
 
 
 def start(env: LiberoEnv, seed: int, plan: CollectPlan, rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 - ``arm``: the Panda's end effector: where it is, and P-control
 - ``closed_loop``: a policy drives an episode
 - ``crisp_arm``: LIBERO's arm under the control law of crisp_controllers
+- ``distractor``: one thing more on the table
 - ``episode``: an episode by LIBERO's protocol
 - ``exchange``: two things of a scene exchange places
 - ``expert``: the scripted expert

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ class LiberoEnv:
     :param camera_size: Height and width of rendered images [px].
     :param render: ``standard``, or ``cheap`` (see :func:`make_cheap`).
     :param cameras: Whether :meth:`render` is possible. Robosuite loads OpenGL in any case.
-    :raises SimulationError: When the suite or task does not exist.
+    :param distractor: A thing that also stands on the table of LIBERO-Spatial
+        (``sim/distractor.py``). Its layouts are drawn: saved states do not know it.
+    :raises SimulationError: When the suite or task does not exist, or cannot have the distractor.
     :raises RenderingError: When there is no OpenGL to load.
     """
 
@@ -46,6 +49,7 @@ class LiberoEnv:
         camera_size: int = 256,
         render: str = 'cheap',
         cameras: bool = True,
+        distractor: str | None = None,
     ) -> None:
         if suite not in SUITES:
             raise SimulationError(f'there is no suite {suite!r}; choose {", ".join(SUITES)}')
@@ -56,6 +60,8 @@ class LiberoEnv:
         self.render_setting = render if cameras else 'none'
         self.suite = suite
         self.task = task
+        self._distractor = distractor
+        self._files: tempfile.TemporaryDirectory | None = None
         self.max_steps = SUITES[suite].max_steps
         self._camera_size = camera_size
         # LIBERO and robosuite print banners when imported and built, and warn of a missing macro
@@ -75,6 +81,8 @@ class LiberoEnv:
             if not len(self._init_states):
                 raise SimulationError(f'{suite} task {task} has no saved initial state')
             bddl = Path(get_libero_path('bddl_files')) / suite / description.bddl_file
+            if distractor is not None:
+                bddl = self._write_with_distractor(bddl, distractor)
             self.bddl = bddl
             # use_camera_obs stays off: step() must never render, render() does when asked
             self._wrapper = ControlEnv(
@@ -110,6 +118,8 @@ class LiberoEnv:
         :param seed: Seed of the fixtures' poses, which the saved state does not hold.
         :raises SimulationError: When there is no such initial state, or no room for the objects.
         """
+        if self._distractor is not None:
+            raise SimulationError('saved initial states have no distractor; use reset_layout')
         if not 0 <= init_state < self.init_states:
             raise SimulationError(
                 f'{self.suite} task {self.task} has initial states 0 to {self.init_states - 1}, '
@@ -143,7 +153,8 @@ class LiberoEnv:
         self._wrapper.sim.forward()
         places = np.array(self._wrapper.sim.data.qpos)
         saved = self._init_states[:, 1 : 1 + len(places)]  # a state is time, positions, velocities
-        if (np.abs(saved - places).max(axis=1) < SAME_LAYOUT).any():
+        # with a distractor there is one thing more than in any saved state
+        if self._distractor is None and (np.abs(saved - places).max(axis=1) < SAME_LAYOUT).any():
             raise SimulationError(
                 f'{self.suite} task {self.task}: seed {seed} gives a saved initial state; those '
                 'are for evaluation alone, take another seed'
@@ -274,6 +285,19 @@ class LiberoEnv:
     def close(self) -> None:
         """Free the simulation and its rendering context."""
         self._wrapper.close()
+        if self._files is not None:
+            self._files.cleanup()
+
+    def _write_with_distractor(self, bddl: Path, thing: str) -> Path:
+        """Write the task's file with one thing more, under the same name; return its path."""
+        from lightvla_ros.sim.distractor import SUITE, with_distractor
+
+        if self.suite != SUITE:
+            raise SimulationError(f'{self.suite} cannot have a distractor; {SUITE} can')
+        self._files = tempfile.TemporaryDirectory(prefix='lightvla-task-')
+        path = Path(self._files.name) / bddl.name
+        path.write_text(with_distractor(bddl.read_text(), thing))
+        return path
 
 
 def versions() -> dict[str, str]:
