@@ -12,6 +12,7 @@ import argparse
 from lightvla_ros import __version__
 from lightvla_ros.cli import (
     alarm,
+    average,
     bench,
     calibrate,
     collect,
@@ -55,6 +56,7 @@ COMMANDS = {
     'new-policy': new_policy,
     'data': data,
     'train': train,
+    'average': average,
     'make-untrained': make_untrained,
     'plan': plan,
     'flops': flops,

@@ -1,6 +1,7 @@
 """Trains a policy folder with weights from demonstrations. Needs the extra ``train``.
 
 - ``alignment``: loss that makes patches similar to the words for the objects they show
+- ``average``: weights between those of two policies
 - ``batches``: batches of frames for training and evaluation
 - ``bounds``: bounds of actions and state that include all of the data
 - ``checkpoint``: a run's state in its folder

@@ -208,6 +208,12 @@ FAULTS = {
         '--config {config} --out {free} --write-policy {missing}',
         '--config {config} --out {free} --write-policy {text}',
     ],
+    'average': [
+        '{missing} {policy} --out {free}',
+        '{policy} {cut} --out {free}',
+        '{policy} {text} --out {free}',
+        '{policy} {policy} --out {taken}/x',
+    ],
     'make-untrained': [
         '--out {taken}/x',
         '--out {free} --robot {missing}',
