@@ -23,7 +23,7 @@ from lightvla_ros.cli.arguments import (
 )
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.contract.suites import EXPERT_SUITES
-from lightvla_ros.errors import sentence
+from lightvla_ros.errors import ArgumentError, sentence
 from lightvla_ros.files import one_writer
 
 if TYPE_CHECKING:
@@ -127,8 +127,11 @@ def run(parsed: argparse.Namespace) -> int:
     """Collect.
 
     :returns: 0; 1 when a task could not be finished.
+    :raises ArgumentError: When LIBERO lacks what was asked for.
     """
     check_episodes(parsed.suite, parsed.tasks)
+    if parsed.distractor and tuple(parsed.suite) != ('libero_spatial',):
+        raise ArgumentError('--distractor is for LIBERO-Spatial; add --suite libero_spatial')
     if parsed.policy is not None:
         load_manifest(
             parsed.policy

@@ -1,4 +1,4 @@
-"""A policy whose weights lie between those of two others: it keeps most of what either can do."""
+"""A policy whose weights lie between those of two others, such as before and after a run."""
 
 from __future__ import annotations
 

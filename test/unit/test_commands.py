@@ -191,6 +191,7 @@ def test_numbers_out_of_range_are_found_before_anything_runs(
         (['--others', '1.5'], "'1.5' is not a number from 0 to 1"),
         (['--workers', '0'], "'0' is not a whole number above 0"),
         (['--first-seed=-2'], "'-2' is not a whole number"),
+        (['--distractor'], '--distractor is for LIBERO-Spatial; add --suite libero_spatial'),
     ],
 )
 def test_a_collection_that_cannot_be_is_not_begun(tmp_path, capsys, arguments, message):
