@@ -58,7 +58,7 @@ GPUS = (
             'those rates',
             'the same modules in CUDA graphs as they are: 14.42 and 22.86 ms (0.631); without '
             'graphs, where launches take the time: 78.8 ms, and pruning gains nothing',
-            '2026-11-29, one H200, make test-gpu: torch-cuda takes 9.73 ms with 80 kept tokens, '
+            '2026-11-29, one H200, bench gpu: torch-cuda takes 9.73 ms with 80 kept tokens, '
             '17.48 ms with all 512 in bf16 (ratio 0.557), 7.28 and 11.99 ms in fp8 (0.608)',
         ),
     ),

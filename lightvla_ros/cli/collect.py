@@ -25,6 +25,7 @@ from lightvla_ros.contract import load_manifest
 from lightvla_ros.contract.suites import EXPERT_SUITES
 from lightvla_ros.errors import ArgumentError, sentence
 from lightvla_ros.files import one_writer
+from lightvla_ros.sim.distractor import SUITE
 
 if TYPE_CHECKING:
     from lightvla_ros.collect.recorder import CollectPlan
@@ -130,8 +131,8 @@ def run(parsed: argparse.Namespace) -> int:
     :raises ArgumentError: When LIBERO lacks what was asked for.
     """
     check_episodes(parsed.suite, parsed.tasks)
-    if parsed.distractor and tuple(parsed.suite) != ('libero_spatial',):
-        raise ArgumentError('--distractor is for LIBERO-Spatial; add --suite libero_spatial')
+    if parsed.distractor and set(parsed.suite) != {SUITE}:
+        raise ArgumentError(f'--distractor is for LIBERO-Spatial; add --suite {SUITE}')
     if parsed.policy is not None:
         load_manifest(
             parsed.policy
