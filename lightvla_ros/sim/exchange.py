@@ -7,14 +7,16 @@ import numpy as np
 from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.saved_state import restore_state, save_state
 
-SLIPPED = 0.02  # m; a thing that moves farther while it settles does not stand well
+SLIPPED = 0.02  # m; a thing that moves farther while all settle does not stand well
+CABINET = 'wooden_cabinet_1'
 
 
 def exchange_places(env: LiberoEnv, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Let the goal's target exchange places with another thing, and let both settle.
+    """Let the goal's target exchange places with another thing, and let all settle.
 
-    In LIBERO-Object, whose target is the basket, the requested object does. Nothing on or in the
-    cabinet takes part, no thing that carries another, and in LIBERO-Spatial not the requested bowl.
+    In LIBERO-Object, whose target is the basket, the requested object does. The other thing can be
+    the cabinet, with what is on and in it. Otherwise nothing on or in the cabinet takes part, no
+    thing that carries another, and in LIBERO-Spatial not the requested bowl.
 
     :param env: After a reset and with the episode's goal.
     :returns: The two names; None where no other thing stands well at the other place.
@@ -24,41 +26,76 @@ def exchange_places(env: LiberoEnv, rng: np.random.Generator) -> tuple[str, str]
     free = movable(env)
     if one not in free:
         return None
-    start = save_state(env.simulation)
-    for other in rng.permutation([each for each in free if each not in (requested, target)]):
-        places = _exchanged(env, one, other)
+    others = [each for each in free if each not in (requested, target)]
+    if CABINET in env.simulation.fixtures_dict:
+        others.append(CABINET)
+    start, fixed = save_state(env.simulation), _fixtures(env).copy()
+    for other in map(str, rng.permutation(others)):
+        _exchange(env, one, other)
+        expected = _poses(env)
         env.settle()
-        if all(np.abs(_pose(env, name)[:2] - place[:2]).max() < SLIPPED for name, place in places):
-            return one, str(other)
+        moved = [np.abs(pose - expected[name])[:2].max() for name, pose in _poses(env).items()]
+        if max(moved) < SLIPPED:
+            return one, other
+        _fixtures(env)[:] = fixed
         restore_state(env.simulation, start)
     return None
 
 
 def movable(env: LiberoEnv) -> list[str]:
     """Return the things that nothing stands on, and that are neither on nor in the cabinet."""
-    state = [each for each in env.simulation.parsed_problem['initial_state'] if len(each) == 3]
-    fixed = {below for _, _, below in state}
-    fixed |= {thing for _, thing, below in state if below.startswith('wooden_cabinet')}
+    fixed = {below for _, _, below in _initial(env)} | held(env)
     return sorted(set(env.simulation.objects_dict) - fixed)
 
 
-def _exchanged(env: LiberoEnv, *names: str) -> list[tuple[str, np.ndarray]]:
-    """Move two things to each other's place, each on its own base; return their new poses."""
-    poses = [_pose(env, name) for name in names]
-    bases = [env.simulation.objects_dict[name].bottom_offset[2] for name in names]
-    moved = []
-    for own, name in enumerate(names):
-        pose, other = poses[own].copy(), 1 - own
-        pose[:2] = poses[other][:2]
-        pose[2] = poses[other][2] + bases[other] - bases[own]
-        joint = env.simulation.objects_dict[name].joints[0]
-        env.simulation.sim.data.set_joint_qpos(joint, pose)
-        moved.append((name, pose))
+def held(env: LiberoEnv) -> set[str]:
+    """Return the things on and in the cabinet."""
+    return {thing for _, thing, below in _initial(env) if below.startswith('wooden_cabinet')}
+
+
+def _initial(env: LiberoEnv) -> list[list[str]]:
+    """Return what stands where at first: predicate, thing and what it stands on."""
+    return [each for each in env.simulation.parsed_problem['initial_state'] if len(each) == 3]
+
+
+def _exchange(env: LiberoEnv, one: str, other: str) -> None:
+    """Move two things to each other's place, each on its own base."""
+    poses = _poses(env)
+    if other == CABINET:  # it stands on the table, as the target does
+        shift = _fixtures(env)[_body(env)] - poses[one][:3]
+        shift[2] = 0
+        _fixtures(env)[_body(env)] -= shift
+        for name in held(env):
+            _move(env, name, poses[name], -shift)
+    else:
+        things = env.simulation.objects_dict
+        shift = poses[other][:3] - poses[one][:3]
+        shift[2] += things[other].bottom_offset[2] - things[one].bottom_offset[2]
+        _move(env, other, poses[other], -shift)
+    _move(env, one, poses[one], shift)
     env.simulation.sim.forward()
-    return moved
 
 
-def _pose(env: LiberoEnv, name: str) -> np.ndarray:
-    """Return position [m] and quaternion [7] of a thing."""
+def _move(env: LiberoEnv, name: str, pose: np.ndarray, shift: np.ndarray) -> None:
+    moved = pose.copy()
+    moved[:3] += shift
     joint = env.simulation.objects_dict[name].joints[0]
-    return env.simulation.sim.data.get_joint_qpos(joint).copy()
+    env.simulation.sim.data.set_joint_qpos(joint, moved)
+
+
+def _poses(env: LiberoEnv) -> dict[str, np.ndarray]:
+    """Return position [m] and quaternion [7] of each thing."""
+    data = env.simulation.sim.data
+    return {
+        name: data.get_joint_qpos(thing.joints[0]).copy()
+        for name, thing in env.simulation.objects_dict.items()
+    }
+
+
+def _fixtures(env: LiberoEnv) -> np.ndarray:
+    """Return the positions of all bodies in their parents [bodies, 3], the model's own array."""
+    return env.simulation.sim.model._model.body_pos
+
+
+def _body(env: LiberoEnv) -> int:
+    return env.simulation.obj_body_id[CABINET]

@@ -166,7 +166,8 @@ class LiberoEnv:
         from lightvla_ros.sim.looks import draw_looks
 
         simulation = self._wrapper.env
-        draw_looks(simulation.sim.model._model, simulation.obj_body_id.values(), rng)
+        model = simulation.sim.model._model
+        self._load_textures(draw_looks(model, simulation.obj_body_id.values(), rng))
 
     def _sample_layout(self, seed: int) -> None:
         if not self._rebuilt:
@@ -181,12 +182,23 @@ class LiberoEnv:
         # a bowl on a stove that an earlier reset has moved would be put beside it
         model = self._wrapper.sim.model._model
         model.body_pos[:], model.body_quat[:] = self._built.body_pos, self._built.body_quat
-        restore_looks(model, self._built)
+        self._load_textures(restore_looks(model, self._built))
         self._wrapper.seed(seed)
         self._quiet_reset(hard=False)
         # robosuite keeps the fingers' set-point over resets: the last episode would leak in
         gripper = self._wrapper.env.robots[0].gripper
         gripper.current_action = np.zeros(gripper.dof)
+
+    def _load_textures(self, textures: list[int]) -> None:
+        if self.renderer == 'none' or not textures:
+            return
+        import mujoco
+
+        simulation = self._wrapper.env.sim
+        context = simulation._render_context_offscreen
+        context.gl_ctx.make_current()
+        for texture in textures:  # robosuite's upload_texture does not fit this MuJoCo
+            mujoco.mjr_uploadTexture(simulation.model._model, context.con, texture)
 
     def _prepare_model(self) -> None:
         # not at the top: the command line reads this module without MuJoCo

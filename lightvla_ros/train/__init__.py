@@ -7,9 +7,11 @@
 - ``checkpoint``: a run's state in its folder
 - ``config``: configuration of a run
 - ``config_file``: a configuration from a YAML file
+- ``config_sources``: what a run starts from, and what it learns from
 - ``data``: the frames of all sources in memory, and the choice of frames for each step
 - ``dry_run``: what a run would be, without starting it
 - ``estimate``: GPU memory of a run, from the model's shapes
+- ``field_checks``: checks of the fields of a configuration
 - ``logs``: a run's figures: screen, CSV file and TensorBoard
 - ``lora``: LoRA on the model's linear layers
 - ``losses``: one pass through the model, with its losses
@@ -18,6 +20,7 @@
 - ``object_words``: the words for the objects in a segmentation
 - ``optim``: AdamW and Muon with schedules
 - ``parallel``: one process or several: DDP, FSDP2
+- ``paraphrases``: other words for the requests of the data
 - ``preparation``: a model made ready: what is trained, blocks recomputed or compiled
 - ``prompts``: all instructions of the data, encoded once
 - ``recolour``: other colours of things, painted into recorded pictures

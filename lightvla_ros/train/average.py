@@ -10,6 +10,7 @@ from torch import Tensor
 from lightvla_ros import __version__
 from lightvla_ros.contract import MANIFEST_NAME, Manifest, load_manifest
 from lightvla_ros.errors import TrainError
+from lightvla_ros.policy.tokenizer import read_tokenizer
 from lightvla_ros.train.preparation import BEHIND_THE_CHOICE, VISUAL_TOKENS
 from lightvla_ros.train.start import UNTRUE_AFTER_TRAINING
 from lightvla_ros.train.weights import between, write_policy
@@ -65,7 +66,11 @@ def _check_same(one: Manifest, two: Manifest, first: Path, second: Path) -> None
     differing = [name for name in SAME if getattr(one, name) != getattr(two, name)]
     if config_of(one) != config_of(two):
         differing.insert(0, 'model')
-    if one.files[one.prompt.tokenizer] != two.files[two.prompt.tokenizer]:
+    words, more = (
+        read_tokenizer(folder / manifest.prompt.tokenizer).get_vocab()
+        for folder, manifest in ((first, one), (second, two))
+    )
+    if not words.items() <= more.items():  # a run can add words (model.words)
         differing.append('tokenizer')
     if differing:
         raise TrainError(

@@ -19,6 +19,7 @@ from lightvla_ros.train.data import Data, Gathered
 from lightvla_ros.train.losses import Batch
 from lightvla_ros.train.measurements import places_of
 from lightvla_ros.train.object_words import ObjectClasses
+from lightvla_ros.train.paraphrases import all_texts
 from lightvla_ros.train.prompts import PromptTable, word_ids
 from lightvla_ros.train.recolour import recolour, things
 from lightvla_ros.train.tower_features import TowerFeatures
@@ -46,7 +47,10 @@ class Batches:
         self._viewer, self._config = viewer, config
         self._tokenizer, self._lowercase = tokenizer, manifest.prompt.lowercase
         self._patch_size = manifest.tokens.patch_size
-        self._prompts = PromptTable(data.store.instructions, manifest.prompt, tokenizer)
+        said = config.data.paraphrases
+        texts = all_texts(data.store.instructions, said)
+        self._prompts = PromptTable(texts, manifest.prompt, tokenizer)
+        self._share = 0.0 if said is None else said.share
         self.targets = torch.from_numpy(normalise_actions(data.store.chunks, manifest.action))
         self._proprio: Tensor | None = None
         if manifest.proprio is not None:
@@ -68,7 +72,7 @@ class Batches:
             # only alignment needs to know what each patch shows
             shown = recorded.instances if config.alignment.used else None
             frames = replace(recorded, images=images, instances=shown)
-        batch = self._batch(rows, frames, self._viewer.training)
+        batch = self._batch(rows, frames, self._viewer.training, self._share)
         if config.learn == 'tokens':
             plain = self._viewer.evaluation(recorded.images).pixels
             batch = replace(batch, plain=plain)
@@ -144,9 +148,10 @@ class Batches:
         rows: np.ndarray,
         frames: Gathered,
         view: Callable[[np.ndarray, np.ndarray | None], Views],
+        share: float = 0.0,
     ) -> Batch:
         index = torch.from_numpy(rows)
-        ids, mask = self._prompts(frames.instruction)
+        ids, mask = self._prompts(frames.instruction, share)
         if self.features is None:
             views = view(frames.images, frames.instances)
         else:

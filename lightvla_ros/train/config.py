@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lightvla_ros.errors import ConfigError
+from lightvla_ros.train.config_sources import DataConfig, ModelSource
+from lightvla_ros.train.field_checks import negative, not_one_of, not_positive
 from lightvla_ros.vla.config import NOISE_SCHEDULES
 
 OPTIMIZERS = ('adamw', 'muon')
@@ -17,76 +19,6 @@ CHOICES = {
     'learn': ('actions', 'tokens'),
     'attention': ('auto', 'plain'),
 }
-BOUNDS = ('kept', 'data', 'robot')
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Source of the model: a preset with random weights, or an earlier model.
-
-    :param preset: Name of a preset in ``vla.config``, for a model from scratch.
-    :param start: A policy folder or the folder of an earlier run (key ``from`` in the file), whose
-        weights, tokenizer and statistics are used.
-    :param changes: Fields of ``VLAConfig`` to change, nested: ``{language: {layers: 4}}``.
-    :param bounds: Bounds of actions and state: ``kept`` uses those of the earlier model, and values
-        outside are cut off; ``data`` uses the extremes of the data, and changes the layers beside
-        them (``bounds.py``); ``robot`` also takes the contract of the data's robot in place of the
-        earlier model's, and leaves the weights as they are.
-    """
-
-    preset: str | None = None
-    start: str | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
-    bounds: str = 'kept'
-
-    def problems(self) -> list[str]:
-        """Return a line for each invalid field."""
-        found = []
-        if (self.preset is None) == (self.start is None):
-            found.append('preset and from: exactly one of them must be given')
-        if self.bounds not in BOUNDS:
-            found.append(f'bounds {self.bounds!r} is not one of {", ".join(BOUNDS)}')
-        return found
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """A file or folder of demonstrations.
-
-    :param weight: How often an epoch shows each of its frames; 0.5 shows half of them.
-    :param mapping: Data YAML (``demonstrations/mapping.py``); None for files of LIBERO's layout.
-    """
-
-    path: str
-    weight: float = 1.0
-    mapping: str | None = None
-
-    def problems(self) -> list[str]:
-        """Return a line for each invalid field."""
-        return _not_positive(self, ('weight',))
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """The training data.
-
-    :param paths: List of paths, each with or without a weight.
-    :param held_out: Share of the episodes that is never trained on.
-    :param held_out_frames: Number of held-out frames that each evaluation uses.
-    """
-
-    paths: tuple[DataSource, ...] = ()
-    held_out: float = 0.05
-    held_out_frames: int = 128
-
-    def problems(self) -> list[str]:
-        """Return a line for each invalid field."""
-        found = [f'paths.{problem}' for path in self.paths for problem in path.problems()]
-        if not self.paths:
-            found.append('paths: give at least one file or folder of demonstrations')
-        if not 0 <= self.held_out < 1:
-            found.append(f'held_out {self.held_out} is not in [0, 1)')
-        return found + _not_positive(self, ('held_out_frames',))
 
 
 @dataclass(frozen=True)
@@ -118,11 +50,11 @@ class OptimizerConfig:
 
     def problems(self) -> list[str]:
         """Return a line for each invalid field."""
-        found = _not_positive(self, ('lr', 'gamma'))
-        found += _negative(self, ('weight_decay', 'clip_norm', 'warmup'))
-        found += _not_one_of(self, {'name': OPTIMIZERS, 'schedule': LEARNING_RATES})
+        found = not_positive(self, ('lr', 'gamma'))
+        found += negative(self, ('weight_decay', 'clip_norm', 'warmup'))
+        found += not_one_of(self, {'name': OPTIMIZERS, 'schedule': LEARNING_RATES})
         if self.muon_lr is not None:
-            found += _not_positive(self, ('muon_lr',))
+            found += not_positive(self, ('muon_lr',))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             found.append(f'betas {list(self.betas)} must be two numbers in [0, 1)')
         if self.milestones and self.schedule != 'step':
@@ -145,7 +77,7 @@ class NoiseConfig:
 
     def problems(self) -> list[str]:
         """Return a line for each invalid field."""
-        return _not_one_of(self, {'schedule': NOISE_SCHEDULES}) + _negative(self, ('scale',))
+        return not_one_of(self, {'schedule': NOISE_SCHEDULES}) + negative(self, ('scale',))
 
 
 @dataclass(frozen=True)
@@ -200,7 +132,7 @@ class AlignmentConfig:
 
     def problems(self) -> list[str]:
         """Return a line for each invalid field."""
-        return _negative(self, ('weight', 'where', 'only_steps'))
+        return negative(self, ('weight', 'where', 'only_steps'))
 
 
 @dataclass(frozen=True)
@@ -219,7 +151,7 @@ class LoraConfig:
 
     def problems(self) -> list[str]:
         """Return a line for each invalid field."""
-        found = _not_positive(self, ('rank', 'alpha'))
+        found = not_positive(self, ('rank', 'alpha'))
         if not 0 <= self.dropout < 1:
             found.append(f'dropout {self.dropout} is not in [0, 1)')
         return found
@@ -237,7 +169,7 @@ class CheckpointEvery:
 
     def problems(self) -> list[str]:
         """Return a line for each invalid field."""
-        return _negative(self, ('steps', 'minutes'))
+        return negative(self, ('steps', 'minutes'))
 
 
 @dataclass(frozen=True)
@@ -303,11 +235,11 @@ class TrainConfig:
             part = getattr(self, each.name)
             if is_dataclass(part):
                 problems += [f'{each.name}.{problem}' for problem in part.problems()]
-        problems += _not_positive(self, ('steps', 'batch_size', 'accumulate', 'log_every'))
-        problems += _negative(self, ('seed', 'threads'))
+        problems += not_positive(self, ('steps', 'batch_size', 'accumulate', 'log_every'))
+        problems += negative(self, ('seed', 'threads'))
         if not all(math.isfinite(each) and each >= 0 for each in self.proprio_noise):
             problems.append(f'proprio_noise {list(self.proprio_noise)} must not be negative')
-        problems += _not_one_of(self, CHOICES)
+        problems += not_one_of(self, CHOICES)
         for name in ('proprio_dropout', 'ema'):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f'{name} {getattr(self, name)} is not in [0, 1)')
@@ -371,27 +303,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
-
-
-def _not_positive(config: Any, names: tuple[str, ...]) -> list[str]:
-    return [
-        f'{name} {getattr(config, name)!r} must be a positive number'
-        for name in names
-        if not (math.isfinite(getattr(config, name)) and getattr(config, name) > 0)
-    ]
-
-
-def _negative(config: Any, names: tuple[str, ...]) -> list[str]:
-    return [
-        f'{name} {getattr(config, name)!r} must not be negative'
-        for name in names
-        if not (math.isfinite(getattr(config, name)) and getattr(config, name) >= 0)
-    ]
-
-
-def _not_one_of(config: Any, allowed: dict[str, tuple[str, ...]]) -> list[str]:
-    return [
-        f'{name} {getattr(config, name)!r} is not one of {", ".join(values)}'
-        for name, values in allowed.items()
-        if getattr(config, name) not in values
-    ]

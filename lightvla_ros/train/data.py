@@ -16,7 +16,7 @@ from lightvla_ros.demonstrations.frames import Frames
 from lightvla_ros.demonstrations.mapping import read_mapping
 from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import TrainError
-from lightvla_ros.train.config import DataConfig
+from lightvla_ros.train.config_sources import DataConfig
 from lightvla_ros.train.object_words import IGNORED, ObjectClasses, object_classes
 
 LOG = logging.getLogger(__name__)

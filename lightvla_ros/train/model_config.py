@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from lightvla_ros.contract import MANIFEST_NAME, parse_manifest
 from lightvla_ros.contract.robot import Robot
 from lightvla_ros.errors import CheckpointError, ConfigError, ContractError, TrainError, one_line
-from lightvla_ros.train.config import ModelSource, TrainConfig
+from lightvla_ros.train.config import TrainConfig
+from lightvla_ros.train.config_sources import ModelSource
 from lightvla_ros.train.data import robot_of
 from lightvla_ros.vla.config import PRESETS, VLAConfig, preset, robot_shapes
 from lightvla_ros.vla.weights import Shapes, config_of, other_numbers, used_shapes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,13 +21,14 @@ UNKNOWN = '<unk>'
 class PromptTable:
     """Table of token ids by instruction.
 
-    :raises TrainError: When an instruction is too long or holds a word unknown to the policy.
+    :param texts: What each instruction can be called, first as it was recorded.
+    :raises TrainError: When a text is too long or holds a word unknown to the policy.
     """
 
-    def __init__(self, instructions: Sequence[str], spec: Prompt, tokenizer: Path) -> None:
+    def __init__(self, texts: Sequence[Sequence[str]], spec: Prompt, tokenizer: Path) -> None:
         encode = PromptEncoder(spec, tokenizer)
         ids, masks = [], []
-        for instruction in instructions:
+        for instruction in itertools.chain(*texts):
             try:
                 prompt, unknown = encode(instruction), encode.unknown_words(instruction)
             except InstructionError as error:
@@ -34,7 +36,8 @@ class PromptTable:
             if unknown:
                 raise TrainError(
                     f'instruction {instruction!r} has words unknown to {tokenizer}: '
-                    f'{quoted(", ".join(unknown))}; say it in words that the policy knows, or '
+                    f'{quoted(", ".join(unknown))}; say it in words that the policy knows, '
+                    'set model.words to data (for a tokenizer with one token per word), or '
                     'train from a preset (its words are those of the data) or from an imported '
                     "checkpoint (OpenVLA's tokenizer knows all words)"
                 )
@@ -42,11 +45,21 @@ class PromptTable:
             masks.append(prompt.mask[0])
         self._ids = torch.from_numpy(np.stack(ids))
         self._masks = torch.from_numpy(np.stack(masks))
+        counts = torch.tensor([len(each) for each in texts])
+        self._others = counts - 1
+        self._recorded = counts.cumsum(0) - counts
         self.used_ids = sorted(set(self._ids[self._masks].tolist()))
 
-    def __call__(self, instructions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return ids int64 [B, P] and mask bool [B, P], as long as the batch's longest prompt."""
+    def __call__(self, instructions: np.ndarray, share: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return ids int64 [B, P] and mask bool [B, P], as long as the batch's longest prompt.
+
+        :param share: Share of them in other words, drawn with the global random generator.
+        """
         index = torch.from_numpy(instructions)
+        others, index = self._others[index], self._recorded[index]
+        if share:
+            other = 1 + (torch.rand(len(index)) * others).long()
+            index = torch.where(torch.rand(len(index)) < share, index + other, index)
         ids, masks = self._ids[index], self._masks[index]
         first = int(masks.any(0).int().argmax())  # padding is in front
         return ids[:, first:], masks[:, first:]

@@ -17,6 +17,7 @@ COLOURED = 0.5  # share of a frame's things that get another colour
 FADED = 0.5  # of those, the share that fade into a colour; the others are multiplied by one
 MULTIPLIED = (0.4, 1.6)  # brightness of a colour that multiplies
 REMAINING = (0.2, 1.0)  # share of its own picture that a thing keeps when it fades
+TURNED = 0.5  # share of the coloured things whose hues are turned before that
 LIGHT = (0.6, 1.4)  # factor on the whole picture, in half of the changed frames
 INSTANCES = 256  # values of a segmentation
 
@@ -38,7 +39,8 @@ def recolour(
     """Give some things of some frames another colour, with PyTorch's random numbers.
 
     A thing has one colour in all cameras. Multiplying by a colour leaves black black, and fading
-    into one leaves less of the print, so half of the things get the one and half the other.
+    into one leaves less of the print, so half of the things get the one and half the other. Neither
+    makes a yellow print of a red one, as turning the hues does.
 
     :param images: uint8 [B, cameras, H, W, 3].
     :param instances: uint8 [B, cameras, H, W], the instance that each pixel shows.
@@ -62,7 +64,11 @@ def recolour(
     )
     shown = torch.from_numpy(instances).flatten(1).long()  # [B, pixels of all cameras]
     frame = torch.arange(batch)[:, None]
-    pixels = torch.from_numpy(images).flatten(1, 3) * factor[frame, shown] + added[frame, shown]
+    turned = coloured & (torch.rand(batch, INSTANCES) < TURNED)
+    turn = torch.where(turned, torch.rand(batch, INSTANCES), torch.zeros(()))[frame, shown]
+    pixels = torch.from_numpy(images).flatten(1, 3).float()
+    pixels[turn > 0] = _turn_hue(pixels[turn > 0], turn[turn > 0])
+    pixels = pixels * factor[frame, shown] + added[frame, shown]
     pixels = (pixels * light[..., None]).clamp_(0, 255)
     return pixels.to(torch.uint8).view(images.shape).numpy()
 
@@ -72,6 +78,11 @@ def _colours(count: int) -> Tensor:
     pale = torch.rand(count, 1, 1, 1)
     red = torch.cat([torch.ones_like(pale), pale, pale], dim=1)
     return shift_hue(red, torch.rand_like(pale)).flatten(1)
+
+
+def _turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of each of [N, 3] pixels in 0 to 255 by its own part of a full turn [N]."""
+    return 255 * shift_hue(pixels[..., None, None] / 255, turn[:, None, None, None])[..., 0, 0]
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -37,11 +38,17 @@ from lightvla_ros.train.model_config import (
     of_robot,
     policy_folder,
 )
+from lightvla_ros.train.paraphrases import all_texts
 from lightvla_ros.train.views import CROP_AREA
 from lightvla_ros.vla.config import VLAConfig
 from lightvla_ros.vla.model import LightVLA
 from lightvla_ros.vla.weights import config_of, load_model
-from lightvla_ros.vla.word_tokenizer import END_OF_PROMPT, PROMPT_LENGTH, word_tokenizer
+from lightvla_ros.vla.word_tokenizer import (
+    END_OF_PROMPT,
+    PROMPT_LENGTH,
+    with_words,
+    word_tokenizer,
+)
 
 ANOTHER_ROBOT = 'set model.bounds to robot, so that it becomes a policy of theirs'
 # What a manifest says of other weights than the trained ones
@@ -104,7 +111,8 @@ def start(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
 
 
 def _from_scratch(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
-    tokenizer = word_tokenizer(store.instructions, store.robot.words)
+    texts = _texts(config, store)
+    tokenizer = word_tokenizer(texts, store.robot.words)
     model_config = config_from_preset(config.model, store.robot, tokenizer)
     tokenizer.save(str(folder / TOKENIZER))
     torch.manual_seed(config.seed)
@@ -113,9 +121,14 @@ def _from_scratch(config: TrainConfig, store: FrameStore, folder: Path) -> Start
     document = _document(config, model_config, store)
     document['prompt'] |= {
         'append_ids': [END_OF_PROMPT],
-        'length': _prompt_length(tokenizer, store.instructions),
+        'length': _prompt_length(tokenizer, texts),
     }
     return Start(model, document, folder / TOKENIZER)
+
+
+def _texts(config: TrainConfig, store: FrameStore) -> list[str]:
+    """Return everything that a request of the data is called."""
+    return list(itertools.chain(*all_texts(store.instructions, config.data.paraphrases)))
 
 
 def _prompt_length(tokenizer: Tokenizer, instructions: Sequence[str]) -> int:
@@ -214,7 +227,12 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
         'model': {'config': fields},
         'tokens': {'patch_size': wanted.patch_size, 'buckets': [wanted.patches]},
     }
-    shutil.copyfile(source / document['prompt']['tokenizer'], folder / TOKENIZER)
+    tokenizer = source / document['prompt']['tokenizer']
+    if config.model.words == 'kept':
+        shutil.copyfile(tokenizer, folder / TOKENIZER)
+    else:
+        rows = wanted.language.vocabulary
+        with_words(tokenizer, _texts(config, store), rows).save(str(folder / TOKENIZER))
     document['prompt']['tokenizer'] = TOKENIZER
     return Start(model, document, folder / TOKENIZER)
 

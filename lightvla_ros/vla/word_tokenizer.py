@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from lightvla_ros.contract.libero import LIBERO
+from lightvla_ros.errors import ConfigError
 
 PAD, BOS, STOP, UNKNOWN, END_OF_PROMPT = range(5)
 PROMPT_LENGTH = 34  # LIBERO's longest instruction takes 33
@@ -36,6 +39,31 @@ def word_tokenizer(
         single='<s> $A', special_tokens=[('<s>', BOS)]
     )
     return tokenizer
+
+
+def with_words(path: Path, texts: Sequence[str], rows: int) -> Tokenizer:
+    """Return a tokenizer of this kind that knows more words, by new ids.
+
+    :param path: File of the tokenizer that knows fewer.
+    :param texts: It knows their words, too.
+    :param rows: Number of embeddings.
+    :raises ConfigError: When the tokenizer is of another kind, or there are too few rows.
+    """
+    document = json.loads(path.read_text(encoding='utf-8'))
+    if document['model']['type'] != 'WordLevel':
+        raise ConfigError(
+            f'model.words: {path} splits any word into tokens, so it needs no more; set it to kept'
+        )
+    vocabulary = document['model']['vocab']
+    found = {word for text in texts for word in _words(text)}
+    for word in sorted(found - set(vocabulary)):
+        vocabulary[word] = max(vocabulary.values()) + 1
+    if len(vocabulary) > rows:
+        raise ConfigError(
+            f'model.words: with those of the data there are {len(vocabulary)} words, but the model '
+            f'has embeddings for {rows}; say it in fewer words, or train from a preset'
+        )
+    return Tokenizer.from_str(json.dumps(document))
 
 
 def _splitter() -> pre_tokenizers.PreTokenizer:

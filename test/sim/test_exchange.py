@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightvla_ros.collect.recorder import CollectPlan, start
-from lightvla_ros.sim.exchange import exchange_places, movable
+from lightvla_ros.sim.exchange import CABINET, exchange_places, held, movable
 from lightvla_ros.sim.goals import other_requests
 from lightvla_ros.sim.libero_env import LiberoEnv
 
@@ -31,19 +31,45 @@ def base(env, name, places):
     return places[name][2] + env.simulation.objects_dict[name].bottom_offset[2]
 
 
+def exchange_with(env, wanted, seeds=40):
+    """Draw until the plate has exchanged places with something; return the places before."""
+    for seed in range(seeds):
+        env.reset_layout(31 + seed)
+        before = places(env)
+        exchanged = exchange_places(env, np.random.default_rng(seed))
+        if exchanged == ('plate_1', wanted):
+            return before
+    raise AssertionError(f'the plate was never exchanged with {wanted}')
+
+
 def test_the_target_and_another_thing_exchange_places_and_nothing_else_moves(on_cookies):
     env = on_cookies
-    env.reset_layout(31)
-    before = places(env)
-    exchanged = exchange_places(env, np.random.default_rng(0))
+    exchanged = ('plate_1', 'glazed_rim_porcelain_ramekin_1')
+    before = exchange_with(env, exchanged[1])
     after = places(env)
     # what carries another bowl, or stands in or on the cabinet, stays
-    assert exchanged == ('plate_1', 'glazed_rim_porcelain_ramekin_1')
     for name, other in (exchanged, exchanged[::-1]):
         assert np.abs(after[name][:2] - before[other][:2]).max() < 0.02
         assert abs(base(env, name, after) - base(env, other, before)) < 0.01
     for name in set(before) - set(exchanged):
         assert np.abs(after[name][:3] - before[name][:3]).max() < 2e-3
+
+
+def test_the_cabinet_takes_along_what_is_on_it_and_stands_at_its_place_after_a_reset(on_cookies):
+    env = on_cookies
+    bodies, body = env.simulation.sim.model._model.body_pos, env.simulation.obj_body_id[CABINET]
+    before = exchange_with(env, CABINET)
+    moved, after = bodies[body].copy(), places(env)
+    np.testing.assert_allclose(moved[:2], before['plate_1'][:2], atol=1e-9)
+    on_it = 'akita_black_bowl_2'
+    assert held(env) == {on_it}
+    shift = after[on_it][:3] - before[on_it][:3]
+    np.testing.assert_allclose(after['plate_1'][:2], moved[:2] - shift[:2], atol=0.02)
+    assert abs(shift[2]) < 5e-3
+    for name in set(before) - {'plate_1', on_it}:
+        assert np.abs(after[name][:2] - before[name][:2]).max() < 0.02
+    env.reset_layout(31)
+    assert bodies[body][1] < -0.2  # on its side of the table
 
 
 def test_what_carries_a_thing_and_what_the_cabinet_holds_stays(on_cookies):
@@ -73,8 +99,10 @@ def test_where_nothing_stands_at_the_other_place_all_is_as_it_was(on_cookies, mo
     env.reset_layout(31)
     monkeypatch.setattr('lightvla_ros.sim.exchange.SLIPPED', 0.0)
     before = env.simulation.sim.data.qpos.copy()
+    stood = env.simulation.sim.model._model.body_pos.copy()
     assert exchange_places(env, np.random.default_rng(0)) is None
     np.testing.assert_array_equal(env.simulation.sim.data.qpos, before)
+    np.testing.assert_array_equal(env.simulation.sim.model._model.body_pos, stood)
 
 
 def test_in_libero_object_the_requested_object_is_exchanged():

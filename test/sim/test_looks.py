@@ -6,6 +6,7 @@ import pytest
 from lightvla_ros.collect.collect import demonstrate
 from lightvla_ros.collect.recorder import CollectPlan, start
 from lightvla_ros.sim.libero_env import LiberoEnv
+from lightvla_ros.sim.looks import repaint
 from lightvla_ros.sim.segmentation import Segmentation
 
 pytestmark = pytest.mark.sim
@@ -33,6 +34,34 @@ def test_looks_change_the_pictures_alone_and_end_with_the_next_reset(env):
     again = env.render()
     for camera in before:
         np.testing.assert_array_equal(before[camera], again[camera])
+
+
+def test_a_repainted_print_has_other_hues_and_fades_into_a_colour():
+    red, grey, black = (200, 40, 40), (90, 90, 90), (0, 0, 0)
+    pixels = np.array([red, grey, black], np.uint8)
+    third = repaint(pixels, 1 / 3, np.zeros(3), 1.0).astype(int)
+    np.testing.assert_allclose(third[0], (40, 200, 40), atol=4)
+    np.testing.assert_array_equal(third[1:], [grey, black])
+    half = repaint(pixels, 0.0, np.array([0.0, 0.0, 1.0]), 0.5).astype(int)
+    np.testing.assert_allclose(half, [(100, 20, 148), (45, 45, 172), (0, 0, 128)], atol=2)
+
+
+def test_prints_are_repainted_and_restored_in_the_renderer_too(env):
+    env.reset_layout(21)
+    model = env.simulation.sim.model._model
+    before, prints = env.render(), model.tex_data.copy()
+    for seed in range(40):
+        env.draw_looks(np.random.default_rng(seed))
+        if (model.tex_data != prints).any():
+            break
+        env.reset_layout(21)
+    else:
+        pytest.fail('no seed repaints a print')
+    assert any((before[camera] != image).any() for camera, image in env.render().items())
+    env.reset_layout(21)
+    np.testing.assert_array_equal(model.tex_data, prints)
+    for camera, image in env.render().items():
+        np.testing.assert_array_equal(before[camera], image)
 
 
 def test_a_saved_state_is_never_coloured(env):

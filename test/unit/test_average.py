@@ -10,7 +10,8 @@ torch = pytest.importorskip('torch')
 from small_policy import write_weights  # noqa: E402
 
 from lightvla_ros.cli import main  # noqa: E402
-from lightvla_ros.contract import load_manifest  # noqa: E402
+from lightvla_ros.contract import load_manifest, write_manifest  # noqa: E402
+from lightvla_ros.policy.tokenizer import read_tokenizer  # noqa: E402
 from lightvla_ros.vla.weights import load_model  # noqa: E402
 
 
@@ -18,8 +19,6 @@ from lightvla_ros.vla.weights import load_model  # noqa: E402
 def policies(small_weights, tmp_path_factory):
     """Two policies of one shape with other weights, and one without pruning."""
     from safetensors.torch import load_file, save_file
-
-    from lightvla_ros.contract import write_manifest
 
     folder = tmp_path_factory.mktemp('policies')
     first, second = folder / 'first', folder / 'second'
@@ -81,3 +80,20 @@ def test_policies_of_another_kind_are_refused(policies, tmp_path, capsys):
     said = capsys.readouterr().err
     assert 'differ in model: only policies of which one was trained from the other' in said
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_second_may_know_more_words_and_the_first_may_not(policies, tmp_path, capsys):
+    first, second, _ = policies
+    more = tmp_path / 'more'
+    shutil.copytree(second, more)
+    document = json.loads((more / 'tokenizer.json').read_text())
+    words = document['model']['vocab']
+    words['grab'] = max(words.values()) + 1
+    (more / 'tokenizer.json').write_text(json.dumps(document))
+    manifest = json.loads((more / 'manifest.json').read_text())
+    del manifest['files'], manifest['schema_version']
+    write_manifest(more, manifest)
+    assert main(['average', str(first), str(more), '--out', str(tmp_path / 'out')]) == 0
+    assert read_tokenizer(tmp_path / 'out/tokenizer.json').get_vocab() == words
+    assert main(['average', str(more), str(first), '--out', str(tmp_path / 'back')]) == 1
+    assert 'differ in tokenizer' in capsys.readouterr().err

@@ -7,8 +7,9 @@ import train_rig
 
 from lightvla_ros.cli import main
 from lightvla_ros.errors import ConfigError
-from lightvla_ros.train.config import AugmentConfig, DataSource
+from lightvla_ros.train.config import AugmentConfig
 from lightvla_ros.train.config_file import from_dict, read_config
+from lightvla_ros.train.config_sources import DataSource
 from lightvla_ros.train.model_config import changed
 from lightvla_ros.typed_yaml import read_yaml
 from lightvla_ros.vla.config import preset

@@ -12,7 +12,7 @@ from lightvla_ros.contract import Camera, Normalisation, Preprocessing, Prompt
 from lightvla_ros.errors import TrainError
 from lightvla_ros.policy.preprocessor import Preprocessor
 from lightvla_ros.train.alignment import NO_LABEL, Aligner, patch_labels, patch_places
-from lightvla_ros.train.config import DataConfig, DataSource
+from lightvla_ros.train.config_sources import DataConfig, DataSource
 from lightvla_ros.train.data import FrameStore, Sampler, load_data, step_seed
 from lightvla_ros.train.measurements import PLACES, places_of
 from lightvla_ros.train.object_words import IGNORED, object_classes
@@ -242,14 +242,14 @@ def test_prompts_are_padded_to_the_batchs_longest(tmp_path):
         'In: What action should the robot take to {instruction}?\nOut:', True, '', (4,), 34
     )
     texts = ['pick up the milk', 'pick up the milk and place it in the basket']
-    table = PromptTable(texts, spec, path)
+    table = PromptTable([(text,) for text in texts], spec, path)
     ids, mask = table(np.array([0, 1, 0]))
     assert mask[1].all()
     assert mask[0].sum() == mask.shape[1] - 6
     assert ids.shape == mask.shape
     assert table(np.array([0]))[1].all()
     with pytest.raises(TrainError, match="'open the window' has words unknown"):
-        PromptTable(['open the window'], spec, path)
+        PromptTable([('open the window',)], spec, path)
     with pytest.raises(TrainError, match="'window' is unknown"):
         word_ids(['window'], path, True)
 

@@ -66,6 +66,17 @@ def test_about_half_of_the_things_get_another_colour_and_one_colour_in_both_came
     assert 0.4 < coloured.mean() < 0.6
 
 
+def test_some_prints_get_hues_that_no_factor_gives():
+    made = train_rig.frames(200)
+    made.images[:] = (200, 20, 20)
+    made.segmentation[:] = 1
+    classes = object_classes([made.segmentation_names])
+    torch.manual_seed(0)
+    shown = classes.tables[0][made.segmentation]
+    images = recolour(made.images, shown, things(classes), 1.0)[:, 0, 0, 0].astype(int)
+    assert 0.1 < (images[:, 1:].max(1) > images[:, 0]).mean() < 0.4
+
+
 def test_no_share_changes_nothing_and_a_seed_repeats_itself():
     made, images = seen()
     assert np.array_equal(seen()[1], images)
