@@ -38,7 +38,8 @@ def build(kind: type, document: Any, where: str = '', renamed: Mapping[str, str]
     :raises ConfigError: When a field is unknown, missing or of another type; it names the field.
     """
     if not isinstance(document, dict):
-        raise ConfigError(f'{where.rstrip(".")}: a mapping is needed, not {document!r}')
+        named = f'{where.rstrip(".")}: ' if where else ''
+        raise ConfigError(f'{named}a mapping is needed, not {document!r}')
     hints = get_type_hints(kind)
     for name in document:
         if name not in hints:

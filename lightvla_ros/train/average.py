@@ -10,7 +10,6 @@ from torch import Tensor
 from lightvla_ros import __version__
 from lightvla_ros.contract import MANIFEST_NAME, Manifest, load_manifest
 from lightvla_ros.errors import TrainError
-from lightvla_ros.policy.tokenizer import read_tokenizer
 from lightvla_ros.train.preparation import BEHIND_THE_CHOICE, VISUAL_TOKENS
 from lightvla_ros.train.start import UNTRUE_AFTER_TRAINING
 from lightvla_ros.train.weights import between, write_policy
@@ -66,14 +65,19 @@ def _check_same(one: Manifest, two: Manifest, first: Path, second: Path) -> None
     differing = [name for name in SAME if getattr(one, name) != getattr(two, name)]
     if config_of(one) != config_of(two):
         differing.insert(0, 'model')
-    words, more = (
-        read_tokenizer(folder / manifest.prompt.tokenizer).get_vocab()
-        for folder, manifest in ((first, one), (second, two))
-    )
-    if not words.items() <= more.items():  # a run can add words (model.words)
-        differing.append('tokenizer')
+    if not _extends(first / one.prompt.tokenizer, second / two.prompt.tokenizer):
+        differing.append('tokenizer (only the second may know more words, by model.words)')
     if differing:
         raise TrainError(
             f'{first} and {second} differ in {", ".join(differing)}: only policies of which one '
             'was trained from the other, or both from a third, can be averaged'
         )
+
+
+def _extends(fewer: Path, more: Path) -> bool:
+    """Return whether two tokenizers are equal but for words that only the second has."""
+    one, two = (json.loads(path.read_text(encoding='utf-8')) for path in (fewer, more))
+    words, all_words = one['model'].pop('vocab', {}), two['model'].pop('vocab', {})
+    if not (isinstance(words, dict) and isinstance(all_words, dict)):
+        return one == two and words == all_words
+    return one == two and words.items() <= all_words.items()

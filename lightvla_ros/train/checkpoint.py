@@ -6,6 +6,8 @@ stored.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,4 +74,25 @@ def check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
             raise TrainError(
                 f'{path}: {name} was {then.get(name)!r}, is now {now.get(name)!r}; resume with the '
                 'old value, or begin a new run with model.from'
+            )
+
+
+def check_data(path: Path, state: Mapping[str, Any], frames: int, mappings: Mapping) -> None:
+    """Check that a run goes on with the frames, mappings and paraphrases that it began with.
+
+    :param mappings: See ``Data``.
+    :raises TrainError: When it does not.
+    """
+    if state['frames'] != frames:
+        raise TrainError(
+            f'{path}: was trained on {state["frames"]} frames, but now there are '
+            f'{frames}; for other data begin a new run with model.from'
+        )
+    then = state['provenance']['data'].get('mappings', {})
+    for name in sorted(then.keys() | mappings.keys()):
+        contents = [json.dumps(each.get(name), sort_keys=True) for each in (then, mappings)]
+        if contents[0] != contents[1]:
+            raise TrainError(
+                f'{path}: {name} has another content than when the run began; put it back, or '
+                'begin a new run with model.from'
             )

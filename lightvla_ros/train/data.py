@@ -18,6 +18,7 @@ from lightvla_ros.demonstrations.reader import read_demonstrations
 from lightvla_ros.errors import TrainError
 from lightvla_ros.train.config_sources import DataConfig
 from lightvla_ros.train.object_words import IGNORED, ObjectClasses, object_classes
+from lightvla_ros.train.paraphrases import read_rules
 
 LOG = logging.getLogger(__name__)
 
@@ -102,7 +103,8 @@ class Data:
     :param training: Row numbers of the training frames of each path.
     :param weights: Weight of each path.
     :param held_out: Row numbers of the held-out frames of all paths.
-    :param mappings: Content of the data YAML of each path that has one.
+    :param mappings: Content of the data YAML of each path that has one, and of the rules of
+        paraphrases, by file or path.
     """
 
     store: FrameStore
@@ -129,6 +131,9 @@ def load_data(
     """
     sources, training, held_out = [], [], []
     mappings = {}
+    if config.paraphrases is not None:
+        rules = config.paraphrases.rules
+        mappings[rules] = asdict(read_rules(Path(rules)))
     for source in config.paths:
         mapping = None
         if source.mapping is not None:

@@ -9,6 +9,7 @@ from lightvla_ros.train.checkpoint import check_unused
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.estimate import Estimate, estimate
 from lightvla_ros.train.model_config import ModelPlan, plan_model
+from lightvla_ros.train.paraphrases import read_rules
 from lightvla_ros.vla.config import VLAConfig
 
 MIB, GIB = 2**20, 2**30
@@ -30,6 +31,8 @@ def dry_run(config: TrainConfig, folder: Path, like: str | None = None) -> list[
     :raises ConfigError: When configuration and model do not fit.
     """
     check_unused(folder)
+    if config.data.paraphrases is not None:
+        read_rules(Path(config.data.paraphrases.rules))
     plan = plan_model(config, like)
     check_noise(config.proprio_noise, plan.config.proprio_size)
     found = estimate(config, plan.config, plan.numbers, _kept(plan.config))

@@ -14,19 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from lightvla_ros.errors import ConfigError, TrainError
+from lightvla_ros.errors import ConfigError, InstructionError, TrainError
+from lightvla_ros.policy.prompt import check_instruction
 from lightvla_ros.train.config_sources import Paraphrases
 from lightvla_ros.typed_yaml import build, read_yaml
 
 LOG = logging.getLogger(__name__)
-DRAWN = 500  # texts that are drawn for each request; many of them are equal
+DRAWN = 500  # texts that are drawn for each request; each different one is shown equally often
 
 
 @dataclass(frozen=True)
 class Rule:
     r"""What can be said instead of a part of a request.
 
-    :param pattern: A regular expression (module ``re``) for whole words in lower case.
+    :param pattern: A regular expression (module ``re``) for whole words, which white space ends, in
+        lower case.
     :param others: What can replace it, with ``\1`` for the pattern's first group. May be empty.
     """
 
@@ -55,6 +57,8 @@ def read_rules(path: Path) -> Rules:
         if not rule.others:
             raise ConfigError(f'{path}: the rule {rule.pattern!r} has no others')
         try:
+            if re.compile(rule.pattern).fullmatch(''):
+                raise ConfigError(f'{path}: the rule {rule.pattern!r} fits no words at all, too')
             # an alternative makes every pattern match, so that the templates are tried, too
             match = re.compile(f'(?:{rule.pattern})|').match('')
             for other in rule.others:
@@ -69,45 +73,63 @@ def all_texts(
 ) -> tuple[tuple[str, ...], ...]:
     """Return each request with its paraphrases: first as it was recorded, then in other words.
 
-    The same for every run with these requests and rules.
+    The same for every run with these requests and rules. A rule that fits no request is logged.
 
     :raises ConfigError: See :func:`read_rules`.
-    :raises TrainError: When two requests have a text in common, or the rules fit a request nowhere.
+    :raises TrainError: When two requests have a text in common, a request has no other words, or a
+        text is none that a robot takes (``check_instruction``).
     """
     if config is None:
         return tuple((text,) for text in instructions)
     rules = read_rules(Path(config.rules))
     texts = tuple((text, *paraphrases(text, rules)) for text in instructions)
+    for rule in rules.rules:
+        if not any(_compiled(rule).search(_plain(text)) for own in texts for text in own):
+            LOG.warning('%s: the rule %r fits no request', config.rules, rule.pattern)
     owner: dict[str, str] = {}
     for own in texts:
         if len(own) == 1:
-            raise TrainError(f'{config.rules}: no rule fits {own[0]!r}; add one')
+            raise TrainError(f'{config.rules}: no rule says {own[0]!r} in other words; add one')
         for text in own:
-            other = owner.setdefault(text, own[0])
-            if other != own[0]:
+            try:
+                check_instruction(text)
+            except InstructionError as error:
+                raise TrainError(f'{config.rules}: {text!r} for {own[0]!r}: {error}') from None
+            other = owner.setdefault(_plain(text), own[0])
+            if _plain(other) != _plain(own[0]):
                 raise TrainError(
                     f'{config.rules}: {text!r} can mean {other!r} and {own[0]!r}; change the '
-                    'rules, so that a policy can tell them apart'
+                    'rules so that a policy can tell them apart, or if they are the same request, '
+                    'say it in the data in one way'
                 )
     return texts
 
 
 def paraphrases(instruction: str, rules: Rules) -> list[str]:
-    """Draw other texts for a request, in alphabetical order.
+    """Draw other texts for a request, in lower case and in alphabetical order.
 
-    Each part that a rule fits stays as it is or is replaced by one of its others, by equal chance.
+    In each draw a part that a rule fits stays or is replaced by one of its others, by equal chance.
     """
     random = np.random.default_rng(0)
     found = set()
-    recorded = ' '.join(instruction.lower().split())
+    recorded = _plain(instruction)
     for _ in range(DRAWN):
         text = recorded
         for rule in rules.rules:
 
             def say(match: re.Match[str], rule: Rule = rule) -> str:
                 index = int(random.integers(len(rule.others) + 1))
-                return match[0] if index == len(rule.others) else match.expand(rule.others[index])
+                kept = index == len(rule.others) or not match[0]
+                return match[0] if kept else match.expand(rule.others[index])
 
-            text = ' '.join(re.sub(rf'\b(?:{rule.pattern})\b', say, text).split())
+            text = _plain(_compiled(rule).sub(say, text))
         found.add(text)
     return sorted(found - {recorded})
+
+
+def _plain(text: str) -> str:
+    return ' '.join(text.lower().split())
+
+
+def _compiled(rule: Rule) -> re.Pattern[str]:
+    return re.compile(rf'(?<!\S)(?:{rule.pattern})(?!\S)')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,14 +27,17 @@ class PromptTable:
     def __init__(self, texts: Sequence[Sequence[str]], spec: Prompt, tokenizer: Path) -> None:
         encode = PromptEncoder(spec, tokenizer)
         ids, masks = [], []
-        for instruction in itertools.chain(*texts):
+        for recorded, instruction in ((each[0], text) for each in texts for text in each):
+            called = f'instruction {instruction!r}'
+            if instruction != recorded:
+                called = f'{instruction!r}, in other words for {recorded!r} (data.paraphrases),'
             try:
                 prompt, unknown = encode(instruction), encode.unknown_words(instruction)
             except InstructionError as error:
-                raise TrainError(f'instruction {instruction!r}: {error}') from None
+                raise TrainError(f'{called}: {error}') from None
             if unknown:
                 raise TrainError(
-                    f'instruction {instruction!r} has words unknown to {tokenizer}: '
+                    f'{called} has words unknown to {tokenizer}: '
                     f'{quoted(", ".join(unknown))}; say it in words that the policy knows, '
                     'set model.words to data (for a tokenizer with one token per word), or '
                     'train from a preset (its words are those of the data) or from an imported '

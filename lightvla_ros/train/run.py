@@ -25,6 +25,7 @@ from lightvla_ros.train.batches import Batches
 from lightvla_ros.train.bounds import report_cut_off
 from lightvla_ros.train.checkpoint import (
     CHECKPOINT,
+    check_data,
     check_same,
     check_unused,
     load_checkpoint,
@@ -85,6 +86,8 @@ class Run:
         if data is None:
             data = load_data(config.data, alignment.names, config.segmentation_used)
         self.data = data
+        if state is not None:
+            check_data(self._path, state, len(data.store), data.mappings)
         # only one process may write into the run's folder
         own = self.folder if process.rank == 0 else Path(tempfile.mkdtemp())
         begun = start(config, data.store, own)
@@ -290,11 +293,6 @@ class Run:
         return None
 
     def _load(self, state: dict[str, Any]) -> None:
-        if state['frames'] != len(self.data.store):
-            raise TrainError(
-                f'{self._path}: was trained on {state["frames"]} frames, but now there are '
-                f'{len(self.data.store)}; for other data begin a new run with model.from'
-            )
         self.step, self._seconds = state['step'], state['seconds']
         for target, source in (
             (self._weights(), state['weights']),

@@ -199,10 +199,14 @@ def _statistics(store: FrameStore) -> Statistics:
 
 def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     source = policy_folder(config.model)
-    model = load_model(source)
     document = json.loads((source / MANIFEST_NAME).read_text()) | UNTRUE_AFTER_TRAINING
     manifest = typed(document)
     found = config_of(manifest)
+    tokenizer = source / document['prompt']['tokenizer']
+    more = None
+    if config.model.words == 'data':
+        more = with_words(tokenizer, _texts(config, store), found.language.vocabulary)
+    model = load_model(source)
     wanted = changed(found, config.model.changes)
     if config.model.bounds == 'robot':
         wanted = of_robot(wanted, store.robot, config.model)
@@ -227,12 +231,10 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
         'model': {'config': fields},
         'tokens': {'patch_size': wanted.patch_size, 'buckets': [wanted.patches]},
     }
-    tokenizer = source / document['prompt']['tokenizer']
-    if config.model.words == 'kept':
+    if more is None:
         shutil.copyfile(tokenizer, folder / TOKENIZER)
     else:
-        rows = wanted.language.vocabulary
-        with_words(tokenizer, _texts(config, store), rows).save(str(folder / TOKENIZER))
+        more.save(str(folder / TOKENIZER))
     document['prompt']['tokenizer'] = TOKENIZER
     return Start(model, document, folder / TOKENIZER)
 

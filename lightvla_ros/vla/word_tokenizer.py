@@ -42,26 +42,29 @@ def word_tokenizer(
 
 
 def with_words(path: Path, texts: Sequence[str], rows: int) -> Tokenizer:
-    """Return a tokenizer of this kind that knows more words, by new ids.
+    """Return a tokenizer with one token per word that knows more words, by new ids.
 
     :param path: File of the tokenizer that knows fewer.
-    :param texts: It knows their words, too.
+    :param texts: It knows their words, too, as it splits them itself.
     :param rows: Number of embeddings.
     :raises ConfigError: When the tokenizer is of another kind, or there are too few rows.
     """
     document = json.loads(path.read_text(encoding='utf-8'))
-    if document['model']['type'] != 'WordLevel':
+    if document['model'].get('type') != 'WordLevel':
         raise ConfigError(
             f'model.words: {path} splits any word into tokens, so it needs no more; set it to kept'
         )
     vocabulary = document['model']['vocab']
-    found = {word for text in texts for word in _words(text)}
+    fewer = Tokenizer.from_file(str(path))
+    plain = (fewer.normalizer or normalizers.Sequence([])).normalize_str
+    split = (fewer.pre_tokenizer or pre_tokenizers.Sequence([])).pre_tokenize_str
+    found = {word for text in texts for word, _ in split(plain(text))}
     for word in sorted(found - set(vocabulary)):
         vocabulary[word] = max(vocabulary.values()) + 1
-    if len(vocabulary) > rows:
+    if max(vocabulary.values()) >= rows:
         raise ConfigError(
-            f'model.words: with those of the data there are {len(vocabulary)} words, but the model '
-            f'has embeddings for {rows}; say it in fewer words, or train from a preset'
+            f'model.words: with those of the data ids go up to {max(vocabulary.values())}, but the '
+            f'model has {rows} embeddings; say it in fewer words, or train from a preset'
         )
     return Tokenizer.from_str(json.dumps(document))
 

@@ -96,4 +96,8 @@ def test_the_second_may_know_more_words_and_the_first_may_not(policies, tmp_path
     assert main(['average', str(first), str(more), '--out', str(tmp_path / 'out')]) == 0
     assert read_tokenizer(tmp_path / 'out/tokenizer.json').get_vocab() == words
     assert main(['average', str(more), str(first), '--out', str(tmp_path / 'back')]) == 1
-    assert 'differ in tokenizer' in capsys.readouterr().err
+    assert 'differ in tokenizer (only the second may know more' in capsys.readouterr().err
+    document['normalizer'] = None
+    (more / 'tokenizer.json').write_text(json.dumps(document))
+    write_manifest(more, manifest)
+    assert main(['average', str(first), str(more), '--out', str(tmp_path / 'other')]) == 1
