@@ -98,7 +98,7 @@ def test_an_instruction_without_a_known_word_is_none(bundled_policy):
     spec = load_manifest(bundled_policy).prompt
     encoder = PromptEncoder(spec, bundled_policy / spec.tokenizer)
     assert encoder.unknown_words('Pick up the MILK') == ()
-    assert encoder.unknown_words('grab the milk, quickly') == ('grab', 'milk,', 'quickly')
+    assert encoder.unknown_words('juggle the milk, quickly') == ('juggle', 'milk,', 'quickly')
     for text in ('gostak distim', 'nimm die Milch', '?', 'greif: zu'):
         with pytest.raises(InstructionError, match='the policy knows none of its words'):
             encoder.unknown_words(text)
