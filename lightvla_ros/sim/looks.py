@@ -14,10 +14,7 @@ from lightvla_ros.sim.segmentation import geoms_under
 VISUAL = 1  # robosuite's group of geometries that are drawn
 COLOURED = 0.5  # share of the things that get another colour
 REPAINTED = 0.5  # of those, the share whose print is repainted; a colour multiplies the others
-REMAINING = (
-    0.2,
-    1.0,
-)  # share of its own picture that a repainted print keeps; the rest is one colour
+REMAINING = (0.2, 1.0)  # share of its picture that a repainted print keeps; the rest is a colour
 BRIGHTNESS = (0.6, 1.4)  # of all light, as a factor
 
 

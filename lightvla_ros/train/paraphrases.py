@@ -58,7 +58,7 @@ def read_rules(path: Path) -> Rules:
             raise ConfigError(f'{path}: the rule {rule.pattern!r} has no others')
         try:
             if re.compile(rule.pattern).fullmatch(''):
-                raise ConfigError(f'{path}: the rule {rule.pattern!r} fits no words at all, too')
+                raise ConfigError(f'{path}: the rule {rule.pattern!r} also fits where no word is')
             # an alternative makes every pattern match, so that the templates are tried, too
             match = re.compile(f'(?:{rule.pattern})|').match('')
             for other in rule.others:

@@ -28,6 +28,7 @@ from lightvla_ros.demonstrations.statistics import Statistics, statistics_of
 from lightvla_ros.errors import ImageError, TrainError, one_line
 from lightvla_ros.files import write_text
 from lightvla_ros.policy.preprocessor import check_aspect
+from lightvla_ros.policy.tokenizer import read_tokenizer
 from lightvla_ros.train.bounds import move_bounds, set_bounds
 from lightvla_ros.train.config import TrainConfig
 from lightvla_ros.train.data import FrameStore
@@ -205,6 +206,7 @@ def _from_folder(config: TrainConfig, store: FrameStore, folder: Path) -> Start:
     tokenizer = source / document['prompt']['tokenizer']
     more = None
     if config.model.words == 'data':
+        read_tokenizer(tokenizer)  # which names a missing or damaged file
         more = with_words(tokenizer, _texts(config, store), found.language.vocabulary)
     model = load_model(source)
     wanted = changed(found, config.model.changes)

@@ -99,7 +99,7 @@ def test_the_rules_of_libero_tell_all_of_its_requests_apart(bundled_policy):
         ("rules:\n- {pattern: pick up, others: ['take \\1']}", "rule 'pick up': invalid group"),
         ('rules: 3', 'rules: a list is needed'),
         ('', 'a mapping is needed'),
-        ("rules:\n- {pattern: '(very )?', others: [a]}", 'fits no words at all'),
+        ("rules:\n- {pattern: '(very )?', others: [a]}", 'also fits where no word is'),
         ("rules:\n- {pattern: 'the)|(milk', others: [a]}", "'the.*milk': unbalanced"),
     ],
 )
