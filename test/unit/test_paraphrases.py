@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from lightvla_ros.train.run import Run  # noqa: E402
 from lightvla_ros.vla.word_tokenizer import with_words, word_tokenizer  # noqa: E402
 
 MILK = 'pick up the milk and place it in the basket'
-BUNDLED = 'config/paraphrases/libero.yaml'
+BUNDLED = str(Path(__file__).parents[2] / 'config/paraphrases/libero.yaml')
 
 
 def write(folder, text):
@@ -61,7 +62,7 @@ def test_a_pattern_fits_whole_words_alone():
 
 
 def test_the_rules_of_libero_tell_all_of_its_requests_apart(bundled_policy):
-    from lightvla_ros.policy.prompt import PromptEncoder
+    from lightvla_ros.policy.prompt import STOP_WORDS, PromptEncoder, stop_words_in
 
     things = ('alphabet soup', 'bbq sauce', 'butter', 'cream cheese', 'ketchup', 'milk')
     requests = [MILK.replace('milk', thing) for thing in things]
@@ -82,12 +83,13 @@ def test_the_rules_of_libero_tell_all_of_its_requests_apart(bundled_policy):
     texts = all_texts(requests, Paraphrases(BUNDLED))
     assert [each[0] for each in texts] == requests
     assert min(map(len, texts)) > 50
-    # each fits into the prompt, and says nothing that a listening robot takes for its stop
+    # each fits into the prompt, and holds no word that stops the robot
     manifest = load_manifest(bundled_policy)
     encode = PromptEncoder(manifest.prompt, bundled_policy / 'tokenizer.json')
     for text in (text for each in texts for text in each):
         encode(text)
         assert not re.search('[^a-z ]|  ', text)
+        assert not stop_words_in(text, STOP_WORDS)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_rule_that_empties_a_request_is_refused(tmp_path):
         all_texts([MILK], Paraphrases(rules))
 
 
-def test_a_run_does_not_go_on_with_other_rules(tmp_path, monkeypatch):
+def test_a_run_does_not_go_on_with_other_rules(tmp_path):
     """Words that a rule adds would take the ids of others."""
     data = train_rig.write_file(tmp_path / 'data')
     rules = write(tmp_path, 'rules:\n- {pattern: pick up, others: [grab]}')
