@@ -8,6 +8,7 @@ from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.saved_state import restore_state, save_state
 
 SLIPPED = 0.02  # m; a thing that moves farther while all settle does not stand well
+DROP = 0.01  # m above a thing that carries another; in its place, a broader base would begin in it
 CABINET = 'wooden_cabinet_1'
 
 
@@ -58,6 +59,11 @@ def _initial(env: LiberoEnv) -> list[list[str]]:
     return [each for each in env.simulation.parsed_problem['initial_state'] if len(each) == 3]
 
 
+def _stands_on_a_thing(env: LiberoEnv, name: str) -> bool:
+    things = env.simulation.objects_dict
+    return any(thing == name and below in things for _, thing, below in _initial(env))
+
+
 def _exchange(env: LiberoEnv, one: str, other: str) -> None:
     """Move two things to each other's place, each on its own base."""
     poses = _poses(env)
@@ -72,6 +78,8 @@ def _exchange(env: LiberoEnv, one: str, other: str) -> None:
         shift = poses[other][:3] - poses[one][:3]
         shift[2] += things[other].bottom_offset[2] - things[one].bottom_offset[2]
         _move(env, other, poses[other], -shift)
+        if _stands_on_a_thing(env, other):
+            shift[2] += DROP
     _move(env, one, poses[one], shift)
     env.simulation.sim.forward()
 

@@ -72,6 +72,19 @@ def test_the_cabinet_takes_along_what_is_on_it_and_stands_at_its_place_after_a_r
     assert bodies[body][1] < -0.2  # on its side of the table
 
 
+def test_the_plate_stands_on_the_box_that_carried_a_bowl():
+    env = LiberoEnv('libero_spatial', 5, cameras=False)
+    try:
+        before = exchange_with(env, 'akita_black_bowl_2')
+        after = places(env)
+        assert np.abs(after['plate_1'][:2] - before['akita_black_bowl_2'][:2]).max() < 0.02
+        # it rests on the box, and the box where it was
+        assert 0.01 < after['plate_1'][2] - before['plate_1'][2] < 0.04
+        assert np.abs(after['cookies_1'][:3] - before['cookies_1'][:3]).max() < 2e-3
+    finally:
+        env.close()
+
+
 def test_what_carries_a_thing_and_what_the_cabinet_holds_stays(on_cookies):
     env = on_cookies
     state = env.simulation.parsed_problem['initial_state']
