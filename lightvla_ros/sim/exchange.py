@@ -8,7 +8,9 @@ from lightvla_ros.sim.libero_env import LiberoEnv
 from lightvla_ros.sim.saved_state import restore_state, save_state
 
 SLIPPED = 0.02  # m; a thing that moves farther while all settle does not stand well
-DROP = 0.01  # m above a thing that carries another; in its place, a broader base would begin in it
+# m; onto a thing that carried another one is let down from here, since LIBERO's bases are not exact
+# and a broad one would begin inside of it
+DROP = 0.01
 CABINET = 'wooden_cabinet_1'
 
 

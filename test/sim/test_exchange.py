@@ -78,7 +78,7 @@ def test_the_plate_stands_on_the_box_that_carried_a_bowl():
         before = exchange_with(env, 'akita_black_bowl_2')
         after = places(env)
         assert np.abs(after['plate_1'][:2] - before['akita_black_bowl_2'][:2]).max() < 0.02
-        # it rests on the box, and the box where it was
+        # it rests on the box, which is where it was
         assert 0.01 < after['plate_1'][2] - before['plate_1'][2] < 0.04
         assert np.abs(after['cookies_1'][:3] - before['cookies_1'][:3]).max() < 2e-3
     finally:
