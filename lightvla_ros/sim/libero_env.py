@@ -233,7 +233,8 @@ class LiberoEnv:
     def _find_room(self, place: Callable[[], Placed]) -> Placed:
         """Call what draws the objects' places, again where they found no room.
 
-        Building the scene draws them, too: with a distractor one in eleven draws finds no room.
+        Building the scene draws them, too. With a distractor, 27 of 290 draws found no room
+        (LIBERO-Spatial task 2, ketchup).
         """
         from robosuite.utils.errors import RandomizationError
 

@@ -13,10 +13,23 @@ TASK = '(define\n (:regions\n )\n (:objects\n cookies_1 - cookies\n )\n (:init\n
 
 
 def test_a_scene_is_built_where_the_first_places_drawn_have_no_room():
-    state = np.random.get_state()
-    np.random.seed(21)  # LIBERO draws from it while it builds; these places have no room
+    from libero.libero.envs.env_wrapper import ControlEnv
+    from robosuite.utils.errors import RandomizationError
+
+    state = np.random.get_state()  # LIBERO draws from it while it builds
     try:
-        LiberoEnv('libero_spatial', 2, cameras=False, distractor='ketchup').close()
+        np.random.seed(21)
+        env = LiberoEnv('libero_spatial', 2, cameras=False, distractor='ketchup')
+        try:
+            np.random.seed(21)
+            with pytest.raises(RandomizationError):  # else this test shows nothing: another seed
+                ControlEnv(
+                    bddl_file_name=str(env.bddl),
+                    use_camera_obs=False,
+                    has_offscreen_renderer=False,
+                )
+        finally:
+            env.close()
     finally:
         np.random.set_state(state)
 
