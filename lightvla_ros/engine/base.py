@@ -35,16 +35,19 @@ class Encoded:
     """The result of ``encode``.
 
     :param kept: Number of kept visual tokens per camera, in the manifest's order; the sum K is at
-        least 1.
+        least 1, but 0 for a chunk that is given again.
     :param handle: The engine's reference to tokens, position ids and context. Valid until the next
         ``encode``.
     :param tensors: The graphs' tensors by name, not copied, if they are in the host's memory; for
         tests and verification.
+    :param again: Whether this is the last chunk once more, for which nothing was computed: only
+        the compared method FlashVLA does so.
     """
 
     kept: tuple[int, ...]
     handle: Any = None
     tensors: dict[str, np.ndarray] | None = None
+    again: bool = False
 
 
 class Engine(Protocol):

@@ -51,11 +51,12 @@ class ComparedEngine:
             self._compared.start_episode(*self._episode)
         with torch.inference_mode():
             actions, picks = self._compared(*self._engine.inputs(pixels, prompt, proprio))
+        again = not len(picks)
         config = self._engine.model.config
         picks = picks[picks >= 0]  # some tokens of SparseVLM are no patch
         camera = picks.numpy() // config.patches_per_camera
         kept = tuple(np.bincount(camera, minlength=config.cameras).tolist())
-        return Encoded(kept, (actions[0].float().numpy(), picks.numpy()))
+        return Encoded(kept, (actions[0].float().numpy(), picks.numpy()), again=again)
 
     def act(self, encoded: Encoded, bucket: int) -> np.ndarray:
         """See :meth:`Engine.act`."""

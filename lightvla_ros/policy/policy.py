@@ -51,7 +51,7 @@ class Prediction:
     :param normalised: float32 [chunk_length, 7], the head's output, unchanged.
     :param kept: Number of kept visual tokens per camera.
     :param kept_patches: int64 [K], see :meth:`Engine.kept_patches`.
-    :param bucket: Number of visual tokens the act graph ran with.
+    :param bucket: Number of visual tokens the act graph ran with; 0 if it did not run.
     :param times: Duration of each stage.
     :param backend: Engine that ran the graphs, such as ``onnxruntime-cpu``.
     :param precision: Precision of the engine, such as ``fp32``.
@@ -185,7 +185,9 @@ class Policy:
         preprocessed = time.perf_counter()
         encoded = self.engine.encode(*inputs)
         encoded_at = time.perf_counter()
-        bucket = smallest_bucket(manifest.tokens.buckets, sum(encoded.kept))
+        bucket = 0
+        if not encoded.again:
+            bucket = smallest_bucket(manifest.tokens.buckets, sum(encoded.kept))
         actions = self.engine.act(encoded, bucket)
         acted = time.perf_counter()
         check_output(actions, manifest.action.chunk_length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -46,9 +47,17 @@ def join(parallel: str) -> Process:
 
 
 def leave() -> None:
-    """Leave the group of processes, if there is one."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    """Leave the group of processes, if there is one, together with the others.
+
+    They are not waited for while an error passes through, which torchrun tells them. The wait also
+    lets gloo's threads let go of their tensors: one that still does when Python ends aborts the
+    process (https://github.com/pytorch/pytorch/issues/190489).
+    """
+    if not distributed.is_initialized():
+        return
+    if sys.exc_info()[0] is None:
+        distributed.barrier()
+    distributed.destroy_process_group()
 
 
 def spread(losses: Losses, parallel: str, process: Process) -> nn.Module:

@@ -314,10 +314,16 @@ def test_engine_runs_the_method_and_the_result_counts_it(small_policy):
         cached.start_episode(EpisodeSpec('libero_object', 0, 0))
         reused = [sum(policy.infer(each).kept) for each in (one, one, other)]
         assert reused[1] < reused[0] == reused[2] == COUNT, 'another instruction drops the cache'
+        policy.engine = again = ComparedEngine(engine._engine, 'flashvla-reuse:8', 0)
+        again.start_episode(EpisodeSpec('libero_object', 0, 0))
+        found = [policy.infer(each) for each in (one, one, one, one, other)]
+        given = [sum(each.kept) for each in found]
+        assert given == [8, 8, 0, 8, 8], 'a chunk is given again, but not to another instruction'
+        assert np.array_equal(found[2].normalised, found[1].normalised)
     for prune, numbers in (
         ('random:8', kept),
         ('vla-cache:8', reused),
-        ('flashvla-reuse:8', [8, 8, 0]),
+        ('flashvla-reuse:8', given[:3]),
     ):
         counted = chunk_flops(manifest, numbers, prune)
         assert 0 < counted['ratio'] < 1
