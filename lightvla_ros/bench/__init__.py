@@ -8,6 +8,7 @@
 - ``gpus``: GPUs and the peaks of their spec sheets
 - ``layers``: the language model of a preset in its true shapes, with random weights
 - ``load_watch``: whether the machine had anything else to do meanwhile
+- ``methods``: engines on the chunks of recorded episodes, in turn
 - ``report``: what was measured, as text
 - ``timing``: measurements in turns, and the rate of matrix products as a yardstick
 """

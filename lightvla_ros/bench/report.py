@@ -45,6 +45,20 @@ def layer_report(document: dict[str, Any]) -> str:
     return '\n'.join(lines + _machine_lines(document))
 
 
+def method_report(document: dict[str, Any]) -> str:
+    """Return the table of :func:`lightvla_ros.bench.methods.measure_methods`."""
+    lines = [
+        f'a chunk in eager PyTorch, {document["rounds"]} rounds, interleaved',
+        f'{"":<40}{"kept":>7}{"p50 ms":>9}{"min ms":>9}{"of the first":>14}',
+    ]
+    lines += [
+        f'{row["name"]:<40}{row["kept"]:7.1f}{row["chunk"]["p50"]:9.2f}{row["chunk"]["min"]:9.2f}'
+        f'{row["ratio_p50"]:14.3f}'
+        for row in document['rows']
+    ]
+    return '\n'.join(lines + _machine_lines(document))
+
+
 def _engine_lines(row: dict[str, Any]) -> list[str]:
     lines = [f'{row["backend"]} {row["precision"]}', _line('  encode', row['encode'])]
     lines += [_line(f'  act {size}', times) for size, times in row['act'].items()]
@@ -72,12 +86,14 @@ def _line(name: str, times: dict[str, float | None]) -> str:
 
 def _machine_lines(document: dict[str, Any]) -> list[str]:
     machine, load = document['machine'], document['load']
-    rates = ', '.join(f'{n} {rate:.1f}' for n, rate in machine['matrix_gflop_per_second'].items())
+    rates = machine.get('matrix_gflop_per_second', {})
+    rate = ', '.join(f'{name} {each:.1f}' for name, each in rates.items())
+    rate = f'matrix rate {rate} GFLOP/s; ' if rates else ''
     versions = ', '.join(f'{name} {found}' for name, found in machine['versions'].items())
     lines = [
         f'{machine["cpu"]}, {machine["cores"]} cores, {machine["threads"]} threads used, load '
         f'{load["before"]:.2f} before and {load["after"]:.2f} after',
-        f'matrix rate {rates} GFLOP/s; {versions}, Python {machine["python"]}',
+        f'{rate}{versions}, Python {machine["python"]}',
     ]
     if load['warning']:
         lines.append(f'warning: {load["warning"]}')

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightvla_ros.cli import bench_delays
+from lightvla_ros.cli import bench_delays, bench_methods
 from lightvla_ros.cli.arguments import add_no_compile, number, parse_count
 from lightvla_ros.errors import ArgumentError
 from lightvla_ros.files import BUNDLED_POLICY, resource, write_text
@@ -26,7 +26,7 @@ ONLY = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``lightvla bench node``, ``executor``, ``soak``, ``delays``, ``engine``, ``gpu``."""
+    """Declare what can be measured, each with its options."""
     benches = parser.add_subparsers(
         dest='bench', required=True, metavar='WHAT', help='what is measured'
     )
@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             bench_delays.run,
         ),
         ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
+        (
+            'methods',
+            'the time of a chunk in eager PyTorch with each compared method',
+            bench_methods.add_arguments,
+            bench_methods.run,
+        ),
         ('gpu', 'a chunk on a GPU, against the limits of the same GPU', _add_gpu, _run_gpu),
     ):
         bench = benches.add_parser(name, help=text, description=f'Measures {text}.')

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightvla_ros.engine.base import Encoded, PromptIds
+from lightvla_ros.errors import ArgumentError
 from lightvla_ros.sim.episode import EpisodeSpec
 
 if TYPE_CHECKING:
@@ -72,6 +74,11 @@ class ComparedEngine:
 
 
 def parse_prune(text: str) -> tuple[str, int]:
-    """Split ``fastv-stop:16`` -> ('fastv-stop', 16); its form was checked by the conditions."""
+    """Split ``fastv-stop:16`` -> ('fastv-stop', 16).
+
+    :raises ArgumentError: When the text has another form.
+    """
+    if not re.fullmatch(r'[a-z-]+:\d{1,6}', text, re.ASCII):
+        raise ArgumentError(f'--prune {text}: give NAME:K, such as fastv-stop:16')
     name, k = text.split(':')
     return name, int(k)

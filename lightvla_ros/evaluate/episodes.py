@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightvla_ros.errors import ArgumentError
+from lightvla_ros.evaluate.compared_engine import parse_prune
 from lightvla_ros.sim.closed_loop import Environments
 from lightvla_ros.sim.episode import EpisodeSpec
 
@@ -74,8 +74,7 @@ class Conditions:
         if self.pruning == 'off' and self.ablation != 'none':
             raise ArgumentError('--pruning off keeps every token; leave out --ablation')
         if self.prune is not None:
-            if not re.fullmatch(r'[a-z-]+:\d{1,6}', self.prune, re.ASCII):
-                raise ArgumentError(f'--prune {self.prune}: give NAME:K, such as fastv-stop:16')
+            parse_prune(self.prune)
             if self.engine != 'torch':
                 raise ArgumentError('--prune is in PyTorch alone; add --engine torch')
             if self.pruning == 'off' or self.ablation != 'none':

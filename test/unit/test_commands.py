@@ -105,7 +105,7 @@ def test_every_command_that_we_print_can_be_given(capsys):
 
 PARTS = {
     'alarm': ('observe', 'calibrate', 'measure'),
-    'bench': ('node', 'executor', 'delays', 'engine', 'gpu'),
+    'bench': ('node', 'executor', 'delays', 'engine', 'gpu', 'methods'),
     'data': ('inspect', 'to-lerobot'),
 }
 
