@@ -6,7 +6,6 @@ on earlier chunks; ``engines`` measures a policy's engines with a number of toke
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,45 +24,41 @@ WARM_UP = 5  # rounds
 class Method:
     """A row of the measurement.
 
-    :param engine: In eager PyTorch, which needs no bucket.
-    :param policy: Prepares the observations for the engine.
+    :param policy: Runs ``engine``; several rows may share it.
     :param episodes: The observations of an episode each, in their order.
     :param start_episode: Called before the first observation of each.
     :param kept: Visual tokens of every chunk so far.
     """
 
     name: str
-    engine: Engine
     policy: Policy
+    engine: Engine
     episodes: Sequence[Sequence[Observation]]
     start_episode: Callable[[], None] = lambda: None
     kept: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._all = self.policy.manifest.tokens.buckets[-1]
         self._chunks = [
-            (index == 0, self.policy.prepare(observation))
+            (index == 0, observation)
             for episode in self.episodes
             for index, observation in enumerate(episode)
         ]
 
     def turn(self, number: int) -> float:
         """Return the seconds of encode and act for the next chunk."""
-        first, inputs = self._chunks[number % len(self._chunks)]
+        first, observation = self._chunks[number % len(self._chunks)]
         if first:
             self.start_episode()
-        started = time.perf_counter()
-        encoded = self.engine.encode(*inputs)
-        self.engine.act(encoded, self._all)
-        seconds = time.perf_counter() - started
-        self.kept.append(sum(encoded.kept))
-        return seconds
+        self.policy.engine = self.engine
+        prediction = self.policy.infer(observation)
+        self.kept.append(sum(prediction.kept))
+        return prediction.times.inference
 
 
 def measure_methods(rows: Sequence[Method], rounds: int, threads: int) -> dict[str, Any]:
     """Measure, and return a document for JSON; ``ratio_p50`` is of the first row's median.
 
-    :param threads: Threads of PyTorch, which the engines were loaded with.
+    :param threads: Threads that the engines were loaded with.
     """
     watch = LoadWatch(threads)
     found = take_turns({row: row.turn for row in rows}, rounds, WARM_UP)
@@ -74,6 +69,8 @@ def measure_methods(rows: Sequence[Method], rounds: int, threads: int) -> dict[s
         'rows': [
             {
                 'name': row.name,
+                'backend': row.engine.backend,
+                'precision': row.engine.precision,
                 'kept': round(sum(row.kept[WARM_UP:]) / rounds, 2),
                 'chunk': percentiles_ms(found[row]),
                 'ratio_p50': ratio_p50(found[row], found[rows[0]]),

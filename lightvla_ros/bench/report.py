@@ -47,15 +47,17 @@ def layer_report(document: dict[str, Any]) -> str:
 
 def method_report(document: dict[str, Any]) -> str:
     """Return the table of :func:`lightvla_ros.bench.methods.measure_methods`."""
+    width = max(len(row['name']) for row in document['rows'])
     lines = [
-        f'a chunk in eager PyTorch, {document["rounds"]} rounds, interleaved',
-        f'{"":<40}{"kept":>7}{"p50 ms":>9}{"min ms":>9}{"of the first":>14}',
+        f'encode and act of a chunk, {document["rounds"]} rounds, interleaved',
+        f'{"":<{width}}  {"":<22}{"kept":>7}{"p50 ms":>9}{"min ms":>9}{"of the first":>14}',
     ]
-    lines += [
-        f'{row["name"]:<40}{row["kept"]:7.1f}{row["chunk"]["p50"]:9.2f}{row["chunk"]["min"]:9.2f}'
-        f'{row["ratio_p50"]:14.3f}'
-        for row in document['rows']
-    ]
+    for row in document['rows']:
+        engine, times = f'{row["backend"]} {row["precision"]}', row['chunk']
+        lines.append(
+            f'{row["name"]:<{width}}  {engine:<22}{row["kept"]:7.1f}{times["p50"]:9.2f}'
+            f'{times["min"]:9.2f}{row["ratio_p50"]:14.3f}'
+        )
     return '\n'.join(lines + _machine_lines(document))
 
 

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ('engine', 'the time of a chunk on each engine, pruned and not', _add_engine, _run_engine),
         (
             'methods',
-            'the time of a chunk in eager PyTorch with each compared method',
+            'the time of a chunk with each compared method, and of other policies',
             bench_methods.add_arguments,
             bench_methods.run,
         ),

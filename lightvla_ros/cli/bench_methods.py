@@ -1,4 +1,4 @@
-"""`lightvla bench methods`: the time of a chunk in eager PyTorch with each compared method."""
+"""`lightvla bench methods`: the time of a chunk with each compared method."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='more policies, each with its own pruning',
     )
     parser.add_argument(
+        '--exported',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='DIR',
+        help='exported policies, on ONNX Runtime',
+    )
+    parser.add_argument(
         '--rounds', type=parse_count, default=100, metavar='N', help='chunks of each; default: 100'
     )
     parser.add_argument(
@@ -60,9 +68,11 @@ def run(parsed: argparse.Namespace) -> int:
     from lightvla_ros.bench.methods import measure_methods
     from lightvla_ros.bench.report import method_report
 
-    rows = _rows(parsed.policy, parsed.prune, parsed)
+    rows = _rows(parsed.policy, 'torch', parsed.prune, parsed)
     for folder in parsed.beside:
-        rows += _rows(folder, [], parsed)
+        rows += _rows(folder, 'torch', [], parsed)
+    for folder in parsed.exported:
+        rows += _rows(folder, 'onnxruntime', [], parsed)
     document = measure_methods(rows, parsed.rounds, parsed.threads)
     if parsed.json is not None:
         write_text(parsed.json, json.dumps(document, indent=2) + '\n')
@@ -70,7 +80,9 @@ def run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(folder: Path, prune: list[str], parsed: argparse.Namespace) -> list[Method]:
+def _rows(
+    folder: Path, engine_name: str, prune: list[str], parsed: argparse.Namespace
+) -> list[Method]:
     """Return the row of a policy, and those of methods on it."""
     from lightvla_ros.bench.methods import Method
     from lightvla_ros.evaluate.compared_engine import ComparedEngine
@@ -79,19 +91,19 @@ def _rows(folder: Path, prune: list[str], parsed: argparse.Namespace) -> list[Me
     from lightvla_ros.policy.policy import Policy
     from lightvla_ros.sim.episode import EpisodeSpec
 
-    policy = Policy.load(folder, 'torch', parsed.threads, unchecked=True)
+    policy = Policy.load(folder, engine_name, parsed.threads, unchecked=True)
     manifest = policy.manifest
     state = 0 if manifest.proprio is None else manifest.proprio.size
     episodes = [
         observations(manifest, read_observations(path, len(manifest.cameras), state))
         for path in parsed.observations
     ]
-    rows = [Method(str(folder), policy.engine, policy, episodes)]
+    rows = [Method(str(folder), policy, policy.engine, episodes)]
     for each in prune:
         engine = ComparedEngine(policy.engine, each, 0)
 
         def start(engine: ComparedEngine = engine) -> None:
             engine.start_episode(EpisodeSpec('libero_object', 0, 0))  # seeds the draws alone
 
-        rows.append(Method(each, engine, policy, episodes, start))
+        rows.append(Method(each, policy, engine, episodes, start))
     return rows

@@ -27,20 +27,24 @@ def test_every_row_keeps_what_it_should(small_policy, recording, tmp_path, capsy
     options = ('--policy', small_policy, '--observations', recording, '--rounds', 4)
     methods = ('random:8', 'vla-cache:8', 'flashvla-reuse:8')
     out = tmp_path / 'figures.json'
-    others = ('--prune', *methods, '--beside', small_policy)
+    others = ('--prune', *methods, '--beside', small_policy, '--exported', small_policy)
     code, said = bench(capsys, *options, *others, '--json', out)
     assert code == 0, said
     rows = json.loads(out.read_text())['rows']
-    own, drawn, cached, again, beside = rows
-    assert [row['name'] for row in rows] == [str(small_policy), *methods, str(small_policy)]
+    own, drawn, cached, again, beside, exported = rows
+    names = [str(small_policy), *methods, *[str(small_policy)] * 2]
+    assert [row['name'] for row in rows] == names
+    assert [row['backend'] for row in rows] == ['torch-cpu'] * 5 + ['onnxruntime-cpu']
     assert own['ratio_p50'] == 1
-    assert own['kept'] == beside['kept']
+    assert own['kept'] == beside['kept'] == exported['kept']
     assert drawn['kept'] == 8
     everything = 32
     # of four chunks the first sees every patch, because an episode begins anew
     assert everything / 4 < cached['kept'] < everything
     assert again['kept'] == 6, 'one of four chunks is given again, without any token'
-    assert all(f'{row["name"]:<40}{row["kept"]:7.1f}' in said for row in rows)
+    lines = [line for line in said.splitlines() if '-cpu fp32 ' in line]
+    assert [line.split()[0] for line in lines] == names
+    assert [float(line.split()[3]) for line in lines] == [round(row['kept'], 1) for row in rows]
 
 
 @pytest.mark.parametrize(
