@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from lightvla_ros.cli.arguments import add_preset, parse_count, parse_pruning
 from lightvla_ros.contract import load_manifest
 from lightvla_ros.errors import ArgumentError
-from lightvla_ros.vla.config import VLAConfig, preset
+from lightvla_ros.vla.config import PrunerConfig, VLAConfig, preset
+
+STAR = 'lightvla_star_encoder:QUERIES, lightvla_star_llm:QUERIES:LAYER'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--pruning',
-        type=parse_pruning,
+        type=_parse_pruning,
         metavar='METHOD',
-        help='count another way of pruning than the model has: lightvla, off, adp:SHARE or '
-        'dart:SHARE',
+        help='count another way of pruning than the model has: lightvla, off, adp:SHARE, '
+        f'dart:SHARE, {STAR}',
     )
     parser.add_argument(
         '--prune',
@@ -67,6 +70,24 @@ def run(parsed: argparse.Namespace) -> int:
         )
         print(f'{numbers}   {row["tflop"] / rows[0]["tflop"]:.3f}')
     return 0
+
+
+def _parse_pruning(text: str) -> PrunerConfig:
+    """Parse what :func:`parse_pruning` does, and LightVLA* with its sizes.
+
+    :raises argparse.ArgumentTypeError: When it is none of these, or a size is impossible.
+    """
+    if not text.startswith('lightvla_star'):
+        return parse_pruning(text)
+    method, *sizes = text.split(':')
+    names = {'lightvla_star_encoder': ['queries'], 'lightvla_star_llm': ['queries', 'layer']}
+    wanted = names.get(method, [])
+    if len(sizes) != len(wanted) or not all(re.fullmatch(r'\d{1,9}', each) for each in sizes):
+        raise argparse.ArgumentTypeError(f'{text!r} is none of {STAR}')
+    config = PrunerConfig(method, **dict(zip(wanted, map(int, sizes), strict=True)))
+    if problems := config.problems():
+        raise argparse.ArgumentTypeError(f'{text!r}: {"; ".join(problems)}')
+    return config
 
 
 def _compared(config: VLAConfig, parsed: argparse.Namespace) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightvla_ros.cli import main
 from lightvla_ros.errors import ConfigError
-from lightvla_ros.vla.config import preset
+from lightvla_ros.vla.config import PrunerConfig, preset
 from lightvla_ros.vla.flops import TERA, count_flops
 from lightvla_ros.vla.layers import spell_out_attention
 from lightvla_ros.vla.model import LightVLA
@@ -39,6 +39,37 @@ def test_impossible_counts_are_refused():
         with pytest.raises(ConfigError):
             count_flops(preset('libero-tiny'), kept, text)
     assert main(['flops', '--preset', 'nonsense']) == 1
+
+
+@pytest.mark.parametrize(
+    ('text', 'pruning'),
+    [
+        ('lightvla_star_encoder:32', PrunerConfig('lightvla_star_encoder', queries=32)),
+        ('lightvla_star_llm:16:3', PrunerConfig('lightvla_star_llm', queries=16, layer=3)),
+    ],
+)
+def test_learnable_queries_are_counted_for_any_model(text, pruning, capsys):
+    arguments = ['--preset', 'libero-tiny', '--text', '20', '--json', '--kept', '9']
+    assert main(['flops', *arguments, '--pruning', text]) == 0
+    [counted] = json.loads(capsys.readouterr().out)
+    assert [counted] == count_flops(preset('libero-tiny', pruning=pruning), [9], 20)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('lightvla_star_encoder', 'is none of lightvla_star_encoder:QUERIES, '),
+        ('lightvla_star_encoder:32:1', 'is none of lightvla_star_encoder:QUERIES, '),
+        ('lightvla_star_llm:32', 'is none of lightvla_star_encoder:QUERIES, '),
+        ('lightvla_star_llm:32:9', 'layer 9 is not one of 1, 2, 3'),
+        ('lightvla_star_encoder:0', 'queries 0'),
+    ],
+)
+def test_impossible_learnable_queries_are_refused(text, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['flops', '--pruning', text])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
