@@ -26,7 +26,7 @@ def test_memory_that_fills_during_the_warm_up_is_no_fault():
 
 @pytest.mark.parametrize('when', [40, 90, 150])
 def test_memory_that_grows_once_in_a_short_run_is_no_fault(when):
-    """In CI a simulator of 2 GB grew by 1.4 MB in three minutes, and never in an hour."""
+    """In CI a simulator of 2 GB grew by 1.4 MB in three minutes, here by 0.3 MB in an hour."""
     samples = [Sample(s, 2088.1 + 1.4 * (s >= when), 23, 19) for s in range(0, 180, 10)]
     assert growth(samples)['memory_slope_mb_per_hour'] > 10
     assert faults(report(samples)) == []
