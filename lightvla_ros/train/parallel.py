@@ -49,9 +49,9 @@ def join(parallel: str) -> Process:
 def leave() -> None:
     """Leave the group of processes, if there is one, together with the others.
 
-    They are not waited for while an error passes through, which torchrun tells them. The wait also
-    lets gloo's threads let go of their tensors: one that still does when Python ends aborts the
-    process (https://github.com/pytorch/pytorch/issues/190489).
+    A process that ends by an error does not wait; torchrun then ends the others. The wait also
+    gives gloo's threads the time to let go of their tensors: one that does so while Python ends
+    aborts the process (https://github.com/pytorch/pytorch/issues/190489).
     """
     if not distributed.is_initialized():
         return

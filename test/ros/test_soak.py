@@ -32,6 +32,11 @@ def test_memory_that_grows_once_in_a_short_run_is_no_fault(when):
     assert faults(report(samples)) == []
 
 
+def test_memory_that_grows_once_by_much_is_a_fault():
+    samples = [Sample(s, 2088.1 + 3 * (s >= 90), 23, 19) for s in range(0, 180, 10)]
+    assert ['its memory grows by' in fault for fault in faults(report(samples))] == [True]
+
+
 def test_a_quick_leak_is_a_fault_in_a_short_run():
     samples = [Sample(s, 2088.1 + s / 100, 23, 19) for s in range(0, 180, 10)]
     assert faults(report(samples)) == ['policy_node: its memory grows by 36.0 MB per hour']

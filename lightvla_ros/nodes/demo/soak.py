@@ -34,6 +34,9 @@ SAMPLE_PERIOD = 10.0  # s
 WARM_UP = 1 / 6  # part of the time that does not count: caches and pools fill
 MEMORY_SLOPE = 1.0  # MB per hour; more is a leak
 MEMORY_NOISE = 0.25  # MB that come and go within half a run, which is a steep slope in a short one
+MEMORY_STEP = (
+    2.0  # MB; growth in one half alone, as by a new pool of the allocator, is a fault above
+)
 STATUS_QOS = QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATES = 20  # saved initial states that are run; the others are kept for evaluation
 # what ends the motion of an episode and begins the next one
@@ -200,12 +203,14 @@ def table(report: dict[str, Any]) -> str:
 def faults(report: dict[str, Any]) -> list[str]:
     """Return what has grown, one line for each process and thing; empty when nothing has.
 
-    A leak goes on: memory that grew in one half of the run alone was a pool of the allocator.
+    A leak goes on in both halves of the run. Growth in one half alone, which may be a new pool of
+    the allocator, is a fault above ``MEMORY_STEP``.
     """
     found = []
     for name, process in report['processes'].items():
-        slope = process['memory_slope_mb_per_hour']
-        if slope > MEMORY_SLOPE and min(process['memory_gains_mb']) > MEMORY_NOISE:
+        slope, gains = process['memory_slope_mb_per_hour'], process['memory_gains_mb']
+        grown = min(gains) > MEMORY_NOISE or sum(gains) > MEMORY_STEP
+        if slope > MEMORY_SLOPE and grown:
             found.append(f'{name}: its memory grows by {slope} MB per hour')
         found += [
             f'{name}: its {thing} changed: {process[thing]}'
